@@ -1,0 +1,56 @@
+"""The PPO step of one actor (Schulman et al. 2017), used by IPPO, MAPPO and HAPPO."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from algorithms.config import ClipSettings
+from algorithms.networks import GaussianActor, policy_change
+from algorithms.rollout import Row, minibatches
+
+
+def clip_objective(ratio: Tensor, M: Tensor, clip: float) -> Tensor:
+    """min(ratio M, clip(ratio, 1 +- epsilon) M) per sample."""
+    return torch.min(ratio * M, ratio.clamp(1 - clip, 1 + clip) * M)
+
+
+def clip_step(
+    actor: GaussianActor,
+    seen: Tensor,
+    action: Tensor,
+    M: Tensor,
+    c: ClipSettings,
+    generator: torch.Generator,
+) -> tuple[Tensor, Row]:
+    """Climb E[min(ratio M, clip(ratio, 1 +- epsilon) M)] + entropy_coef H for a few epochs.
+
+    seen [T, E, O] (normalised observations), action [T, E, A], M [T, E] -> ratio = new(a|o) / old(a|o) [T, E].
+    """
+    samples = M.numel()
+    with torch.no_grad():
+        old = actor(seen)
+        old_log_prob = old.log_prob(action)  # [T, E]
+    flat_seen, flat_action = seen.flatten(0, 1), action.flatten(0, 1)
+    flat_old, flat_M = old_log_prob.flatten(), M.flatten()
+
+    for _ in range(c.actor_epochs):
+        for part in minibatches(samples, c.actor_minibatches, generator):
+            policy = actor(flat_seen[part])
+            ratio = torch.exp(policy.log_prob(flat_action[part]) - flat_old[part])
+            objective = clip_objective(ratio, flat_M[part], c.clip).mean()
+            if c.entropy_coef:
+                objective = objective + c.entropy_coef * policy.entropy().mean()
+            actor.optimiser.zero_grad()
+            (-objective).backward()
+            norm = torch.nn.utils.clip_grad_norm_(actor.parameters(), c.max_grad_norm)
+            actor.optimiser.step()
+
+    with torch.no_grad():
+        new = actor(seen)
+        ratio = torch.exp(new.log_prob(action) - old_log_prob)
+        row = policy_change(old, new, ratio)
+    row["objective"] = objective.item()
+    row["clip_fraction"] = ((ratio - 1).abs() > c.clip).float().mean().item()
+    row["gradient_norm"] = norm.item()
+    return ratio, row

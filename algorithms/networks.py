@@ -1,0 +1,185 @@
+"""Networks: actors, critics, and the running moments that normalise what they see.
+
+An actor maps normalised observations to a `torch.distributions` object, whose `log_prob`, `entropy` and KL are one
+number per sample: they are sums over action dimensions (`Independent`), never per dimension.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution, Independent, Normal, kl_divergence
+
+from algorithms.rollout import Continuous, Row
+
+HIDDEN_GAIN = 2**0.5
+POLICY_GAIN = 0.01  # nearly equal means at first: exploration is the noise's, not the initial network's
+OBSERVATION_CLIP = 10.0
+
+
+class RunningMoments(nn.Module):
+    """Mean and variance per feature of all that was seen; they change only in `update` and are saved as buffers.
+
+    Merging a batch with what was seen before follows Chan et al. (1979): for counts n and b,
+    `mean += d b/(n+b)` with d the difference of means, and `n var` gains `b var_b + d^2 n b/(n+b)`.
+    """
+
+    mean: Tensor
+    var: Tensor
+    count: Tensor
+
+    def __init__(self, shape: tuple[int, ...]):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(shape))
+        self.register_buffer("var", torch.ones(shape))
+        self.register_buffer("count", torch.zeros((), dtype=torch.float64))
+
+    def normalise(self, x: Tensor) -> Tensor:
+        """(x - mean) / std, with a constant feature mapped to 0."""
+        return (x - self.mean) * torch.rsqrt(self.var + 1e-8)
+
+    def restore(self, x: Tensor) -> Tensor:
+        """The inverse of `normalise`."""
+        return x * torch.sqrt(self.var + 1e-8) + self.mean
+
+    @torch.no_grad()
+    def update(self, x: Tensor) -> None:
+        """Take in a batch whose trailing axes are the features."""
+        x = x.reshape(-1, *self.mean.shape)
+        share = x.shape[0] / (self.count.item() + x.shape[0])  # b / (n + b)
+        var, mean = torch.var_mean(x, dim=0, correction=0)
+        difference = mean - self.mean
+        self.mean += difference * share
+        self.var.copy_(self.var * (1 - share) + var * share + difference**2 * share * (1 - share))
+        self.count += x.shape[0]
+
+
+def mlp(sizes: Sequence[int], head_gain: float, generator: torch.Generator) -> nn.Sequential:
+    """Linear, ReLU, LayerNorm for each hidden layer, then a linear head; orthogonal weights, zero biases."""
+    layers: list[nn.Module] = []
+    for index, (fan_in, fan_out) in enumerate(pairwise(sizes)):
+        is_head = index == len(sizes) - 2
+        linear = nn.utils.skip_init(nn.Linear, fan_in, fan_out)  # the default init would draw from global randomness
+        nn.init.orthogonal_(linear.weight, head_gain if is_head else HIDDEN_GAIN, generator=generator)
+        nn.init.zeros_(linear.bias)
+        layers += [linear] if is_head else [linear, nn.ReLU(), nn.LayerNorm(fan_out)]
+    return nn.Sequential(*layers)
+
+
+class Normalised(nn.Module):
+    """A network with the running moments of its input, and the optimiser that moves it where it has one."""
+
+    optimiser: torch.optim.Optimizer
+
+    def __init__(self, input_size: int):
+        super().__init__()
+        self.moments = RunningMoments((input_size,))
+
+    def see(self, x: Tensor) -> Tensor:
+        """The input as the network gets it: normalised and clipped to +-10 standard deviations."""
+        return self.moments.normalise(x).clamp(-OBSERVATION_CLIP, OBSERVATION_CLIP)
+
+
+class GaussianActor(Normalised):
+    """pi(a|o) = N(mu(o), diag(sigma^2)), with log sigma a free parameter that does not depend on the state."""
+
+    def __init__(
+        self,
+        observation_size: int,
+        action_size: int,
+        hidden_sizes: Sequence[int],
+        initial_log_std: float,
+        generator: torch.Generator,
+    ):
+        super().__init__(observation_size)
+        self.mean = mlp([observation_size, *hidden_sizes, action_size], POLICY_GAIN, generator)
+        self.log_std = nn.Parameter(torch.full((action_size,), initial_log_std))
+
+    def forward(self, seen: Tensor) -> Distribution:
+        """The policy at normalised observations.  [..., O] -> distribution over [..., A]"""
+        normal = Normal(self.mean(seen), self.log_std.exp(), validate_args=False)
+        return Independent(normal, 1, validate_args=False)
+
+    def act(self, observation: Tensor, generator: torch.Generator | None) -> Tensor:
+        """A sample, or the mode where no generator is given.  [E, O] -> [E, A]"""
+        mean = self.mean(self.see(observation))
+        if generator is None:
+            return mean
+        return mean + self.log_std.exp() * torch.randn(mean.shape, generator=generator)
+
+
+def stochastic_actor(
+    observation_size: int,
+    space: Continuous,
+    hidden_sizes: Sequence[int],
+    initial_log_std: float,
+    generator: torch.Generator,
+) -> GaussianActor:
+    """The policy class for an action space: the one place that knows which belongs to which."""
+    return GaussianActor(observation_size, space.size, hidden_sizes, initial_log_std, generator)
+
+
+class DeterministicActor(Normalised):
+    """a = tanh(f(o)), as in MADDPG."""
+
+    def __init__(
+        self, observation_size: int, action_size: int, hidden_sizes: Sequence[int], generator: torch.Generator
+    ):
+        super().__init__(observation_size)
+        self.action = mlp([observation_size, *hidden_sizes, action_size], POLICY_GAIN, generator)
+
+    def forward(self, seen: Tensor) -> Tensor:
+        """The action at normalised observations.  [..., O] -> [..., A] in [-1, 1]"""
+        return torch.tanh(self.action(seen))
+
+
+class ValueCritic(Normalised):
+    """V(x) of the state or of one agent's observation; the network's output is in standard deviations of returns."""
+
+    def __init__(self, input_size: int, hidden_sizes: Sequence[int], generator: torch.Generator):
+        super().__init__(input_size)
+        self.scaled_value = mlp([input_size, *hidden_sizes, 1], 1.0, generator)
+        self.returns = RunningMoments(())
+
+    def forward(self, seen: Tensor) -> Tensor:
+        """The standardised value at normalised inputs.  [..., F] -> [...]"""
+        return self.scaled_value(seen).squeeze(-1)
+
+    def value(self, x: Tensor) -> Tensor:
+        """The value at raw inputs, in units of reward.  [..., F] -> [...]"""
+        return self.returns.restore(self(self.see(x)))
+
+
+class ActionValueCritic(Normalised):
+    """Q(s, a) of the state and the actions of all agents, as in MADDPG."""
+
+    def __init__(
+        self, state_size: int, joint_action_size: int, hidden_sizes: Sequence[int], generator: torch.Generator
+    ):
+        super().__init__(state_size)
+        self.value = mlp([state_size + joint_action_size, *hidden_sizes, 1], 1.0, generator)
+
+    def forward(self, seen: Tensor, actions: Sequence[Tensor]) -> Tensor:
+        """Q at normalised states.  [B, S], N x [B, A_i] -> [B]"""
+        return self.value(torch.cat([seen, *actions], dim=-1)).squeeze(-1)
+
+
+def optimisers(kind: str, networks: Sequence[Normalised], lr: float, eps: float) -> dict[str, torch.optim.Optimizer]:
+    """Give each network an Adam optimiser of its own; the result names them for checkpoints."""
+    for network in networks:
+        network.optimiser = torch.optim.Adam(network.parameters(), lr, eps=eps, fused=True)
+    return {f"{kind} optimiser {k}": network.optimiser for k, network in enumerate(networks)}
+
+
+def policy_change(old: Distribution, new: Distribution, ratio: Tensor) -> Row:
+    """How far one update moved a policy: KL(old, new) in nats over the visited states, and the ratio new/old."""
+    kl = kl_divergence(old, new)
+    return {
+        "kl_mean": kl.mean().item(),
+        "kl_max": kl.max().item(),
+        "ratio_max": ratio.max().item(),
+        "entropy": new.entropy().mean().item(),
+    }

@@ -1,0 +1,206 @@
+"""IPPO, MAPPO, HAPPO and HATRPO: one loop with three choices.
+
+|        | critic sees     | actors move | one actor's step |
+|--------|-----------------|-------------|------------------|
+| ippo   | own observation | all at once | clip             |
+| mappo  | state           | all at once | clip             |
+| happo  | state           | one by one  | clip             |
+| hatrpo | state           | one by one  | trust region     |
+
+"One by one" (Kuba et al., ICLR 2022): agents move in an order drawn anew at each update, and agent m climbs
+E[(new^m / old^m) M_m] with M_m = (prod_{j<m} new^j / old^j) A(s, a), the advantage times the ratios of those before it.
+"All at once" leaves that factor at 1. That is the whole difference between MAPPO and HAPPO: see `_move_actors`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from algorithms.config import ClipSettings, OnPolicySettings
+from algorithms.networks import GaussianActor, ValueCritic, optimisers, stochastic_actor
+from algorithms.returns import explained_variance, gae, standardise
+from algorithms.rollout import Diverged, Rollout, Row, Team, generators, minibatches, pack, unpack
+
+CriticSees = Literal["own observation", "state"]
+ActorsMove = Literal["all at once", "one by one"]
+Step = Callable[..., tuple[Tensor, Row]]
+View = tuple[Tensor, Tensor]
+"""What a critic sees of a rollout: the rows [T + 1, E, F] and the true successors at episode ends [K, F]."""
+
+
+class OnPolicy:
+    """A team of actors and one or more critics that learn from what the current policies just did."""
+
+    def __init__(
+        self,
+        team: Team,
+        settings: OnPolicySettings,
+        seeds: Mapping[str, int],
+        *,
+        critic_sees: CriticSees,
+        actors_move: ActorsMove,
+        step: Step,
+    ):
+        self.team, self.settings = team, settings
+        self.critic_sees, self.actors_move, self.step = critic_sees, actors_move, step
+        self.generators = generators(seeds)
+        self.gradient_updates = 0
+        c, init = settings, self.generators["initialisation"]
+
+        self.appends_id = c.share_actors and not team.observes_id
+        agents = range(team.size)
+        self.groups = [list(agents)] if c.share_actors else [[i] for i in agents]  # the agents of each actor
+        sizes = [size + team.size * self.appends_id for size in team.observation_sizes]
+        self.actors = [
+            stochastic_actor(sizes[i], team.action_spaces[i], c.hidden_sizes, c.initial_log_std, init)
+            for i, *_ in self.groups
+        ]
+        inputs = [team.state_size] if critic_sees == "state" else [sizes[i] for i, *_ in self.groups]
+        self.critics = [ValueCritic(size, c.hidden_sizes, init) for size in inputs]
+
+        self.policy = nn.ModuleList(self.actors)
+        self.parts = {"policy": self.policy, "critics": nn.ModuleList(self.critics), **self.generators}
+        if isinstance(c, ClipSettings):  # a trust-region step needs no optimiser
+            self.parts |= optimisers("actor", self.actors, c.actor_lr, eps=1e-5)
+        self.parts |= optimisers("critic", self.critics, c.critic_lr, eps=1e-5)
+
+    @torch.no_grad()
+    def act(self, observations: Sequence[Tensor], explore: bool) -> list[Tensor]:
+        """N x [E, O_i] -> N x [E, A_i]; the sample's tails reach beyond [-1, 1], the environment clips."""
+        generator = self.generators["exploration"] if explore else None
+        actions: list[Tensor] = []
+        for actor, group in zip(self.actors, self.groups, strict=True):
+            x = torch.cat([self._with_id(observations[i], i) for i in group])
+            actions += actor.act(x, generator).chunk(len(group))
+        return actions
+
+    def update(self, rollout: Rollout) -> list[Row]:
+        """One iteration: advantages by the critics as they are, then actors, then critics, then the moments."""
+        views = self._critic_views(rollout)
+        estimates = [
+            [self._estimate(critic, view, rollout) for view in group]
+            for critic, group in zip(self.critics, views, strict=True)
+        ]
+        advantages = [standardise(A) for group in estimates for A, _ in group]
+        if self.critic_sees == "state":
+            advantages *= self.team.size  # the joint advantage serves every agent
+        rows = self._move_actors(rollout, advantages)
+        rows.append(self._fit_critics(views, estimates))
+        self._update_moments(rollout, views)
+        self._check_finite(rows)
+        return rows
+
+    def _move_actors(self, rollout: Rollout, advantages: list[Tensor]) -> list[Row]:
+        """Each actor takes its step on M = factor * A, where the factor compounds if actors move one by one."""
+        order = list(range(len(self.actors)))
+        if self.actors_move == "one by one":
+            order = torch.randperm(len(order), generator=self.generators["order"]).tolist()
+        rows: list[Row] = []
+        factor = torch.ones_like(rollout.reward)  # [T, E]
+        for position, k in enumerate(order):
+            actor, group = self.actors[k], self.groups[k]
+            # A shared actor sees its agents side by side, as if each were another set of environments.
+            seen = torch.cat([actor.see(self._with_id(rollout.observations[i][:-1], i)) for i in group], dim=1)
+            action = torch.cat([rollout.actions[i] for i in group], dim=1)
+            M = torch.cat([factor * advantages[i] for i in group], dim=1)
+            ratio, row = self.step(actor, seen, action, M, self.settings, self.generators["minibatches"])
+            rows += [{"agent": str(i), "position": position, **_factor_row(factor), **row} for i in group]
+            self._check_finite(rows, actor)
+            if self.actors_move == "one by one":
+                factor = factor * ratio
+        return rows
+
+    def _estimate(self, critic: ValueCritic, view: View, rollout: Rollout) -> tuple[Tensor, Tensor]:
+        """GAE of what one critic sees, and its targets A + V.  -> [T, E], [T, E]"""
+        x, x_end = view
+        with torch.no_grad():
+            value = critic.value(x)
+            following = rollout.successors(value, critic.value(x_end))
+        c = self.settings
+        A = gae(rollout.reward, value[:-1], following, rollout.terminated, rollout.truncated, c.gamma, c.gae_lambda)
+        return A, A + value[:-1]
+
+    def _fit_critics(self, views: list[list[View]], estimates: list[list[tuple[Tensor, Tensor]]]) -> Row:
+        """Huber regression of every critic on its standardised targets."""
+        c, losses, explained = self.settings, [], []
+        for critic, group, targets in zip(self.critics, views, estimates, strict=True):
+            seen = critic.see(torch.cat([x[:-1] for x, _ in group], dim=1)).flatten(0, 1)
+            returns = torch.cat([G for _, G in targets], dim=1).flatten()
+            advantages = torch.cat([A for A, _ in targets], dim=1).flatten()
+            explained.append(explained_variance(returns - advantages, returns))
+            critic.returns.update(returns)
+            target = critic.returns.normalise(returns)
+            for _ in range(c.critic_epochs):
+                for part in minibatches(len(target), c.critic_minibatches, self.generators["minibatches"]):
+                    loss = nn.functional.huber_loss(critic(seen[part]), target[part], delta=c.huber_delta)
+                    critic.optimiser.zero_grad()
+                    loss.backward()
+                    nn.utils.clip_grad_norm_(critic.parameters(), c.max_grad_norm)
+                    critic.optimiser.step()
+            losses.append(loss.item())
+        self.gradient_updates += c.critic_epochs * c.critic_minibatches
+        return {
+            "agent": "team",
+            "critic_loss": sum(losses) / len(losses),
+            "explained_variance": sum(explained) / len(explained),
+        }
+
+    def _update_moments(self, rollout: Rollout, views: list[list[View]]) -> None:
+        """Take the rollout's observations into the normalisers, which stood still until now."""
+        for actor, group in zip(self.actors, self.groups, strict=True):
+            actor.moments.update(torch.cat([self._with_id(rollout.observations[i][:-1], i) for i in group], dim=1))
+        for critic, seen in zip(self.critics, views, strict=True):
+            critic.moments.update(torch.cat([x[:-1] for x, _ in seen], dim=1))
+
+    def _critic_views(self, rollout: Rollout) -> list[list[View]]:
+        """What each critic sees: the state, or the observations of the agents that it judges."""
+        if self.critic_sees == "state":
+            return [[(rollout.state, rollout.end_state)]]
+        return [
+            [(self._with_id(rollout.observations[i], i), self._with_id(rollout.end_observations[i], i)) for i in group]
+            for group in self.groups
+        ]
+
+    def _with_id(self, observation: Tensor, agent: int) -> Tensor:
+        """The observation with the agent's one-hot index behind it, where actors are shared and it lacks one."""
+        if not self.appends_id:
+            return observation
+        one_hot = observation.new_zeros(*observation.shape[:-1], self.team.size)
+        one_hot[..., agent] = 1
+        return torch.cat([observation, one_hot], dim=-1)
+
+    def _check_finite(self, rows: list[Row], actor: GaussianActor | None = None) -> None:
+        """Refuse to go on with a diagnostic or a parameter that is not finite."""
+        for row in rows:
+            bad = [key for key, value in row.items() if isinstance(value, float) and not math.isfinite(value)]
+            if bad:
+                raise Diverged(f"{', '.join(bad)} of agent {row['agent']} not finite", rows)
+        networks: Sequence[nn.Module] = [actor] if actor else [*self.actors, *self.critics]
+        if not all(p.isfinite().all() for network in networks for p in network.parameters()):
+            raise Diverged("a network's parameters are not finite", rows)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Networks, moments, optimisers, generators and counters."""
+        return {"gradient_updates": self.gradient_updates, **pack(self.parts)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state_dict` gave."""
+        self.gradient_updates = state["gradient_updates"]
+        unpack(self.parts, state)
+
+
+def _factor_row(factor: Tensor) -> Row:
+    """The compounded ratio of the agents that moved before: its tail is heavy when they are many.
+
+    The effective sample size (sum f)^2 / (n sum f^2) is the share of samples that still count.
+    """
+    return {
+        "factor_mean": factor.mean().item(),
+        "factor_max": factor.max().item(),
+        "factor_ess": (factor.sum() ** 2 / (factor.numel() * factor.square().sum())).item(),
+    }

@@ -1,0 +1,93 @@
+"""The table of methods. Every row is loaded by a test; what a row does not say, all methods share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from algorithms.clip import clip_step
+from algorithms.config import (
+    ClipSettings,
+    MADDPGSettings,
+    OnPolicySettings,
+    SettingError,
+    TrustRegionSettings,
+    strict,
+)
+from algorithms.maddpg import MADDPG
+from algorithms.on_policy import ActorsMove, CriticSees, OnPolicy, Step
+from algorithms.rollout import Learner, Team
+from algorithms.trust_region import trust_region_step
+
+Settings = OnPolicySettings | MADDPGSettings
+
+
+@dataclass(frozen=True)
+class Method:
+    """One row: how a learner is made, and what it can be told."""
+
+    make: Callable[..., Learner]
+    settings: type[Settings]
+    summary: str
+    moves_at_once: bool
+    """Whether actors can be shared: one by one, a shared actor would move under those that come after."""
+    ablation: bool = False
+    """Not a published method: a combination that shows what one choice does."""
+
+
+def _on_policy(critic_sees: CriticSees, actors_move: ActorsMove, step: Step, ablation: bool = False) -> Method:
+    return Method(
+        partial(OnPolicy, critic_sees=critic_sees, actors_move=actors_move, step=step),
+        ClipSettings if step is clip_step else TrustRegionSettings,
+        f"critic sees {critic_sees}, actors move {actors_move}, {step.__name__.replace('_', ' ')}",
+        actors_move == "all at once",
+        ablation,
+    )
+
+
+METHODS: dict[str, Method] = {
+    #                    critic sees        actors move    one actor's step
+    "ippo": _on_policy("own observation", "all at once", clip_step),
+    "mappo": _on_policy("state", "all at once", clip_step),
+    "happo": _on_policy("state", "one by one", clip_step),
+    "hatrpo": _on_policy("state", "one by one", trust_region_step),
+    "maddpg": Method(MADDPG, MADDPGSettings, "off-policy, one central action-value critic per agent", False),
+    # Ablations: trust regions without the order, the order without a central critic.
+    "matrpo": _on_policy("state", "all at once", trust_region_step, ablation=True),
+    "haippo": _on_policy("own observation", "one by one", clip_step, ablation=True),
+}
+
+
+def settings(name: str, given: Mapping[str, Any]) -> Settings:
+    """The settings of method `name`, all but `given` at their defaults."""
+    if name not in METHODS:
+        raise SettingError("algorithm", f"unknown algorithm {name!r}; valid: {', '.join(METHODS)}")
+    method = METHODS[name]
+    result = strict(method.settings, given)
+    if getattr(result, "share_actors", False) and not method.moves_at_once:
+        raise SettingError(
+            "share_actors",
+            f"{name} cannot share actors: its agents move one by one, and a shared actor would have moved already "
+            "when the next agent's turn comes",
+        )
+    return result
+
+
+def build(name: str, team: Team, given: Settings, seeds: Mapping[str, int]) -> Learner:
+    """A new learner for `team`; `seeds` holds one seed for each of `algorithms.PURPOSES`."""
+    check(team, given)
+    return METHODS[name].make(team, given, seeds)
+
+
+def check(team: Team, given: Settings) -> None:
+    """Refuse settings that do not suit a team."""
+    if getattr(given, "share_actors", False):
+        spaces = {*zip(team.observation_sizes, team.action_spaces, strict=True)}
+        if len(spaces) > 1:
+            raise SettingError(
+                "share_actors",
+                "true needs agents of equal observation and action sizes; these have "
+                + ", ".join(f"{size}/{space.size}" for size, space in sorted(spaces, key=str)),
+            )

@@ -1,0 +1,41 @@
+"""Generalised advantage estimation (Schulman et al. 2016) that tells termination from truncation."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def gae(
+    reward: Tensor,
+    value: Tensor,
+    next_value: Tensor,
+    terminated: Tensor,
+    truncated: Tensor,
+    gamma: float,
+    lam: float,
+) -> Tensor:
+    """A_t = sum_k (gamma lam)^k delta_{t+k} within the episode, delta_t = r_t + gamma V(s'_t) - V(s_t).
+
+    s'_t is the true successor, before any reset. V(s'_t) counts as 0 after a terminated step, and only there; the sum
+    is cut after terminated and truncated steps alike. All arguments and the result are [T, E], in units of reward.
+    """
+    delta = reward + gamma * next_value * ~terminated - value
+    decay = gamma * lam * ~(terminated | truncated)
+    advantage = torch.empty_like(delta)
+    following = torch.zeros_like(delta[0])
+    for t in range(len(delta) - 1, -1, -1):
+        following = delta[t] + decay[t] * following
+        advantage[t] = following
+    return advantage
+
+
+def standardise(advantage: Tensor) -> Tensor:
+    """(A - mean A) / std A over [T, E]; done once per update, before any factor is multiplied in."""
+    std, mean = torch.std_mean(advantage, correction=0)
+    return (advantage - mean) / (std + 1e-8)
+
+
+def explained_variance(value: Tensor, returns: Tensor) -> float:
+    """1 - Var(returns - V) / Var(returns): 1 is perfect, 0 no better than a constant."""
+    return 1.0 - (returns - value).var(correction=0).item() / (returns.var(correction=0).item() + 1e-8)

@@ -1,0 +1,141 @@
+"""What passes between the environments and a learner: the Team (sizes), the Rollout (data), the Learner (two verbs).
+
+Axes always stand in the order time T, environments E, features. What differs between agents is a list of N tensors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+PURPOSES = ("initialisation", "exploration", "order", "minibatches")
+"""What a learner draws random numbers for; each purpose has its own generator, so none disturbs another."""
+
+Row = dict[str, float | int | str]
+"""The diagnostics of one update for one agent (`agent` is its index, or "team" for what belongs to all)."""
+
+
+@dataclass(frozen=True)
+class Continuous:
+    """An action of `size` real numbers; policies act in [-1, 1] and the environment maps that to its own bounds."""
+
+    size: int
+
+
+@dataclass(frozen=True)
+class Team:
+    """The sizes and spaces of N agents that share one reward."""
+
+    observation_sizes: tuple[int, ...]
+    """O_i: how many numbers agent i observes."""
+    action_spaces: tuple[Continuous, ...]
+    """The action space of each agent."""
+    state_size: int
+    """S: how many numbers the state has that a central critic sees."""
+    observes_id: bool = False
+    """Whether each observation already ends with the agent's one-hot index."""
+
+    @property
+    def size(self) -> int:
+        """N, the number of agents."""
+        return len(self.observation_sizes)
+
+
+@dataclass
+class Rollout:
+    """T steps of E environments: only what happened. Log-probabilities and values are the learner's business."""
+
+    observations: list[Tensor]
+    """N x [T + 1, E, O_i]; row t is what agent i acted on at step t, row T what it acts on next."""
+    state: Tensor
+    """[T + 1, E, S]"""
+    actions: list[Tensor]
+    """N x [T, E, A_i], unclipped samples."""
+    reward: Tensor
+    """[T, E], the team reward."""
+    terminated: Tensor
+    """[T, E] bool: the episode ended in a state whose value is 0."""
+    truncated: Tensor
+    """[T, E] bool: the episode was cut by a time limit; its last state still has a value."""
+    ends: Tensor
+    """[K, 2] long: the (t, e) of every step that ended an episode, row t + 1 being a new episode's start."""
+    end_observations: list[Tensor]
+    """N x [K, O_i]: the true successors of those steps, before any reset."""
+    end_state: Tensor
+    """[K, S]"""
+
+    def successors(self, x: Tensor, x_end: Tensor) -> Tensor:
+        """The row after each step: `x[t + 1]`, or `x_end` where the episode ended.  [T + 1, E, ...] -> [T, E, ...]"""
+        after = x[1:].clone()
+        after[self.ends[:, 0], self.ends[:, 1]] = x_end
+        return after
+
+
+class Learner(Protocol):
+    """What the runner asks of an algorithm."""
+
+    gradient_updates: int
+    """Optimiser steps so far, all networks of one kind counted once."""
+
+    @property
+    def policy(self) -> nn.Module:
+        """The actors with their normalisers: all that is needed to act."""
+        ...
+
+    def act(self, observations: Sequence[Tensor], explore: bool) -> list[Tensor]:
+        """N x [E, O_i] -> N x [E, A_i]; sampled if `explore`, else deterministic and without using any generator."""
+        ...
+
+    def update(self, rollout: Rollout) -> list[Row]:
+        """Learn from one rollout. Raises `Diverged` when a loss, KL or parameter is no longer finite."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that is needed to go on as if never interrupted, generators included."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over a state given by `state_dict`."""
+        ...
+
+
+class Diverged(ArithmeticError):
+    """A number that must be finite is not; `rows` are the update's diagnostics up to there."""
+
+    def __init__(self, message: str, rows: list[Row]):
+        super().__init__(message)
+        self.rows = rows
+
+
+def generators(seeds: Mapping[str, int]) -> dict[str, torch.Generator]:
+    """One generator per purpose from one seed per purpose."""
+    return {purpose: torch.Generator().manual_seed(seeds[purpose]) for purpose in PURPOSES}
+
+
+def minibatches(count: int, parts: int, generator: torch.Generator) -> Iterator[Tensor | slice]:
+    """Indices of `parts` random, disjoint, nearly equal parts of `count` samples; all of them in order if one part."""
+    if parts == 1:
+        yield slice(None)
+    else:
+        yield from torch.randperm(count, generator=generator).tensor_split(parts)
+
+
+def pack(parts: Mapping[str, Any]) -> dict[str, Any]:
+    """The states of modules, optimisers, buffers and generators by name."""
+    return {
+        name: part.get_state() if isinstance(part, torch.Generator) else part.state_dict()
+        for name, part in parts.items()
+    }
+
+
+def unpack(parts: Mapping[str, Any], saved: Mapping[str, Any]) -> None:
+    """Give every part the state that `pack` took from it."""
+    for name, part in parts.items():
+        if isinstance(part, torch.Generator):
+            part.set_state(saved[name])
+        else:
+            part.load_state_dict(saved[name])

@@ -1,0 +1,115 @@
+"""The TRPO step of one actor (Schulman et al. 2015), used by HATRPO."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, kl_divergence
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
+
+from algorithms.config import TrustRegionSettings
+from algorithms.networks import GaussianActor, policy_change
+from algorithms.rollout import Row
+
+
+def trust_region_step(
+    actor: GaussianActor,
+    seen: Tensor,
+    action: Tensor,
+    M: Tensor,
+    c: TrustRegionSettings,
+    generator: torch.Generator,
+) -> tuple[Tensor, Row]:
+    """theta + alpha^j sqrt(2 delta / g^T H^-1 g) H^-1 g, with the smallest j that is accepted.
+
+    g is the gradient of the surrogate E[ratio M], H the Fisher matrix (the Hessian of the mean KL at the old policy).
+    seen [T, E, O] (normalised observations), action [T, E, A], M [T, E] -> ratio = new(a|o) / old(a|o) [T, E].
+    """
+    with torch.no_grad():
+        old = actor(seen)
+        old_log_prob = old.log_prob(action)  # [T, E]
+
+    def surrogate(policy: Distribution) -> tuple[Tensor, Tensor]:
+        ratio = torch.exp(policy.log_prob(action) - old_log_prob)
+        return (ratio * M).mean(), ratio
+
+    parameters = list(actor.parameters())
+    theta = parameters_to_vector(parameters).detach().clone()
+    value, _ = surrogate(actor(seen))
+    g = parameters_to_vector(torch.autograd.grad(value, parameters))
+    H = fisher_product(actor, parameters, seen[:: c.fisher_stride], c.damping)
+    direction = conjugate_gradient(H, g, c.cg_steps)  # H^-1 g
+    curvature = direction.dot(H(direction))
+    step = direction * torch.sqrt(2 * c.delta / curvature.clamp(min=1e-12))
+
+    new, ratio, row = line_search(actor, parameters, theta, step, g.dot(step).item(), old, surrogate, seen, c)
+    row |= policy_change(old, new, ratio)
+    row["gradient_norm"] = g.norm().item()
+    return ratio, row
+
+
+def line_search(
+    actor: GaussianActor,
+    parameters: list[torch.nn.Parameter],
+    theta: Tensor,
+    step: Tensor,
+    predicted: float,
+    old: Distribution,
+    surrogate: Callable[[Distribution], tuple[Tensor, Tensor]],
+    seen: Tensor,
+    c: TrustRegionSettings,
+) -> tuple[Distribution, Tensor, Row]:
+    """Try theta + alpha^j step, j = 0, 1, ...; accept when KL <= delta and the gain is accept_ratio of the predicted.
+
+    Where none is accepted the parameters are as before, bit for bit, and so are the policy and its ratio of 1.
+    """
+    with torch.no_grad():
+        before, ratio = surrogate(old)
+        for j in range(c.max_backtracks):
+            scale = c.backtrack**j
+            vector_to_parameters(theta + scale * step, parameters)
+            new = actor(seen)
+            value, ratio = surrogate(new)
+            gain = (value - before).item()
+            kl = kl_divergence(old, new).mean().item()
+            if kl <= c.delta and gain > 0 and gain >= c.accept_ratio * scale * predicted:
+                return new, ratio, {"accepted": 1, "backtracks": j, "predicted": scale * predicted, "gain": gain}
+        vector_to_parameters(theta, parameters)
+        before, ratio = surrogate(old)
+    return old, ratio, {"accepted": 0, "backtracks": c.max_backtracks, "predicted": predicted, "gain": 0.0}
+
+
+def fisher_product(
+    actor: GaussianActor, parameters: list[torch.nn.Parameter], seen: Tensor, damping: float
+) -> Callable[[Tensor], Tensor]:
+    """The map v -> (H + damping I) v, H the Hessian of E[KL(old, new)] at new = old, by differentiating twice."""
+    policy = actor(seen)
+    with torch.no_grad():
+        old = actor(seen)
+    kl = kl_divergence(old, policy).mean()
+    slope = parameters_to_vector(torch.autograd.grad(kl, parameters, create_graph=True))
+
+    def product(v: Tensor) -> Tensor:
+        rows = torch.autograd.grad(slope.dot(v), parameters, retain_graph=True)
+        return parameters_to_vector(rows) + damping * v
+
+    return product
+
+
+def conjugate_gradient(product: Callable[[Tensor], Tensor], b: Tensor, steps: int) -> Tensor:
+    """x with A x = b for a positive definite A given as v -> A v; stops early where nothing is left to solve."""
+    x = torch.zeros_like(b)
+    residual, p = b.clone(), b.clone()
+    rr = residual.dot(residual)
+    for _ in range(steps):
+        if rr <= 1e-20:  # a guard, not a tolerance: the divisions below need what they divide by
+            break
+        Ap = product(p)
+        alpha = rr / p.dot(Ap).clamp(min=1e-20)
+        x += alpha * p
+        residual -= alpha * Ap
+        rr, previous = residual.dot(residual), rr
+        p = residual + rr / previous * p
+    return x

@@ -1,0 +1,1 @@
+"""How the algorithms are compared: tasks, suites, trials, records, reports."""

@@ -1,0 +1,145 @@
+"""Read one suite from its folder and refuse what must not be compared, before anything is written."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from bench import store
+
+TRIAL_KEYS = ("task", "algorithm", "seed", "steps", "config_hash", "status", "provenance")
+SHOWN_TRIALS = 4  # trials named per group in a refusal, which must stay one readable line
+
+
+class ReportError(Exception):
+    """Why a suite cannot be reported on: one line that names the folder or file."""
+
+
+@dataclass(frozen=True)
+class Suite:
+    """What a report is made from."""
+
+    folder: Path
+    """Where the report is written."""
+    records: pd.DataFrame
+    """One row per evaluation episode."""
+    trials: list[dict[str, Any]]
+    """The contents of every trial.json; empty for a published suite that kept only its tables."""
+
+    @property
+    def name(self) -> str:
+        """The suite's name: that of its folder, so that a copy can be told from the original."""
+        return self.folder.resolve().name
+
+
+def find_suites(root: Path) -> list[Path]:
+    """The folders under `root` that hold a suite with records.
+
+    A suite whose first trial has not been evaluated yet is no error here, where nobody asked for it by name.
+    """
+    if not root.is_dir():
+        raise ReportError(f"{root}: no such folder; run `python -m bench.run` first, or name a suite's folder")
+    found = [folder for folder in sorted(root.iterdir()) if folder.is_dir() and _has_records(folder)]
+    if not found:
+        raise ReportError(f"{root}: no suite with records in it (a folder with trials/ or records.parquet)")
+    return found
+
+
+def _has_records(folder: Path) -> bool:
+    merged = (folder / "records.parquet").is_file()
+    return merged or any(folder.glob("trials/*/*/seed-*/records.parquet"))
+
+
+def load(folder: Path) -> Suite:
+    """The suite in `folder`, merged up to this moment, or a `ReportError`."""
+    if not folder.is_dir():
+        raise ReportError(f"{folder}: no such folder; a suite is a folder with trials/ or records.parquet")
+    try:
+        trials = store.read_trials(folder)
+        _check_keys(folder, trials)
+        _refuse_mixtures(folder, trials)
+        if not _has_records(folder):
+            have = _statuses(trials)
+            raise ReportError(f"{folder}: no records yet, {have}; a suite has trials/ or records.parquet")
+        store.merge(folder)
+        records = store.read_table(folder / "records.parquet")
+    except store.StoreError as error:
+        raise ReportError(" ".join(str(error).split())) from error
+    _check_records(folder / "records.parquet", records)
+    return Suite(folder, records, trials)
+
+
+def _statuses(trials: list[dict[str, Any]]) -> str:
+    """ "no trials", or such as "3 trials (1 failed, 2 running)"."""
+    if not trials:
+        return "no trials"
+    counts = pd.Series([trial["status"] for trial in trials]).value_counts().sort_index()
+    parts = ", ".join(f"{count} {status}" for status, count in counts.items())
+    return f"{len(trials)} trial{'s' * (len(trials) > 1)} ({parts})"
+
+
+def _check_keys(folder: Path, trials: list[Any]) -> None:
+    for trial in trials:
+        if not isinstance(trial, dict):
+            raise ReportError(f"{folder}: a trial.json holds {type(trial).__name__}, not a mapping")
+        missing = [key for key in TRIAL_KEYS if key not in trial]
+        if missing:
+            raise ReportError(f"{folder}: the trial.json of {trial_name(trial)} lacks {', '.join(missing)}")
+
+
+def _check_records(path: Path, records: pd.DataFrame) -> None:
+    missing = [column for column in store.RECORD_COLUMNS if column not in records.columns]
+    if missing:
+        raise ReportError(
+            f"{path}: lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}; "
+            f"a table of records has {', '.join(store.RECORD_COLUMNS)}"
+        )
+    if not (records["kind"] == "grid").any():
+        raise ReportError(f"{path}: no records of kind 'grid'; at least one evaluation is needed")
+
+
+def trial_name(trial: dict[str, Any]) -> str:
+    """How a trial is called in messages: task, label and seed."""
+    return f"{trial.get('task', '?')} {trial.get('algorithm', '?')} seed {trial.get('seed', '?')}"
+
+
+def mujoco_version(trial: dict[str, Any]) -> str:
+    """The MuJoCo version that the trial ran with, "none" where its task needs no MuJoCo."""
+    return str(trial["provenance"].get("versions", {}).get("mujoco") or "none")
+
+
+def _refuse_mixtures(folder: Path, trials: list[dict[str, Any]]) -> None:
+    """Stop where one average, or one comparison, would pool trials that ran under different conditions."""
+    rules: list[tuple[str, tuple[str, ...], Callable[[dict[str, Any]], str]]] = [
+        ("MuJoCo versions", ("task",), mujoco_version),
+        ("numbers of steps", ("task",), lambda trial: str(trial["steps"])),
+        ("config hashes", ("task", "algorithm"), lambda trial: str(trial["config_hash"])),
+    ]
+    for what, scope, value in rules:
+        for place, groups in _groups(trials, scope, value):
+            if len(groups) > 1:
+                lists = "; ".join(f"{key}: {_some(names)}" for key, names in sorted(groups.items()))
+                raise ReportError(
+                    f"{folder}: different {what} in {place} cannot be compared ({lists}); "
+                    "move one group to a suite of its own, or run it again"
+                )
+
+
+def _groups(
+    trials: list[dict[str, Any]], scope: tuple[str, ...], value: Callable[[dict[str, Any]], str]
+) -> Iterator[tuple[str, dict[str, list[str]]]]:
+    """For each place that `scope` tells apart: the names of the trials there, by `value`."""
+    places: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for trial in trials:
+        places[" ".join(trial[key] for key in scope)][value(trial)].append(trial_name(trial))
+    yield from sorted(places.items())
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - SHOWN_TRIALS} more" if len(names) > SHOWN_TRIALS else ""
+    return ", ".join(names[:SHOWN_TRIALS]) + more

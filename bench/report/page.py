@@ -1,0 +1,267 @@
+"""The tables as CSV and Markdown, and the page: one HTML file that opens offline, on a phone and on paper."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+from markupsafe import Markup
+
+from bench.report import plots, stats
+from bench.report.load import Suite, trial_name
+
+ENVIRONMENT = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+    autoescape=True,
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+NONE = "–"
+COLORS = {plots.INK: "var(--ink)", plots.RULE: "var(--rule)", plots.PAPER: "var(--paper)"}
+GLYPHS = {"o": "●", "s": "■", "D": "◆", "v": "▼", "^": "▲", "X": "✖", "P": "✚", "p": "⬟"}
+
+
+def rows_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """A frame as one mapping per row."""
+    return [{str(column): value for column, value in row.items()} for row in frame.to_dict("records")]
+
+
+def number(value: float) -> str:
+    """A return with as many decimals as it can bear; a dash where there is none yet."""
+    if pd.isna(value):
+        return NONE
+    return f"{value:,.{0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2}f}"
+
+
+def span(low: float, high: float) -> str:
+    """An interval as "[low, high]", or a dash: one seed has none."""
+    return NONE if pd.isna(low) else f"[{number(low)}, {number(high)}]"
+
+
+def count(found: int, planned: int) -> str:
+    """ "3", or "2 of 3" where trials are missing."""
+    return str(found) if found == planned else f"{found} of {planned}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as "45 s", "12 min" or "3.4 h"."""
+    if pd.isna(seconds):
+        return NONE
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def returns_rows(table: pd.DataFrame) -> list[dict[str, str]]:
+    """`stats.returns_table` as text for people: one mapping from heading to cell per row."""
+    return [
+        {
+            "task": row["task"],
+            "algorithm": row["algorithm"],
+            "seeds": count(row["seeds"], row["planned"]),
+            "steps": f"{row['steps']:,}",
+            "final IQM": _value(row, "final"),
+            "95% interval": span(row["final_low"], row["final_high"]),
+            "mean": number(row["final_mean"]),
+            "median": number(row["final_median"]),
+            "min to max": _range(row["final_min"], row["final_max"]),
+            "absolute IQM": _value(row, "absolute") + _fewer(row),
+            "absolute 95% interval": span(row["absolute_low"], row["absolute_high"]),
+            "time per trial": duration(row["seconds"]),
+            "steps/s": NONE if pd.isna(row["steps_per_second"]) else f"{row['steps_per_second']:,.0f}",
+        }
+        for row in rows_of(table)
+    ]
+
+
+def _range(low: float, high: float) -> str:
+    return NONE if pd.isna(low) else f"{number(low)} to {number(high)}"
+
+
+def _value(row: dict[str, Any], kind: str) -> str:
+    """The IQM; a policy that diverged is no missing value."""
+    there = row["seeds" if kind == "final" else "absolute_seeds"]
+    return "not finite" if there and pd.isna(row[f"{kind}_iqm"]) else number(row[f"{kind}_iqm"])
+
+
+def _fewer(row: dict[str, Any]) -> str:
+    """What to add where the best policy of some finished trial has not been played."""
+    return f" ({row['absolute_seeds']} of {row['seeds']})" if 0 < row["absolute_seeds"] < row["seeds"] else ""
+
+
+def short_rows(table: pd.DataFrame) -> list[dict[str, str]]:
+    """The same in four columns, for a terminal."""
+    return [
+        {
+            "task": row["task"],
+            "algorithm": row["algorithm"],
+            "seeds": row["seeds"],
+            "final IQM [95% interval]": f"{row['final IQM']} {row['95% interval'].replace(NONE, '')}".strip(),
+        }
+        for row in returns_rows(table)
+    ]
+
+
+def markdown(rows: list[dict[str, str]]) -> str:
+    """Rows as a Markdown table, padded so that it can be read as it stands; text left, numbers right."""
+    cells = [list(rows[0])] + [[text.replace("|", "\\|") for text in row.values()] for row in rows]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
+    sides = ["<" if heading in ("task", "algorithm") else ">" for heading in rows[0]]
+    layout = "| " + " | ".join(f"{{:{side}{width}}}" for side, width in zip(sides, widths, strict=True)) + " |\n"
+    rule = ["-" * (width - 1) + ("-" if side == "<" else ":") for side, width in zip(sides, widths, strict=True)]
+    return "".join(layout.format(*line) for line in [cells[0], rule, *cells[1:]])
+
+
+def gaps(suite: Suite, states: pd.DataFrame) -> list[dict[str, str]]:
+    """Every trial that is not done, or whose returns are not finite: where it stands, and why."""
+    known = {(trial["task"], trial["algorithm"], trial["seed"]): trial for trial in suite.trials}
+    rows = []
+    for row in rows_of(states[states["state"] != "done"]):
+        reached = "0" if pd.isna(row["reached"]) else f"{row['reached']:,.0f}"
+        attempts = known.get((row["task"], row["algorithm"], row["seed"]), {}).get("attempts", 1)
+        tried = f"attempt {attempts}: " if attempts > 1 else ""
+        error = row["error"].strip()
+        rows.append(
+            {
+                "trial": trial_name(row),
+                "state": row["state"],
+                "reached": f"{reached} of {row['steps']:,}",
+                "why": tried + error.splitlines()[-1].strip() if error else tried.rstrip(": "),
+                "traceback": error if "\n" in error else "",
+            }
+        )
+    for row in rows_of(stats.diverged(suite.records)):
+        rows.append(
+            {
+                "trial": trial_name(row),
+                "state": "diverged",
+                "reached": f"from {row['step']:,}",
+                "why": "a return is not a finite number",
+                "traceback": "",
+            }
+        )
+    return rows
+
+
+def facts(suite: Suite, states: pd.DataFrame) -> dict[str, str]:
+    """What was run, in a few lines."""
+    records, trials = suite.records, suite.trials
+    episodes = records.groupby(["task", "algorithm", "seed", "kind", "step"], observed=True).size()
+    fresh = episodes[episodes.index.get_level_values("kind") == "absolute"]
+    seeds = sorted(states["seed"].unique())
+    sizes = " x ".join(str(states[axis].nunique()) for axis in ("task", "algorithm", "seed"))
+    done = int((states["state"] == "done").sum())
+    found = {
+        "trials": f"{count(done, len(states))} done (tasks x algorithms x seeds: {sizes})",
+        "seeds": ", ".join(map(str, seeds)),
+        "steps per trial": _span(states["steps"]),
+        "evaluation": f"{_span(episodes.xs('grid', level='kind'))} episodes at each point of the grid"
+        + (f", every {_span(trial['evaluate']['every'] for trial in trials)} steps" if trials else ""),
+        "training time": duration(float(states["seconds"].sum())),
+    }
+    if len(fresh):
+        found["absolute metric"] = f"{_span(fresh)} fresh episodes of the best policy"
+    if trials:
+        evaluation = sum(trial.get("evaluation_seconds") or 0.0 for trial in trials)
+        found["evaluation time"] = duration(evaluation)
+    return found
+
+
+def _span(values: Iterable[int]) -> str:
+    """ "8", or "8 to 16" where values differ."""
+    low, high = min(values := list(values)), max(values)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+def warnings(suite: Suite, states: pd.DataFrame) -> list[str]:
+    """What must be said before any number is read."""
+    found = []
+    undone = int((states["state"] != "done").sum())
+    if undone:
+        found.append(f"Incomplete: {undone} of {len(states)} trials are not done; the table says how many seeds count.")
+    commits = Counter(str(trial["provenance"].get("commit")) for trial in suite.trials)
+    if len(commits) > 1:
+        parts = ", ".join(f"{commit[:10]} ({trials} trials)" for commit, trials in sorted(commits.items()))
+        found.append(f"Mixed commits: the trials were not all run by the same code: {parts}.")
+    dirty = sum(bool(trial["provenance"].get("dirty")) for trial in suite.trials)
+    if dirty:
+        total = len(suite.trials)
+        found.append(f"Uncommitted changes: {dirty} of {total} trials ran code that no commit holds.")
+    return found
+
+
+def provenance(suite: Suite) -> list[dict[str, str]]:
+    """What the trials ran on: one row per fact and value, with the number of trials that it holds for."""
+    tally: Counter[tuple[str, str]] = Counter()
+    for trial in suite.trials:
+        source = trial["provenance"]
+        state = " with uncommitted changes" if source.get("dirty") else ""
+        machine = source.get("machine", {})
+        tally["commit", f"{source.get('commit') or 'unknown'}{state}"] += 1
+        tally["machine", ", ".join(f"{key} {machine[key]}" for key in sorted(machine)) or "unknown"] += 1
+        tally.update((package, str(version)) for package, version in source.get("versions", {}).items())
+    first = ("commit", "machine")
+    return [
+        {"what": what, "value": value, "trials": str(tally[what, value])}
+        for what, value in sorted(tally, key=lambda fact: (fact[0] not in first, fact))
+    ]
+
+
+def config_hashes(suite: Suite) -> list[dict[str, str]]:
+    """One row per task and algorithm: its method and the one hash of its configuration."""
+    found = {(trial["task"], trial["algorithm"]): trial for trial in suite.trials}
+    return [
+        {
+            "task": task,
+            "algorithm": label,
+            "method": trial.get("method", ""),
+            "hash": trial["config_hash"][:16],
+        }
+        for task in sorted({task for task, _ in found})
+        for label in stats.sort_labels(label for _, label in found)
+        if (trial := found.get((task, label)))
+    ]
+
+
+def inline_svg(svg: bytes, prefix: str, label: str) -> Markup:
+    """An SVG file as an element of the page: in its colours, with own ids and a name for screen readers."""
+    text = svg.decode()
+    text = text[text.index("<svg") :]
+    text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{prefix}-", text)
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    for color, variable in COLORS.items():
+        text = text.replace(color, variable)
+    return Markup(text.replace("<svg ", Markup('<svg role="img" aria-label="{}" ').format(label), 1))
+
+
+def html(suite: Suite, states: pd.DataFrame, curves: pd.DataFrame, table: pd.DataFrame) -> str:
+    """The page."""
+    tasks = sorted(states["task"].unique())
+    rows = returns_rows(table)
+    figures = [plots.svg(plots.task_curves(task, curves, states)) for task in tasks]
+    panels = [
+        inline_svg(figure, f"panel{index}", f"Learning curves on {task}")
+        for index, (figure, task) in enumerate(zip(figures, tasks, strict=True))
+    ]
+    labels = stats.sort_labels(states["algorithm"])
+    return ENVIRONMENT.get_template("report.html").render(
+        name=suite.name,
+        warnings=warnings(suite, states),
+        facts=facts(suite, states),
+        gaps=gaps(suite, states),
+        panels=panels,
+        caption=plots.curve_caption(states),
+        styles={label: plots.style(label) for label in labels},
+        glyphs=GLYPHS,
+        tables={task: [row for row in rows if row["task"] == task] for task in tasks},
+        planned=states["seed"].nunique(),
+        mamujoco=any(task.startswith("mamujoco/") for task in tasks),
+        provenance=provenance(suite),
+        hashes=config_hashes(suite),
+    )

@@ -1,0 +1,252 @@
+"""Figures: learning curves, in colours that mean the same algorithm in every figure of every suite."""
+
+from __future__ import annotations
+
+import io
+import math
+import textwrap
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from bench.report import stats
+
+INK, RULE, PAPER = "#1f2329", "#d9dde3", "#fefefe"  # the page puts its own in their place, also in dark mode
+RC: dict[Any, Any] = {
+    "font.family": "DejaVu Sans",  # ships with matplotlib: the same bytes on every machine
+    "font.size": 9,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.titlesize": 10,
+    "axes.edgecolor": RULE,
+    "axes.facecolor": PAPER,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "figure.facecolor": PAPER,
+    "grid.color": RULE,
+    "grid.linewidth": 0.6,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "savefig.facecolor": PAPER,
+    "svg.hashsalt": "bench.report",  # without it the ids in the SVG are random
+    "svg.fonttype": "path",
+}
+PANEL_WIDTH, PANEL_HEIGHT = 4.3, 3.1  # inches
+NOTE_WIDTH = 52  # characters that fit above a panel
+
+# After Okabe and Ito: they differ in lightness too, and each method has its own marker
+PALETTE = {
+    "ippo": "#56b4e9",
+    "mappo": "#0173b2",
+    "happo": "#d55e00",
+    "hatrpo": "#c065b0",
+    "maddpg": "#029e73",
+    "haippo": "#de8f05",
+    "matrpo": "#9c6b3f",
+}
+MARKERS = dict(zip(PALETTE, "osDv^XP", strict=True))
+VARIANT_DASHES = ((1.2, 1.6), (6, 1.8, 1.2, 1.8), (8, 2.5))
+VARIANT_MARKERS = "osDv^XPp"
+
+
+@dataclass(frozen=True)
+class Style:
+    """How one algorithm looks wherever it is drawn."""
+
+    color: str
+    """As #rrggbb."""
+    marker: str
+    """Matplotlib's letter."""
+    dash: tuple[float, ...]
+    """Lengths of ink and gap in line widths; empty for a solid line."""
+
+
+def style(label: str) -> Style:
+    """The look of the algorithm `label`, a function of the label alone.
+
+    The part before the first "-" is the family and gives the colour; "-shared" is dashed, any other variant
+    has one of the other dash patterns. An unknown family gets a hue from a checksum of its name: always the
+    same one, though two such families may look alike.
+    """
+    family, _, variant = label.partition("-")
+    digest = zlib.crc32(label.encode())
+    color = PALETTE.get(family) or _hashed_color(family)
+    marker = MARKERS.get(family) if variant in ("", "shared") else None
+    if variant == "shared":
+        dash: tuple[float, ...] = (4.0, 1.6)
+    else:
+        dash = VARIANT_DASHES[digest % len(VARIANT_DASHES)] if variant else ()
+    return Style(color, marker or VARIANT_MARKERS[digest // 7 % len(VARIANT_MARKERS)], dash)
+
+
+def _hashed_color(family: str) -> str:
+    digest = zlib.crc32(family.encode())
+    hue, lightness = digest % 24 / 24, (0.48, 0.62)[digest // 24 % 2]
+    return str(sns.husl_palette(1, h=hue, s=0.85, l=lightness).as_hex()[0])
+
+
+def curves(frame: pd.DataFrame, states: pd.DataFrame) -> Figure:
+    """One panel per task of `stats.curves`, with legend and caption: a figure that can stand alone."""
+    tasks = sorted(states["task"].unique())
+    columns = 2 if len(tasks) == 4 else min(len(tasks), 3)
+    rows = math.ceil(len(tasks) / columns)
+    labels = stats.sort_labels(frame["algorithm"])
+    caption = textwrap.fill(curve_caption(states), width=max(60, 62 * columns))
+    per_row = max(1, 3 * columns)
+    extra = 0.22 * math.ceil(len(labels) / per_row) + 0.16 * (caption.count("\n") + 2)
+    with matplotlib.rc_context(RC):
+        figure = Figure(figsize=(PANEL_WIDTH * columns, PANEL_HEIGHT * rows + extra), layout="constrained")
+        axes = figure.subplots(rows, columns, squeeze=False)
+        for index, ax in enumerate(axes.flat):
+            if index < len(tasks):
+                _panel(ax, tasks[index], frame, states)
+                ax.set_ylabel("team return per episode" if index % columns == 0 else "")
+                ax.set_xlabel("environment steps" if index + columns >= len(tasks) else "")
+            else:
+                ax.remove()
+        handles = [_handle(label) for label in labels]
+        figure.legend(
+            handles=handles,
+            loc="outside upper left",
+            ncols=min(len(labels), per_row),
+            frameon=False,
+            handlelength=3,
+        )
+        figure.supxlabel(caption, fontsize=7.5, x=0.01, ha="left", linespacing=1.4)
+    return figure
+
+
+def task_curves(task: str, frame: pd.DataFrame, states: pd.DataFrame) -> Figure:
+    """The panel of one task for the page, which has a legend, a heading and a caption of its own."""
+    with matplotlib.rc_context(RC):
+        figure = Figure(figsize=(PANEL_WIDTH * 1.15, PANEL_HEIGHT), layout="constrained")
+        ax = figure.subplots()
+        _panel(ax, task, frame, states)
+        ax.set_xlabel("environment steps")
+        ax.set_ylabel("team return per episode")
+    return figure
+
+
+def curve_caption(states: pd.DataFrame) -> str:
+    """What line and band are, and of how many seeds."""
+    planned = states["seed"].nunique()
+    if planned == 1:
+        return "Line: mean return of the evaluation episodes. One seed gives no interval. No smoothing."
+    mean = " (with 3 or fewer seeds this is the mean)" if planned <= 3 else ""
+    short = (states["reached"].fillna(-1) < states["steps"]).any()
+    pale = " Pale parts: fewer seeds than planned." if short else ""
+    return (
+        f"Line: interquartile mean{mean} of each seed's mean return, over {planned} seeds. "
+        f"Band: 95% percentile bootstrap interval over seeds. No smoothing.{pale}"
+    )
+
+
+def seed_note(states: pd.DataFrame) -> str:
+    """How many seeds of one task reached the end: "3 seeds", or "3 seeds, 2 of 3 for ippo and happo"."""
+    finished = (states["reached"] >= states["steps"]).groupby(states["algorithm"]).sum()
+    planned = states["seed"].nunique()
+    word = "seed" if planned == 1 else "seeds"
+    groups = [
+        (int(count), stats.sort_labels(finished.index[finished == count]))
+        for count in sorted(finished.unique(), reverse=True)
+    ]
+    if len(groups) == 1:
+        return f"{planned} {word}" if groups[0][0] == planned else f"{groups[0][0]} of {planned} {word} finished"
+    return ", ".join(
+        f"{planned} {word}" if count == planned else f"{count} of {planned} for {' and '.join(labels)}"
+        for count, labels in groups
+    )
+
+
+def _panel(ax: Axes, task: str, frame: pd.DataFrame, states: pd.DataFrame) -> None:
+    """Draw all algorithms of one task."""
+    here = frame[frame["task"] == task]
+    if here.empty:
+        ax.text(0.5, 0.5, "no records yet", transform=ax.transAxes, ha="center")
+    for label in stats.sort_labels(here["algorithm"]):
+        _curve(ax, label, here[here["algorithm"] == label])
+    steps = float(states.loc[states["task"] == task, "steps"].iloc[0])
+    ax.set_xlim(-0.015 * steps, 1.015 * steps)
+    ax.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+    ax.xaxis.set_major_formatter(FuncFormatter(step_ticks(steps)))
+    ax.yaxis.set_major_locator(MaxNLocator(6))
+    ax.ticklabel_format(axis="y", style="plain", useOffset=False)
+    ax.tick_params(length=0)
+    note = textwrap.fill(seed_note(states[states["task"] == task]), NOTE_WIDTH)
+    ax.set_title(note, loc="left", fontsize=7.5, pad=4)
+    # the task stands above its note, however many lines that has
+    ax.annotate(
+        task,
+        (0, 1),
+        (0, 4 + 10.5 * (note.count("\n") + 1)),
+        xycoords="axes fraction",
+        textcoords="offset points",
+        weight="bold",
+    )
+
+
+def _curve(ax: Axes, label: str, curve: pd.DataFrame) -> None:
+    """Draw one algorithm: its band, a pale line through all points, the full line where all seeds are."""
+    look = style(label)
+    every = max(1, len(curve) // 7)
+    ax.fill_between(curve["step"], curve["low"], curve["high"], color=look.color, alpha=0.16, linewidth=0)
+    complete = curve.assign(iqm=curve["iqm"].where(curve["seeds"] == curve["planned"]))
+    for part, alpha in ((curve, 0.4), (complete, 1.0)):
+        if part["iqm"].notna().any():
+            sns.lineplot(
+                data=part.assign(iqm=part["iqm"].astype(float)),
+                x="step",
+                y="iqm",
+                ax=ax,
+                estimator=None,
+                color=look.color,
+                marker=look.marker,
+                markevery=every,
+                markersize=4.5,
+                markeredgewidth=0,
+                linewidth=1.6,
+                alpha=alpha,
+                dashes=look.dash or (None, None),
+                legend=False,
+            )
+
+
+def _handle(label: str) -> Line2D:
+    look = style(label)
+    line = Line2D([], [], color=look.color, marker=look.marker, markersize=4.5, linewidth=1.6, label=label)
+    if look.dash:
+        line.set_dashes(look.dash)
+    return line
+
+
+def step_ticks(largest: float) -> Callable[[float, int], str]:
+    """The labels of an axis of steps up to `largest`, all in one unit: 0.2M, 200k or 200."""
+    unit, letter = (1e6, "M") if largest >= 5e5 else (1e3, "k") if largest >= 5e3 else (1.0, "")
+    return lambda step, _: f"{step / unit:g}{letter}" if step else "0"
+
+
+def svg(figure: Figure) -> bytes:
+    """The figure as SVG: equal figures give equal bytes."""
+    buffer = io.BytesIO()
+    with matplotlib.rc_context(RC):
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return buffer.getvalue()
+
+
+def png(figure: Figure) -> bytes:
+    """The figure as PNG at 200 dots per inch."""
+    buffer = io.BytesIO()
+    with matplotlib.rc_context(RC):
+        figure.savefig(buffer, format="png", dpi=200)
+    return buffer.getvalue()

@@ -1,0 +1,195 @@
+"""Numbers: each function takes a frame (or an array of one number per seed) and gives a frame (or numbers).
+
+The unit of all statistics is the seed: the episodes of one evaluation are averaged first, because they share
+one policy and say nothing about how the algorithm varies from one training to the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import stats
+
+Floats = NDArray[np.float64]
+
+KNOWN = ("ippo", "mappo", "happo", "hatrpo", "maddpg", "haippo", "matrpo")
+CONFIDENCE = 0.95
+RESAMPLES = 5000
+
+
+def iqm(values: Floats, axis: int = -1) -> Any:
+    """Interquartile mean: the mean of what is left when the lowest and the highest quarter are cut off.
+
+    A quarter of n values is floor(n / 4) of them, as in rliable, so up to three values give the plain mean.
+    Unit: that of the values. Source: Agarwal et al. 2021, "Deep RL at the edge of the statistical precipice".
+    """
+    return stats.trim_mean(values, 0.25, axis=axis)
+
+
+def interval(values: Floats) -> tuple[Floats, Floats]:
+    """95% percentile bootstrap interval of the interquartile mean over seeds.
+
+    `values` is [seeds, ...]: one resample draws whole seeds, so the points of a curve stay together. The
+    random stream starts anew at each call: equal records give equal numbers, whatever else is in the report.
+    With one seed, or where a value is not finite, the interval is NaN. Source: Agarwal et al. 2021, section
+    4.
+    """
+    low = np.full(values.shape[1:], np.nan)
+    high = low.copy()
+    finite = np.isfinite(values).all(axis=0)
+    if len(values) > 1 and finite.any():
+        result = stats.bootstrap(
+            (values[:, finite] if values.ndim > 1 else values,),
+            iqm,
+            axis=0,
+            confidence_level=CONFIDENCE,
+            n_resamples=RESAMPLES,
+            method="percentile",
+            rng=np.random.default_rng(0),
+        )
+        low[finite], high[finite] = result.confidence_interval
+    return low, high
+
+
+def sort_labels(labels: Iterable[str]) -> list[str]:
+    """Algorithms in one order everywhere: known families first, each with its variants, then the rest."""
+
+    def place(label: str) -> tuple[int, str]:
+        family = label.split("-")[0]
+        return (KNOWN.index(family) if family in KNOWN else len(KNOWN), label)
+
+    return sorted(set(labels), key=place)
+
+
+def seed_returns(records: pd.DataFrame, kind: str) -> pd.DataFrame:
+    """One row per task, algorithm, seed and step: `value`, the evaluation's mean return, and its `episodes`."""
+    chosen = records[records["kind"] == kind]
+    groups = chosen.groupby(["task", "algorithm", "seed", "step"], sort=True, observed=True)
+    # pandas' own mean skips NaN, and would call a policy that diverged in half of its episodes a good one
+    means = groups["episode_return"].mean(skipna=False)
+    return pd.DataFrame({"value": means, "episodes": groups.size()}).reset_index()
+
+
+def trial_states(records: pd.DataFrame, trials: list[dict[str, Any]]) -> pd.DataFrame:
+    """The matrix tasks x algorithms x seeds, one row per cell, whether or not the trial exists.
+
+    Columns: task, algorithm, seed; `state` (done, running, failed, incomplete, missing); `reached`, the last
+    evaluated step; `steps`, the budget of the task; `seconds` of training; `error`. Without trial.json files
+    the budget is the last step that anyone reached on the task. `done` means that the evaluation at the end
+    of the budget is there.
+    """
+    grid = records[records["kind"] == "grid"]
+    ends = grid.groupby(["task", "algorithm", "seed"], observed=True)
+    reached: dict[Any, int] = ends["step"].max().to_dict()
+    seconds: dict[Any, float] = ends["seconds"].max().to_dict()
+    budget: dict[Any, int] = grid.groupby("task", observed=True)["step"].max().to_dict()
+    budget |= {trial["task"]: trial["steps"] for trial in trials}
+    known = {(trial["task"], trial["algorithm"], trial["seed"]): trial for trial in trials}
+    cells = set(reached) | set(known)
+    rows = [
+        {
+            "task": task,
+            "algorithm": algorithm,
+            "seed": seed,
+            "state": _state(known.get(cell), reached.get(cell), budget[task]),
+            "reached": reached.get(cell, np.nan),
+            "steps": budget[task],
+            "seconds": seconds.get(cell, np.nan),
+            "error": _error(known.get(cell)),
+        }
+        for task in sorted({cell[0] for cell in cells})
+        for algorithm in sort_labels(cell[1] for cell in cells)
+        for seed in sorted({cell[2] for cell in cells})
+        for cell in [(task, algorithm, seed)]
+    ]
+    return pd.DataFrame(rows)
+
+
+def _state(trial: dict[str, Any] | None, reached: int | None, steps: int) -> str:
+    if trial is not None and trial["status"] in ("failed", "running"):
+        return str(trial["status"])
+    if reached is not None and reached >= steps:
+        return "done"
+    return "missing" if trial is None and reached is None else "incomplete"
+
+
+def _error(trial: dict[str, Any] | None) -> str:
+    return str(trial.get("error") or "") if trial is not None else ""
+
+
+def diverged(records: pd.DataFrame) -> pd.DataFrame:
+    """The trials with a return that is not finite: task, algorithm, seed and the first such `step`."""
+    wrong: pd.DataFrame = records[~np.isfinite(records["episode_return"].to_numpy(np.float64))]
+    return wrong.groupby(["task", "algorithm", "seed"], observed=True)["step"].min().reset_index()
+
+
+def curves(records: pd.DataFrame, states: pd.DataFrame) -> pd.DataFrame:
+    """Learning curves: one row per task, algorithm and step, with `iqm`, `low` and `high` over the seeds.
+
+    `seeds` counts the trials that were evaluated at this step, `planned` those that the matrix asks for:
+    where they differ the point is not comparable with its neighbours, and the figure shows it.
+    """
+    planned = states["seed"].nunique()
+    parts = []
+    for (task, algorithm), group in seed_returns(records, "grid").groupby(["task", "algorithm"], observed=True):
+        wide = group.pivot(index="seed", columns="step", values="value")  # [seeds, steps]
+        there = group.pivot(index="seed", columns="step", values="episodes").notna()
+        # the steps that the same seeds have reached are resampled together
+        for present, columns in wide.T.groupby(there.T.apply(tuple, axis=1)):
+            values = columns.to_numpy(np.float64).T[list(present)]
+            low, high = interval(values)
+            part = {
+                "step": columns.index,
+                "iqm": iqm(values, axis=0),
+                "low": low,
+                "high": high,
+                "seeds": len(values),
+            }
+            parts.append(pd.DataFrame({"task": task, "algorithm": algorithm, **part, "planned": planned}))
+    return pd.concat(parts).sort_values(["task", "algorithm", "step"], ignore_index=True)
+
+
+def returns_table(records: pd.DataFrame, states: pd.DataFrame) -> pd.DataFrame:
+    """One row per task and algorithm: final and absolute returns, and what they cost.
+
+    Only the trials that reached the end of the budget count: `seeds` of the `planned` ones. `final_*` is the
+    mean return of the last evaluation; `absolute_*` that of the best policy on fresh episodes (Gorsane et al.
+    2022). Returns are undiscounted sums of the team reward over one episode; `seconds` is training time per
+    trial.
+    """
+    keys = ["task", "algorithm", "seed"]
+    finished = states[states["reached"] >= states["steps"]]
+    final = seed_returns(records, "grid").merge(
+        finished[[*keys, "steps", "seconds"]], left_on=[*keys, "step"], right_on=[*keys, "steps"]
+    )
+    absolute = seed_returns(records, "absolute").merge(finished[keys], on=keys)
+    rows = []
+    for (task, algorithm), cell in states.groupby(["task", "algorithm"], sort=False):
+        ends = final[(final["task"] == task) & (final["algorithm"] == algorithm)]
+        bests = absolute[(absolute["task"] == task) & (absolute["algorithm"] == algorithm)]
+        steps, seconds = int(cell["steps"].iloc[0]), float(ends["seconds"].mean())
+        row: dict[str, Any] = {"task": task, "algorithm": algorithm, "seeds": len(ends), "planned": len(cell)}
+        row |= {"steps": steps} | _summary("final", ends["value"].to_numpy(np.float64))
+        row |= {"absolute_seeds": len(bests)} | _summary("absolute", bests["value"].to_numpy(np.float64))
+        rows.append(row | {"seconds": seconds, "steps_per_second": steps / seconds if seconds > 0 else np.nan})
+    return pd.DataFrame(rows)
+
+
+def _summary(name: str, values: Floats) -> dict[str, float]:
+    if len(values) == 0:
+        keys = ("iqm", "low", "high", "mean", "median", "min", "max")
+        return dict.fromkeys((f"{name}_{key}" for key in keys), np.nan)
+    low, high = interval(values)
+    return {
+        f"{name}_iqm": float(iqm(values)),
+        f"{name}_low": float(low),
+        f"{name}_high": float(high),
+        f"{name}_mean": float(values.mean()),
+        f"{name}_median": float(np.median(values)),
+        f"{name}_min": float(values.min()),
+        f"{name}_max": float(values.max()),
+    }
