@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 S = TypeVar("S")
 
@@ -160,11 +160,15 @@ def strict(cls: type[S], mapping: Mapping[str, Any]) -> S:
 
 
 def _typed(key: str, value: Any, hint: Any) -> Any:
-    """`value` as what `hint` says: a bool, a number within bounds or a tuple of such."""
+    """`value` as what `hint` says: a word of a list, a bool, a number within bounds or a tuple of such."""
     if get_origin(hint) is tuple:
         if not isinstance(value, list | tuple) or not value:
             raise SettingError(key, f"{value!r} is not a list of numbers, for example [128, 128]")
         return tuple(_typed(key, item, get_args(hint)[0]) for item in value)
+    if get_origin(hint) is Literal:
+        if value not in get_args(hint):
+            raise SettingError(key, f"{value!r} is none of {', '.join(map(str, get_args(hint)))}")
+        return value
     if hint is bool:
         if not isinstance(value, bool):
             raise SettingError(key, f"{value!r} is not true or false")

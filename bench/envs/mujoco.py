@@ -331,7 +331,7 @@ class MujocoBatch:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on, bit for bit, where `state_dict` was taken."""
         for e, row in enumerate(state["physics"]):
-            mujoco.mj_setState(self.model, self._data[e], row, mujoco.mjtState.mjSTATE_INTEGRATION)
+            mujoco.mj_setState(self.model, self._data[e], np.asarray(row), mujoco.mjtState.mjSTATE_INTEGRATION)
             self._random[e].bit_generator.state = state["random"][e]
         self._elapsed[:] = state["elapsed"]
         self._position[:] = state["position"]

@@ -28,31 +28,34 @@ def write(suite: Suite) -> str:
     curves = stats.curves(suite.records, states)
     table = stats.returns_table(suite.records, states)
     figure = plots.curves(curves, states)
-    store.write_bytes(suite.folder / "curves.svg", plots.svg(figure))
-    store.write_bytes(suite.folder / "curves.png", plots.png(figure))
-    csv = table.to_csv(index=False, float_format="%.6g", lineterminator="\n")
-    store.write_text(suite.folder / "returns.csv", csv)
-    store.write_text(suite.folder / "returns.md", page.markdown(page.returns_rows(table)))
-    path = suite.folder / "report.html"
-    store.write_text(path, page.html(suite, states, curves, table))
-    lines = [suite.name, "", page.markdown(page.short_rows(table))]
-    lines += [*page.warnings(suite, states), str(path), ""]
-    return "\n".join(lines)
+    # all is made before anything is written, so that the files of one folder always belong together
+    files = {
+        "curves.svg": plots.svg(figure),
+        "curves.png": plots.png(figure),
+        "returns.csv": table.to_csv(index=False, float_format="%.6g", lineterminator="\n").encode(),
+        "returns.md": page.markdown(page.returns_rows(table)).encode(),
+        "report.html": page.html(suite, states, curves, table).encode(),
+    }
+    for name, content in files.items():
+        store.write_bytes(suite.folder / name, content)
+    notes = page.warnings(suite, states)
+    short = page.markdown(page.short_rows(table))
+    return "\n".join([suite.name, "", short, *notes, str(suite.folder / "report.html"), ""])
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command; 0 when all is written, 2 when something cannot be reported on, and then nothing is."""
+    """The command; 0 when all is written, 2 when a suite cannot be reported on, and then none is."""
     parser = Parser(prog="python -m bench.report", description=__doc__)
-    help_text = "folders of suites; without any, all that have records under ./results"
-    parser.add_argument("suites", nargs="*", type=Path, metavar="DIR/<suite>", help=help_text)
+    what = "folders of suites; without any, all that have records under ./results"
+    parser.add_argument("suites", nargs="*", type=Path, metavar="DIR/<suite>", help=what)
     folders: list[Path] = parser.parse_args(arguments).suites
     try:
         suites = [load(folder) for folder in folders or find_suites(RESULTS)]
-    except ReportError as error:
+        for suite in suites:
+            print(write(suite))
+    except (ReportError, OSError) as error:  # an OSError says which file could not be written
         print(f"bench.report: {error}", file=sys.stderr)
         return 2
-    for suite in suites:
-        print(write(suite))
     return 0
 
 

@@ -107,7 +107,7 @@ def curves(frame: pd.DataFrame, states: pd.DataFrame) -> Figure:
     extra = 0.22 * math.ceil(len(labels) / per_row) + 0.16 * (caption.count("\n") + 2)
     with matplotlib.rc_context(RC):
         figure = Figure(figsize=(PANEL_WIDTH * columns, PANEL_HEIGHT * rows + extra), layout="constrained")
-        axes = figure.subplots(rows, columns, squeeze=False)
+        axes = figure.subplots(rows, columns, squeeze=False, gridspec_kw={"hspace": 0.09})
         for index, ax in enumerate(axes.flat):
             if index < len(tasks):
                 _panel(ax, tasks[index], frame, states)
@@ -121,7 +121,7 @@ def curves(frame: pd.DataFrame, states: pd.DataFrame) -> Figure:
             loc="outside upper left",
             ncols=min(len(labels), per_row),
             frameon=False,
-            handlelength=3,
+            handlelength=4,
         )
         figure.supxlabel(caption, fontsize=7.5, x=0.01, ha="left", linespacing=1.4)
     return figure

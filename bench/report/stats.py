@@ -35,8 +35,7 @@ def interval(values: Floats) -> tuple[Floats, Floats]:
 
     `values` is [seeds, ...]: one resample draws whole seeds, so the points of a curve stay together. The
     random stream starts anew at each call: equal records give equal numbers, whatever else is in the report.
-    With one seed, or where a value is not finite, the interval is NaN. Source: Agarwal et al. 2021, section
-    4.
+    With one seed, or where a value is not finite, the interval is NaN. Source: Agarwal et al. 2021.
     """
     low = np.full(values.shape[1:], np.nan)
     high = low.copy()

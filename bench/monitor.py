@@ -1,0 +1,149 @@
+"""What the user sees while a suite runs: one live table on a terminal, plain lines elsewhere.
+
+Trials write their progress into files, so the monitor works the same whatever process they run in.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from bench import store
+from bench.suite import Trial
+
+POLL_SECONDS = 1.0
+LINE_SECONDS = 15.0
+MAX_ROWS = 20
+
+
+def clock(seconds: float) -> str:
+    """`h:mm:ss`."""
+    minutes, seconds = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"
+
+
+@dataclass
+class State:
+    """One trial as the monitor last saw it."""
+
+    trial: Trial
+    status: str = "waiting"
+    step: int = 0
+    evaluation: float | None = None
+    seconds: float = 0.0
+    error: str = ""
+
+    @property
+    def rate(self) -> float:
+        """Training steps per second."""
+        return self.step / self.seconds if self.seconds else 0.0
+
+
+class Monitor:
+    """A context that shows the progress of trials until it is left. `estimates` are seconds per trial."""
+
+    def __init__(self, trials: Sequence[Trial], suite_folder: Path, estimates: Sequence[float], jobs: int):
+        self.states = {trial: State(trial) for trial in trials}
+        self.estimates = dict(zip(trials, estimates, strict=True))
+        self.folder, self.jobs = suite_folder, jobs
+        self.console = Console()
+        self.started = time.monotonic()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._live = Live(console=self.console, get_renderable=self._table, auto_refresh=False, transient=True)
+        self._last_line = 0.0
+
+    def __enter__(self) -> Monitor:
+        if self.console.is_terminal:
+            self._live.start()
+        self._thread.start()
+        return self
+
+    def __exit__(self, _k: type[BaseException] | None, _e: BaseException | None, _t: TracebackType | None) -> None:
+        self._stop.set()
+        self._thread.join()
+        if self.console.is_terminal:
+            self._live.stop()
+
+    def ended(self, trial: Trial, status: str, error: str) -> None:
+        """Say that a trial ended: a line that stays, above the live table."""
+        state = self.states[trial]
+        self._look(state)
+        state.status, state.error = status, error
+        done = sum(s.status in ("done", "failed") for s in self.states.values())
+        value = "" if state.evaluation is None else f"  return {state.evaluation:.0f}"
+        detail = error if status == "failed" else f"{clock(state.seconds)}  {state.rate:,.0f} steps/s{value}"
+        self._say(f"{status:>6}  {done}/{len(self.states)}  {trial.name}  {detail}")
+
+    def _say(self, line: str) -> None:
+        self.console.print(line, soft_wrap=True, markup=False, highlight=False)
+
+    def _watch(self) -> None:
+        while not self._stop.wait(POLL_SECONDS):
+            for state in self.states.values():
+                if state.status in ("waiting", "running"):
+                    self._look(state)
+            if self.console.is_terminal:
+                self._live.refresh()
+            elif time.monotonic() - self._last_line > LINE_SECONDS:
+                self._last_line = time.monotonic()
+                for state in self._running():
+                    self._say(f"        {state.trial.name}  {self._progress(state)}")
+
+    def _look(self, state: State) -> None:
+        """Read a trial's progress file, if it has begun."""
+        path = state.trial.folder(self.folder) / "progress.json"
+        try:
+            progress = store.read_json(path)
+            fresh = time.time() - path.stat().st_mtime < 60 or state.status == "running"
+        except (store.StoreError, OSError):
+            return
+        if fresh and path.stat().st_mtime > time.time() - (time.monotonic() - self.started) - 1:
+            state.status = "running"
+        state.step, state.evaluation = progress["step"], progress["evaluation"]
+        state.seconds = progress["seconds"]
+
+    def _running(self) -> list[State]:
+        return [state for state in self.states.values() if state.status == "running"]
+
+    def _progress(self, state: State) -> str:
+        value = "" if state.evaluation is None else f"return {state.evaluation:.0f}"
+        share = f"{state.step / state.trial.steps:.0%}"
+        return f"{state.step:,} steps ({share})  {value}  {state.rate:,.0f} steps/s  {clock(self._left(state))} left"
+
+    def _left(self, state: State) -> float:
+        """Seconds of work left in a trial: by its own rate once it has one."""
+        if state.status in ("done", "failed"):
+            return 0.0
+        if not state.rate:
+            return self.estimates[state.trial]
+        return (state.trial.steps - state.step) / state.rate
+
+    def _table(self) -> Table:
+        """Running trials, then the sums."""
+        counts = {status: sum(s.status == status for s in self.states.values()) for status in ("done", "failed")}
+        left = sum(self._left(state) for state in self.states.values()) / self.jobs
+        title = (
+            f"{counts['done']} of {len(self.states)} trials done, {counts['failed']} failed, about {clock(left)} left"
+        )
+        table = Table(title=title, title_justify="left", expand=False)
+        table.add_column("trial")
+        for column in ("step", "last evaluation", "steps/s", "time left"):
+            table.add_column(column, justify="right")
+        for state in self._running()[:MAX_ROWS]:
+            table.add_row(
+                state.trial.name,
+                f"{state.step:,} / {state.trial.steps:,}",
+                "" if state.evaluation is None else f"{state.evaluation:,.0f}",
+                f"{state.rate:,.0f}",
+                clock(self._left(state)),
+            )
+        return table

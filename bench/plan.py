@@ -1,0 +1,85 @@
+"""What a run will cost, measured on this machine before it starts: seconds, memory, disk."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from algorithms.config import MADDPGSettings
+from bench.collect import Collector
+from bench.suite import Trial
+from bench.tasks import team
+from bench.trial import ABSOLUTE_FACTOR, learner_and_batch
+
+PROBE_STEPS = 10
+"""Length T of the rollouts that are timed: long enough for a rate, short enough to wait for."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one trial."""
+
+    seconds: float
+    memory: float
+    """Bytes at the peak."""
+    disk: float
+    """Bytes at the peak, checkpoint included."""
+
+
+def costs(trials: Sequence[Trial]) -> dict[Trial, Cost]:
+    """The cost of each trial; those that differ only in their seed are measured once."""
+    measured: dict[str, Cost] = {}
+    for trial in trials:
+        if trial.config_hash() not in measured:
+            measured[trial.config_hash()] = _cost(trial)
+    return {trial: measured[trial.config_hash()] for trial in trials}
+
+
+def _cost(trial: Trial) -> Cost:
+    collecting, updating = _seconds_per_step(trial)
+    evaluations = trial.steps // trial.every + 1 + ABSOLUTE_FACTOR
+    episode_steps = evaluations * trial.episodes * trial.task.options.episode_length  # at most: some end early
+    data = _data_bytes(trial)
+    updates = trial.steps / (trial.settings.envs * trial.settings.rollout_length) * (team(trial.task).size + 1)
+    return Cost(
+        seconds=trial.steps * (collecting + updating) + episode_steps * collecting,
+        memory=_resident_bytes() + data,
+        disk=data * isinstance(trial.settings, MADDPGSettings)
+        + updates * 150
+        + evaluations * trial.episodes * 20
+        + 2e6,
+    )
+
+
+def _seconds_per_step(trial: Trial) -> tuple[float, float]:
+    """Seconds of collecting and of learning per environment step, from one short rollout after one to warm up."""
+    settings = replace(trial.settings, rollout_length=PROBE_STEPS)
+    if isinstance(settings, MADDPGSettings):
+        settings = replace(settings, warmup_steps=0, buffer_size=2 * PROBE_STEPS * settings.envs)
+    learner, batch = learner_and_batch(replace(trial, settings=settings))
+    collector = Collector(batch, PROBE_STEPS)
+    learner.update(collector.collect(learner))
+    start = time.perf_counter()
+    rollout = collector.collect(learner)
+    collected = time.perf_counter()
+    learner.update(rollout)
+    steps = PROBE_STEPS * settings.envs
+    return (collected - start) / steps, (time.perf_counter() - collected) / steps
+
+
+def _data_bytes(trial: Trial) -> float:
+    """Float32 numbers that grow with the settings: the replay, or a rollout with the activations of its gradient."""
+    sizes, settings = team(trial.task), trial.settings
+    features = sum(sizes.observation_sizes) + sizes.state_size
+    if isinstance(settings, MADDPGSettings):
+        return 4.0 * settings.buffer_size * (2 * features + sum(space.size for space in sizes.action_spaces))
+    return 4.0 * settings.envs * settings.rollout_length * (3 * features + 8 * sum(settings.hidden_sizes))
+
+
+def _resident_bytes() -> float:
+    """The peak memory of this process, which has by then done what a worker does, on little data."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak * (1.0 if sys.platform == "darwin" else 1024.0)

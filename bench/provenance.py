@@ -1,0 +1,53 @@
+"""Where a result comes from: commit, versions, machine."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+LIBRARIES = ("torch", "mujoco", "gymnasium", "gymnasium-robotics", "pettingzoo", "numpy", "pandas", "joblib")
+
+
+@cache
+def mujoco_version() -> str:
+    """The version whose physics a trial ran on: part of the trial's identity."""
+    return metadata.version("mujoco")
+
+
+@cache
+def provenance() -> dict[str, Any]:
+    """The commit (and whether files differed from it), the versions of what computes, and the machine."""
+    commit = _git("rev-parse", "HEAD")
+    return {
+        "commit": commit or "unknown",
+        "dirty": bool(_git("status", "--porcelain", "--untracked-files=no")) if commit else None,
+        "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in LIBRARIES}},
+        "machine": {"cpu": _cpu(), "cores": os.cpu_count(), "system": platform.platform()},
+    }
+
+
+def _git(*arguments: str) -> str | None:
+    """What git says of the checkout that this file lies in; None where there is no git or no checkout."""
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(Path(__file__).parent), *arguments], capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()
+
+
+def _cpu() -> str:
+    """The processor's name: platform.processor() is empty or an architecture on Linux."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

@@ -1,0 +1,172 @@
+"""`python -m bench.run SUITE.yaml`: train and evaluate every trial of a suite, as many at once as there are jobs."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy and torch: trials are the unit of parallelism
+
+import argparse
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import yaml
+from filelock import FileLock, Timeout
+from joblib import Parallel, delayed, parallel_config
+from joblib.externals.loky import get_reusable_executor
+from joblib.externals.loky.process_executor import TerminatedWorkerError
+
+from bench import store, trial
+from bench.monitor import Monitor, clock
+from bench.plan import Cost, costs
+from bench.suite import SuiteError, Trial, load, only, trials
+from bench.trial import MAX_ATTEMPTS, Outcome, read_status
+
+BAD_INPUT, INTERRUPTED = 2, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """0 when every selected trial is done, 1 when one failed, 2 for bad input, 130 after Ctrl-C."""
+    options = _parser().parse_args(arguments)
+    try:
+        suite, document = load(options.suite, options.set)
+        planned = trials(suite, options.suite)
+        selected = only(planned, options.only)
+        folder = options.results / suite.name
+        _refuse_changed(planned, folder)
+        todo = [t for t in selected if read_status(t, folder).get("status") != "done"]
+        prices = costs(todo)
+    except (SuiteError, store.StoreError) as error:
+        print(error, file=sys.stderr)
+        return BAD_INPUT
+    print(plan(selected, prices, folder, options.jobs), flush=True)
+    if options.dry_run:
+        return 0
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / ".lock", timeout=0):
+            store.write_text(folder / "suite.yaml", yaml.safe_dump(document, sort_keys=False))
+            return run(todo, folder, options.jobs, prices)
+    except Timeout:
+        print(f"{folder}: another bench.run is at work there; wait for it or use another --results", file=sys.stderr)
+        return BAD_INPUT
+    except OSError as error:
+        print(f"{error.filename or folder}: {error.strerror}", file=sys.stderr)
+        return 1
+
+
+def run(todo: Sequence[Trial], folder: Path, jobs: int, prices: dict[Trial, Cost]) -> int:
+    """Run the trials, say how each ended, and join their tables."""
+    failed = 0
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill is a Ctrl-C
+    try:
+        with Monitor(todo, folder, [prices[t].seconds for t in todo], jobs) as monitor:
+            for outcome in outcomes(todo, folder, jobs):
+                monitor.ended(outcome.trial, outcome.status, outcome.error)
+                failed += outcome.status == "failed"
+    except KeyboardInterrupt:
+        get_reusable_executor().shutdown(wait=True, kill_workers=True)
+        store.merge(folder)
+        print("Stopped. The same command goes on from the last evaluation of each trial.", file=sys.stderr)
+        return INTERRUPTED
+    store.merge(folder)
+    print(f"Records: {folder / 'records.parquet'}   Report: python -m bench.report {folder}")
+    if failed:
+        print(f"{failed} of {len(todo)} trials failed; the same command tries them again", file=sys.stderr)
+    return int(failed > 0)
+
+
+def outcomes(todo: Sequence[Trial], folder: Path, jobs: int) -> Iterator[Outcome]:
+    """Run trials in joblib's workers, each outcome as it comes.
+
+    joblib gives up its whole pool when one worker dies (killed, out of memory). The pool is built anew and the trials
+    without an outcome go on from their checkpoints, unless one has died too often without getting further.
+    """
+    pending = list(todo)
+    while pending:
+        try:
+            with parallel_config(backend="loky", inner_max_num_threads=1):
+                work = Parallel(n_jobs=jobs, return_as="generator_unordered", pre_dispatch="n_jobs", batch_size=1)
+                for outcome in work(delayed(trial.run)(t, folder, os.getpid()) for t in pending):
+                    pending = [t for t in pending if t != outcome.trial]
+                    yield outcome
+        except TerminatedWorkerError:
+            for lost in [t for t in pending if _is_hopeless(t, folder)]:
+                pending.remove(lost)
+                yield _give_up(lost, folder)
+
+
+def _is_hopeless(lost: Trial, folder: Path) -> bool:
+    about = read_status(lost, folder)
+    return about.get("status") == "running" and about["attempts"] >= MAX_ATTEMPTS
+
+
+def _give_up(lost: Trial, folder: Path) -> Outcome:
+    about = read_status(lost, folder)
+    error = f"its process died {about['attempts']} times since the last checkpoint (killed, or out of memory?)"
+    store.write_json(lost.folder(folder) / "trial.json", about | {"status": "failed", "error": error})
+    return Outcome(lost, "failed", error)
+
+
+def plan(selected: Sequence[Trial], prices: dict[Trial, Cost], folder: Path, jobs: int) -> str:
+    """What will be run and what it will cost."""
+    todo = list(prices)
+    tasks = list(dict.fromkeys(t.task.label for t in selected))
+    labels = list(dict.fromkeys(t.label for t in selected))
+    seeds = list(dict.fromkeys(t.seed for t in selected))
+    lines = [
+        f"{len(selected)} trials: {len(tasks)} tasks x {len(labels)} algorithms x {len(seeds)} seeds -> {folder}",
+        f"  tasks       {', '.join(tasks)}",
+        f"  algorithms  {', '.join(labels)}",
+        f"  seeds       {', '.join(map(str, seeds))}",
+    ]
+    if len(todo) < len(selected):
+        lines.append(f"  {len(selected) - len(todo)} are done already, {len(todo)} to run")
+    if todo:
+        seconds = [prices[t].seconds for t in todo]
+        at_once = sorted((prices[t].memory for t in todo), reverse=True)[:jobs]
+        lines += [
+            f"  steps       {todo[0].steps:,} per trial, {sum(t.steps for t in todo):,} in all",
+            f"  time        about {clock(max(sum(seconds) / jobs, max(seconds)))} with {jobs} jobs",
+            f"  memory      about {sum(at_once) / 1e9:.1f} GB",
+            f"  disk        about {max(1, round(sum(prices[t].disk for t in todo) / 1e6)):,} MB",
+        ]
+    return "\n".join(lines)
+
+
+def _refuse_changed(planned: Sequence[Trial], folder: Path) -> None:
+    """A stored trial of the same name must have meant the same."""
+    for t in planned:
+        stored = read_status(t, folder).get("config_hash", t.config_hash())
+        if stored != t.config_hash():
+            raise SuiteError(
+                f"{t.folder(folder)}: holds a trial with other settings (config {stored}, now {t.config_hash()}); "
+                f"give the suite another name, use another --results, or delete {folder}"
+            )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m bench.run", description=__doc__, allow_abbrev=False)
+    parser.add_argument("suite", type=Path, metavar="SUITE.yaml")
+    parser.add_argument("--jobs", type=_positive, default=os.cpu_count() or 1, metavar="N", help="trials at once")
+    parser.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="default: results")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="PATH=VALUE", help="change the suite: algorithms.happo.clip=0.1"
+    )
+    parser.add_argument(
+        "--only", action="append", default=[], metavar="KEY=NAMES", help="run a part: algorithm=happo,mappo or task=..."
+    )
+    parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")
+    return parser
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

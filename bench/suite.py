@@ -1,0 +1,293 @@
+"""Suite files: YAML -> checked `Suite` -> trials. An error is one line with the file, the key and the valid values."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+import algorithms
+from algorithms import SettingError
+from algorithms.registry import Settings
+from bench import tasks
+from bench.provenance import mujoco_version
+from bench.store import trial_folder
+from bench.tasks import Task
+from bench.yaml12 import parse
+
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")]
+Positive = Annotated[int, Field(ge=1)]
+
+
+class SuiteError(Exception):
+    """A suite that cannot be run; the message is one line."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One algorithm on one task with one seed, with every setting resolved."""
+
+    suite: str
+    task: Task
+    label: str
+    algorithm: str
+    settings: Settings
+    seed: int
+    steps: int
+    every: int
+    episodes: int
+
+    @property
+    def name(self) -> str:
+        """How messages call this trial."""
+        return f"{self.task.label} {self.label} seed {self.seed}"
+
+    def config(self) -> dict[str, Any]:
+        """All that its numbers follow from, apart from the seed and the code."""
+        return {
+            "task": self.task.name,
+            "options": asdict(self.task.options),
+            "algorithm": self.algorithm,
+            "settings": asdict(self.settings),
+            "steps": self.steps,
+            "evaluate": {"every": self.every, "episodes": self.episodes},
+            "mujoco": mujoco_version(),
+        }
+
+    def config_hash(self) -> str:
+        """Twelve hex digits of the SHA-256 of `config`."""
+        canonical = json.dumps(self.config(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+    def folder(self, suite_folder: Path) -> Path:
+        """Where its files lie."""
+        return trial_folder(suite_folder, self.task.label, self.label, self.seed)
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Evaluate(_Strict):
+    """When and how long policies are evaluated."""
+
+    every: Positive
+    episodes: Positive
+
+
+class Suite(_Strict):
+    """A suite file as it stands, its tasks and algorithms not yet looked up."""
+
+    name: Name
+    steps: Positive
+    seeds: Positive
+    first_seed: Annotated[int, Field(ge=0)] = 0
+    evaluate: Evaluate
+    tasks: Annotated[list[str | dict[str, Any]], Field(min_length=1)]
+    algorithms: Annotated[dict[Name, dict[str, Any] | None], Field(min_length=1)]
+    defaults: dict[str, Any] = {}
+
+
+def load(path: Path, overrides: Sequence[str] = ()) -> tuple[Suite, dict[str, Any]]:
+    """The checked suite in the file `path` with `--set` overrides applied, and the mapping it was made from."""
+    document = _read(path)
+    for override in overrides:
+        _override(document, override)
+    try:
+        return Suite.model_validate(document), document
+    except ValidationError as error:
+        raise SuiteError(f"{path}: {_explain(error)}") from None
+
+
+def trials(suite: Suite, path: Path) -> list[Trial]:
+    """Tasks x algorithms x seeds; refuses whatever a task, an algorithm or their pairing does not allow."""
+    chosen_tasks = _tasks(suite, path)
+    chosen = _algorithms(suite, path)
+    for label, (_, settings) in chosen.items():
+        _check_grid(suite, label, settings, path)
+        for task in chosen_tasks:
+            with _at(path, f"algorithms.{label}"):
+                algorithms.check(tasks.team(task), settings)
+    return [
+        Trial(
+            suite=suite.name,
+            task=task,
+            label=label,
+            algorithm=algorithm,
+            settings=settings,
+            seed=seed,
+            steps=suite.steps,
+            every=suite.evaluate.every,
+            episodes=suite.evaluate.episodes,
+        )
+        for task in chosen_tasks
+        for label, (algorithm, settings) in chosen.items()
+        for seed in range(suite.first_seed, suite.first_seed + suite.seeds)
+    ]
+
+
+def only(chosen: list[Trial], selections: Iterable[str]) -> list[Trial]:
+    """The trials that every selection (`algorithm=happo,mappo`, `task=...`, `seed=0,1`) names."""
+    for selection in selections:
+        key, equals, values = selection.partition("=")
+        of_trial = {
+            "task": lambda t: (t.task.label, t.task.name),
+            "algorithm": lambda t: (t.label,),
+            "seed": lambda t: (str(t.seed),),
+        }.get(key)
+        if of_trial is None or not equals:
+            raise SuiteError(f"--only {selection}: write task=..., algorithm=... or seed=..., values joined by commas")
+        wanted = values.split(",")
+        present = {name for t in chosen for name in of_trial(t)}
+        for value in wanted:
+            if value not in present:
+                valid = ", ".join(sorted(present, key=lambda v: (len(v), v)))
+                raise SuiteError(f"--only {selection}: no {key} {value!r} in this suite; valid: {valid}")
+        chosen = [t for t in chosen if set(of_trial(t)) & set(wanted)]
+    return chosen
+
+
+@contextmanager
+def _at(path: Path, where: str) -> Iterator[None]:
+    """Turn a SettingError into a SuiteError that says where in the file it arose."""
+    try:
+        yield
+    except SettingError as error:
+        raise SuiteError(f"{path}: {where}.{error.key}: {error}") from None
+
+
+def _tasks(suite: Suite, path: Path) -> list[Task]:
+    made: list[Task] = []
+    for index, entry in enumerate(suite.tasks):
+        options = {"name": entry} if isinstance(entry, str) else dict(entry)
+        with _at(path, f"tasks.{index}"):
+            if not isinstance(options.get("name"), str):
+                raise SettingError("name", f"a task needs a name; valid: {', '.join(tasks.names())}")
+            task = tasks.task(options.pop("name"), options)
+        if task in made:
+            raise SuiteError(f"{path}: tasks.{index}: {task.label} stands there twice")
+        made.append(task)
+    return made
+
+
+def _algorithms(suite: Suite, path: Path) -> dict[str, tuple[str, Settings]]:
+    """label -> (algorithm, settings): the label's own settings over those of `defaults` that the algorithm has."""
+    made: dict[str, tuple[str, Settings]] = {}
+    unused = set(suite.defaults)
+    for label, entry in suite.algorithms.items():
+        own = dict(entry or {})
+        name = own.pop("algorithm", label)
+        with _at(path, f"algorithms.{label}"):
+            if not isinstance(name, str) or name not in algorithms.METHODS:
+                raise SettingError("algorithm", f"unknown algorithm {name!r}; valid: {', '.join(algorithms.METHODS)}")
+        known = algorithms.METHODS[name].settings.__dataclass_fields__
+        shared = {key: value for key, value in suite.defaults.items() if key in known}
+        unused -= set(shared)
+        with _at(path, "defaults"):
+            if shared:
+                algorithms.settings(name, {key: value for key, value in shared.items() if key not in own})
+        with _at(path, f"algorithms.{label}"):
+            made[label] = (name, algorithms.settings(name, shared | own))
+    if unused:
+        valid = sorted(
+            {key for name, _ in made.values() for key in algorithms.METHODS[name].settings.__dataclass_fields__}
+        )
+        raise SuiteError(
+            f"{path}: defaults.{min(unused)}: no algorithm of this suite has this setting; valid: {', '.join(valid)}"
+        )
+    return made
+
+
+def _check_grid(suite: Suite, label: str, settings: Settings, path: Path) -> None:
+    """Evaluations and the end must fall between two updates of every algorithm."""
+    block = settings.rollout_length * settings.envs
+    for key, value, unit, of in (
+        ("evaluate.every", suite.evaluate.every, block, f"{label}'s rollout_length x envs = {block}"),
+        ("steps", suite.steps, suite.evaluate.every, f"evaluate.every = {suite.evaluate.every}"),
+    ):
+        if value % unit:
+            nearest = max(round(value / unit), 1) * unit
+            raise SuiteError(f"{path}: {key}: {value} is not a multiple of {of}; the nearest is {nearest}")
+
+
+def _explain(error: ValidationError) -> str:
+    """The first complaint of pydantic as `key: what is wrong; what would be valid`."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"] if not str(part).startswith(("str", "dict[")))
+    value = first["input"]
+    if first["type"] == "extra_forbidden":
+        fields = list(Evaluate.model_fields if where.startswith("evaluate.") else Suite.model_fields)
+        near = difflib.get_close_matches(str(first["loc"][-1]), fields, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        return f"{where}: unknown key{hint}; valid: {', '.join(fields)}"
+    if first["type"] == "missing":
+        return (
+            f"{where}: missing; a suite needs {', '.join(k for k, f in Suite.model_fields.items() if f.is_required())}"
+        )
+    if first["type"] == "int_type" and isinstance(value, float) and value.is_integer():
+        return f"{where}: {value!r} is not a whole number; write {int(value)}"
+    if first["type"] == "string_pattern_mismatch":
+        return f"{where}: {value!r} must begin with a letter or digit and hold only letters, digits and . _ + -"
+    message = first["msg"][0].lower() + first["msg"][1:]
+    return f"{where}: {message}, not {value!r}"
+
+
+def _override(document: dict[str, Any], override: str) -> None:
+    """Apply one `path=value`, its value read as YAML; mappings on the way are made where they are missing."""
+    dotted, equals, text = override.partition("=")
+    if not equals or not dotted:
+        raise SuiteError(f"--set {override}: write path=value, for example algorithms.happo.clip=0.1")
+    try:
+        value = parse(text)
+    except yaml.YAMLError as error:
+        raise SuiteError(f"--set {override}: the value is not YAML ({_first_line(error)})") from None
+    *way, last = dotted.split(".")
+    node: Any = document
+    for key in way:
+        if isinstance(node, list) and key.isdigit() and int(key) < len(node):
+            node = node[int(key)]
+        elif isinstance(node, dict):
+            node[key] = {} if node.get(key) is None else node[key]
+            node = node[key]
+        else:
+            raise SuiteError(f"--set {override}: {key!r} leads nowhere in this suite")
+    if isinstance(node, list) and last.isdigit() and int(last) < len(node):
+        node[int(last)] = value
+    elif isinstance(node, dict):
+        node[last] = value
+    else:
+        raise SuiteError(f"--set {override}: {last!r} leads nowhere in this suite")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file."""
+    try:
+        text = path.read_text()
+    except OSError as error:
+        near = sorted(str(p) for p in Path("suites").glob("*.yaml"))
+        hint = f"; suites here: {', '.join(near)}" if near else ""
+        raise SuiteError(f"{path}: cannot be read ({error.strerror}){hint}") from None
+    except UnicodeDecodeError:
+        raise SuiteError(f"{path}: not a text file") from None
+    try:
+        document = parse(text)
+    except yaml.YAMLError as error:
+        raise SuiteError(f"{path}: not valid YAML: {_first_line(error)}") from None
+    required = ", ".join(key for key, field in Suite.model_fields.items() if field.is_required())
+    if document is None:
+        raise SuiteError(f"{path}: the file is empty; a suite needs {required}")
+    if not isinstance(document, dict):
+        raise SuiteError(f"{path}: not a mapping of keys to values; a suite needs {required}")
+    return document
+
+
+def _first_line(error: yaml.YAMLError) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,294 @@
+"""One trial: train, evaluate on the grid, store, and go on where an earlier run stopped.
+
+A trial saves itself at every evaluation: first its tables, then `checkpoint.pt`. A kill between the two leaves tables
+that are ahead of the checkpoint, and resuming drops the rows beyond it; a kill at any other time costs the work since
+the last evaluation. The numbers are the same, to the bit, however often that happens.
+"""
+
+from __future__ import annotations
+
+import copy
+import io
+import os
+import signal
+import time
+import traceback
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+import algorithms
+from algorithms import Diverged, Learner, Row
+from bench import store, tasks
+from bench.collect import Collector, play
+from bench.envs.batch import EnvBatch
+from bench.provenance import provenance
+from bench.suite import Trial
+
+MAX_ATTEMPTS = 3
+"""Starts of a trial without a new checkpoint in between before it counts as failed."""
+ABSOLUTE_FACTOR = 10
+"""The best policy is played on this many times the episodes of one evaluation (Gorsane et al. 2022)."""
+EVALUATION_SEED = 210911251
+"""Evaluation episodes are the same for all algorithms, tasks of one kind and seeds, and none of them trains on these."""
+PROGRESS_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a trial ended: `done`, or `failed` with the reason."""
+
+    trial: Trial
+    status: str
+    error: str = ""
+
+
+def seeds(seed: int) -> tuple[dict[str, int], np.random.SeedSequence]:
+    """One seed per purpose of the learner and one for the environments, spawned from the trial's seed."""
+    *purposes, environments = np.random.SeedSequence(seed).spawn(len(algorithms.PURPOSES) + 1)
+    numbers = [int(child.generate_state(1, np.uint64)[0] >> 1) for child in purposes]
+    return dict(zip(algorithms.PURPOSES, numbers, strict=True)), environments
+
+
+def learner_and_batch(trial: Trial) -> tuple[Learner, EnvBatch]:
+    """The untrained learner and the training environments of a trial."""
+    own, environments = seeds(trial.seed)
+    batch = tasks.make(trial.task, environments.spawn(trial.settings.envs))
+    return algorithms.build(trial.algorithm, batch.team, trial.settings, own), batch
+
+
+def run(trial: Trial, suite_folder: Path, owner: int) -> Outcome:
+    """Bring a trial to its end, from its checkpoint if it has one. Never raises: an error is the outcome.
+
+    `owner` is the process that asked for it: this one, or the parent of this worker, which leaves Ctrl-C to the owner
+    and ends itself when the owner is gone.
+    """
+    folder = trial.folder(suite_folder)
+    if os.getpid() != owner:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        torch.set_num_threads(1)  # joblib runs a single job in the parent, where more threads would give other bits
+        about = _open(trial, folder)
+        try:
+            session = Session(trial, folder, owner)
+            session.finish()
+        except Exception as error:
+            store.write_json(
+                folder / "trial.json",
+                about | {"status": "failed", "error": _reason(error), "traceback": traceback.format_exc()},
+            )
+            return Outcome(trial, "failed", _reason(error))
+        about |= {
+            "status": "done",
+            "seconds": session.seconds,
+            "evaluation_seconds": session.evaluation_seconds,
+            "finished": _now(),
+        }
+        store.write_json(folder / "trial.json", about)
+        (folder / "checkpoint.pt").unlink(missing_ok=True)
+        (folder / "progress.json").unlink(missing_ok=True)
+        return Outcome(trial, "done")
+    except OSError as error:  # not even the failure could be written: a full disk, a lost mount
+        return Outcome(trial, "failed", _reason(error))
+
+
+def read_status(trial: Trial, suite_folder: Path) -> dict[str, Any]:
+    """The trial's `trial.json`; empty where it never started."""
+    path = trial.folder(suite_folder) / "trial.json"
+    return store.read_json(path) if path.exists() else {}
+
+
+def _open(trial: Trial, folder: Path) -> dict[str, Any]:
+    """Write the trial's identity and origin before anything is computed, and count the attempt."""
+    path = folder / "trial.json"
+    old = store.read_json(path) if path.exists() else {}
+    about = {
+        "suite": trial.suite,
+        "task": trial.task.label,
+        "algorithm": trial.label,
+        "method": trial.algorithm,
+        "seed": trial.seed,
+        "steps": trial.steps,
+        "evaluate": {"every": trial.every, "episodes": trial.episodes},
+        "settings": asdict(trial.settings),
+        "options": asdict(trial.task.options),
+        "config_hash": trial.config_hash(),
+        "status": "running",
+        "attempts": old.get("attempts", 0) + 1,
+        "error": "",
+        "provenance": provenance(),
+        "started": old.get("started", _now()),
+    }
+    store.write_json(path, about)
+    return about
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+class Session:
+    """The running state of a trial between its checkpoints."""
+
+    def __init__(self, trial: Trial, folder: Path, owner: int):
+        self.trial, self.folder, self.owner = trial, folder, owner
+        self.learner, self.batch = learner_and_batch(trial)
+        self.collector = Collector(self.batch, trial.settings.rollout_length)
+        self.step, self.seconds, self.evaluation_seconds = 0, 0.0, 0.0
+        self.best: tuple[float, dict[str, Any]] | None = None
+        self.records: list[pd.DataFrame] = []
+        self.updates: list[pd.DataFrame] = []
+        self._rows: list[Row] = []
+        self._evaluation: float | None = None
+        self._last_progress = 0.0
+        if (folder / "checkpoint.pt").exists():
+            self._resume()
+
+    def finish(self) -> None:
+        """Train to the last step, evaluating on the grid, then play the best policy for the absolute metric."""
+        if not self.records:
+            self._evaluate_and_save()
+        while self.step < self.trial.steps:
+            self._train()
+            if self.step % self.trial.every == 0:
+                self._evaluate_and_save()
+        self._play_best()
+
+    def _train(self) -> None:
+        """One rollout and one update."""
+        start = time.perf_counter()
+        rollout = self.collector.collect(self.learner)
+        try:
+            rows = self.learner.update(rollout)
+        except Diverged as error:
+            self._take(error.rows, rollout.reward.numel(), time.perf_counter() - start)
+            self._write_tables()
+            raise
+        self._take(rows, rollout.reward.numel(), time.perf_counter() - start)
+        if time.monotonic() - self._last_progress > PROGRESS_SECONDS:
+            self._write_progress()
+
+    def _take(self, rows: list[Row], steps: int, seconds: float) -> None:
+        self.step += steps
+        self.seconds += seconds
+        self._rows += [{"step": self.step, "steps_per_second": steps / seconds, **row} for row in rows]
+
+    def _evaluate_and_save(self) -> None:
+        """K deterministic episodes; the best policy is kept; then everything goes to disk."""
+        frame = self._episodes("grid", self.trial.episodes, stream=0)
+        self.records.append(frame)
+        mean = self._evaluation = float(frame["episode_return"].mean())
+        if not np.isfinite(mean):
+            raise Diverged(f"the evaluation at step {self.step} gave a return of {mean}", [])
+        if self.best is None or mean > self.best[0]:
+            self.best = mean, copy.deepcopy(self.learner.policy.state_dict())
+        self._write_tables()
+        self._write_checkpoint()
+        self._write_progress()
+
+    def _play_best(self) -> None:
+        """The absolute metric: fresh episodes of the policy with the best evaluation. Keeps both policies on disk."""
+        assert self.best is not None
+        last = copy.deepcopy(self.learner.policy.state_dict())
+        self.learner.policy.load_state_dict(self.best[1])
+        self.records.append(self._episodes("absolute", ABSOLUTE_FACTOR * self.trial.episodes, stream=1))
+        _save(self.folder / "policy.pt", {"best": self.best[1], "last": last})
+        self._write_tables()
+
+    def _episodes(self, kind: str, count: int, stream: int) -> pd.DataFrame:
+        """Play `count` episodes on the evaluation seeds of a stream: one row each."""
+        start = time.perf_counter()
+        streams = np.random.SeedSequence(EVALUATION_SEED).spawn(2)
+        batch = tasks.make(self.trial.task, streams[stream].spawn(count), auto_reset=False)
+        episodes = play(self.learner, batch)
+        self.evaluation_seconds += time.perf_counter() - start
+        trial = self.trial
+        return pd.DataFrame(
+            {
+                "suite": trial.suite,
+                "task": trial.task.label,
+                "algorithm": trial.label,
+                "seed": trial.seed,
+                "kind": kind,
+                "step": self.step,
+                "gradient_updates": self.learner.gradient_updates,
+                "episode": np.arange(count),
+                "episode_return": episodes.returns,
+                "length": episodes.lengths,
+                "seconds": self.seconds,
+            }
+        )
+
+    def _write_tables(self) -> None:
+        if self._rows:
+            self.updates.append(pd.DataFrame(self._rows))
+            self._rows = []
+        store.write_table(self.folder / "records.parquet", pd.concat(self.records, ignore_index=True))
+        if self.updates:
+            frame = pd.concat(self.updates, ignore_index=True)
+            for position, (key, value) in enumerate(self._identity().items()):
+                if key not in frame:
+                    frame.insert(position, key, value)
+            store.write_table(self.folder / "updates.parquet", frame)
+
+    def _identity(self) -> dict[str, Any]:
+        trial = self.trial
+        return {"suite": trial.suite, "task": trial.task.label, "algorithm": trial.label, "seed": trial.seed}
+
+    def _write_checkpoint(self) -> None:
+        """Everything that the next step depends on; then the attempts so far are forgiven."""
+        environments = {
+            key: torch.from_numpy(value) if isinstance(value, np.ndarray) else value
+            for key, value in self.batch.state_dict().items()
+        }
+        _save(
+            self.folder / "checkpoint.pt",
+            {
+                "step": self.step,
+                "seconds": self.seconds,
+                "evaluation_seconds": self.evaluation_seconds,
+                "best": self.best,
+                "evaluation": self._evaluation,
+                "learner": self.learner.state_dict(),
+                "environments": environments,
+            },
+        )
+        about = store.read_json(self.folder / "trial.json")
+        store.write_json(self.folder / "trial.json", about | {"attempts": 1})
+
+    def _resume(self) -> None:
+        """Take over the checkpoint, and of the tables what is not beyond it."""
+        saved = torch.load(self.folder / "checkpoint.pt", weights_only=True)
+        self.step, self.seconds = saved["step"], saved["seconds"]
+        self.evaluation_seconds, self.best = saved["evaluation_seconds"], saved["best"]
+        self._evaluation = saved["evaluation"]
+        self.learner.load_state_dict(saved["learner"])
+        self.batch.load_state_dict(saved["environments"])
+        records = store.read_table(self.folder / "records.parquet")
+        self.records = [records[(records["step"] <= self.step) & (records["kind"] == "grid")]]
+        if self.step > 0 and (self.folder / "updates.parquet").exists():
+            updates = store.read_table(self.folder / "updates.parquet")
+            self.updates = [updates[updates["step"] <= self.step]]
+
+    def _write_progress(self) -> None:
+        """What the live table shows; also the moment at which a worker without its owner ends itself."""
+        if self.owner not in (os.getpid(), os.getppid()):
+            os._exit(1)
+        self._last_progress = time.monotonic()
+        progress = {"step": self.step, "seconds": self.seconds, "evaluation": self._evaluation}
+        store.write_json(self.folder / "progress.json", progress)
+
+
+def _save(path: Path, value: Any) -> None:
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
+    store.write_bytes(path, buffer.getvalue())

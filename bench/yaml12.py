@@ -1,0 +1,52 @@
+"""Reading YAML as version 1.2 has it: `5e-4` is a number, `yes` and `2026-01-01` are words, a key may stand once only.
+
+PyYAML follows version 1.1; its safe loader is kept and given the scalars of the 1.2 core schema.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import yaml
+
+
+def parse(text: str) -> Any:
+    """The value of a YAML document; raises yaml.YAMLError."""
+    return yaml.load(text, _Loader)
+
+
+class _Loader(yaml.SafeLoader):
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 (PyYAML's way)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        """Refuse a key that stands twice, of which PyYAML would silently keep the last."""
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} stands there twice", key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+_SCALARS = {
+    "null": (r"~|null|Null|NULL|", "~nN", lambda text: None),
+    "bool": (r"true|True|TRUE|false|False|FALSE", "tTfF", lambda text: text.lower() == "true"),
+    "int": (r"[-+]?[0-9]+", "-+0123456789", int),
+    "float": (r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?", "-+.0123456789", float),
+}
+
+
+def _constructor(read: Any) -> Any:
+    return lambda loader, node: read(loader.construct_scalar(node))
+
+
+for _kind, (_pattern, _first, _convert) in _SCALARS.items():
+    _tag = f"tag:yaml.org,2002:{_kind}"
+    _Loader.add_implicit_resolver(
+        _tag, re.compile(f"^(?:{_pattern})$"), [*_first, ""] if _kind == "null" else [*_first]
+    )
+    _Loader.add_constructor(_tag, _constructor(_convert))

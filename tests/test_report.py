@@ -1,0 +1,358 @@
+"""The report: its numbers by hand, and what it must show, refuse and never load."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bench import store
+from bench.report import page, plots, stats
+from bench.report.__main__ import main
+
+TASK = "mamujoco/HalfCheetah-6x1"
+STEPS = 200
+
+
+def write_trial(
+    suite: Path,
+    algorithm: str = "mappo",
+    seed: int = 0,
+    *,
+    task: str = TASK,
+    returns: tuple[float, ...] = (0.0, 10.0, 20.0),
+    absolute: float | None = 25.0,
+    **changes: Any,
+) -> None:
+    """One trial of two episodes per evaluation: `returns` at steps 0, 100, ..., one apart from each other."""
+    rows = [("grid", 100 * i, value + e) for i, value in enumerate(returns) for e in (-0.5, 0.5)]
+    rows += [("absolute", STEPS, absolute)] if absolute is not None else []
+    records = pd.DataFrame(
+        [
+            ("demo", task, algorithm, seed, kind, step, step, episode, value, 1000, step / 50)
+            for episode, (kind, step, value) in enumerate(rows)
+        ],
+        columns=list(store.RECORD_COLUMNS),
+    )
+    provenance: dict[str, Any] = {
+        "commit": "c0ffee",
+        "dirty": False,
+        "versions": {"python": "3.11", "mujoco": "3.5.0"},
+        "machine": {"cpu": "some CPU", "cores": 2, "system": "Linux"},
+    }
+    trial = {
+        "suite": "demo",
+        "task": task,
+        "algorithm": algorithm,
+        "method": algorithm.split("-")[0],
+        "seed": seed,
+        "steps": STEPS,
+        "evaluate": {"every": 100, "episodes": 2},
+        "settings": {},
+        "options": {},
+        "config_hash": f"hash of {task} {algorithm}",
+        "status": "done",
+        "attempts": 1,
+        "error": None,
+        "seconds": 4.0,
+        "evaluation_seconds": 1.0,
+        "provenance": provenance,
+    }
+    provenance |= changes.pop("provenance", {})
+    folder = store.trial_folder(suite, task, algorithm, seed)
+    folder.mkdir(parents=True)
+    if returns:
+        records.to_parquet(folder / "records.parquet", index=False)
+    (folder / "trial.json").write_text(json.dumps(trial | changes))
+
+
+@pytest.fixture
+def suite(tmp_path: Path) -> Path:
+    return tmp_path / "demo"
+
+
+def refused(suite: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line with which the report on `suite` ends, having written nothing."""
+    assert main([str(suite)]) == 2
+    assert not (suite / "report.html").exists()
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1
+    return line
+
+
+def states_of(suite: Path) -> pd.DataFrame:
+    store.merge(suite)
+    return stats.trial_states(store.read_table(suite / "records.parquet"), store.read_trials(suite))
+
+
+# numbers
+
+
+def test_iqm_cuts_a_quarter_on_each_side() -> None:
+    assert stats.iqm(np.array([100.0, 2.0, 4.0, -50.0])) == 3.0
+    assert stats.iqm(np.array([0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 700.0])) == 3.5
+
+
+def test_iqm_of_three_seeds_is_the_mean() -> None:
+    assert stats.iqm(np.array([1.0, 2.0, 9.0])) == 4.0
+
+
+def test_interval_of_two_seeds_is_their_span() -> None:
+    # a quarter of all resamples are (1, 1) and a quarter (3, 3), far more than the 2.5% outside the interval
+    low, high = stats.interval(np.array([1.0, 3.0]))
+    assert [float(low), float(high)] == [1.0, 3.0]
+
+
+def test_interval_of_equal_seeds_is_a_point() -> None:
+    low, high = stats.interval(np.full(5, 7.0))
+    assert [float(low), float(high)] == [7.0, 7.0]
+
+
+def test_interval_contains_the_iqm_and_lies_within_the_seeds() -> None:
+    values = np.array([3.0, 8.0, 1.0, 5.0, 9.0, 4.0])
+    low, high = stats.interval(values)
+    assert 1.0 <= low < stats.iqm(values) < high <= 9.0
+
+
+def test_interval_of_a_curve_is_that_of_each_of_its_points() -> None:
+    values = np.array([[0.0, 10.0], [1.0, 30.0], [5.0, 20.0], [2.0, 0.0]])  # [seeds, steps]
+    low, high = stats.interval(values)
+    assert (low[1], high[1]) == tuple(map(float, stats.interval(values[:, 1])))
+
+
+def test_one_seed_has_no_interval() -> None:
+    assert np.isnan(stats.interval(np.array([4.0]))).all()
+
+
+def test_episodes_are_averaged_before_seeds(suite: Path) -> None:
+    write_trial(suite, seed=0, returns=(0.0, 10.0, 20.0))
+    write_trial(suite, seed=1, returns=(0.0, 20.0, 40.0))
+    store.merge(suite)
+    curve = stats.curves(store.read_table(suite / "records.parquet"), states_of(suite))
+    assert list(curve["step"]) == [0, 100, 200]
+    assert list(curve["iqm"]) == [0.0, 15.0, 30.0]
+    assert list(curve["high"]) == [0.0, 20.0, 40.0]
+
+
+def test_returns_table_by_hand(suite: Path) -> None:
+    for seed, final in enumerate((20.0, 40.0, 90.0)):
+        write_trial(suite, seed=seed, returns=(0.0, 1.0, final), absolute=final + 10)
+    states = states_of(suite)
+    (row,) = stats.returns_table(store.read_table(suite / "records.parquet"), states).to_dict("records")
+    assert (row["final_iqm"], row["final_mean"], row["final_median"]) == (50.0, 50.0, 40.0)
+    assert (row["final_min"], row["final_max"], row["absolute_iqm"]) == (20.0, 90.0, 60.0)
+    assert (row["seeds"], row["steps"], row["seconds"], row["steps_per_second"]) == (3, 200, 4.0, 50.0)
+
+
+def test_a_diverged_episode_is_not_averaged_away(suite: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_trial(suite, seed=0)
+    write_trial(suite, seed=1, returns=(0.0, 10.0, float("nan")))
+    assert main([str(suite)]) == 0
+    assert "not finite" in capsys.readouterr().out
+    assert "diverged" in (suite / "report.html").read_text()
+
+
+# what the report shows
+
+
+def test_a_report_is_five_files(suite: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_trial(suite)
+    assert main([str(suite)]) == 0
+    made = {path.name for path in suite.iterdir() if path.is_file()} - {"records.parquet"}
+    assert made == {"curves.svg", "curves.png", "returns.csv", "returns.md", "report.html"}
+    assert str(suite / "report.html") in capsys.readouterr().out
+
+
+def test_equal_records_give_equal_bytes(tmp_path: Path) -> None:
+    outputs = []
+    for parent in ("one", "two"):
+        suite = tmp_path / parent / "demo"
+        for seed in range(3):
+            write_trial(suite, seed=seed, returns=(0.0, seed, 2.0 * seed))
+        main([str(suite)])
+        outputs.append({path.name: path.read_bytes() for path in suite.iterdir() if path.is_file()})
+    assert outputs[0] == outputs[1]
+
+
+def test_incomplete_matrix_is_shown(suite: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_trial(suite, "mappo", 0)
+    write_trial(suite, "mappo", 1)
+    write_trial(suite, "happo", 0)
+    states = states_of(suite)
+    missing = states[states["state"] == "missing"]
+    assert missing[["algorithm", "seed"]].to_numpy().tolist() == [["happo", 1]]
+    main([str(suite)])
+    assert "1 of 2" in capsys.readouterr().out
+    assert f"{TASK} happo seed 1" in (suite / "report.html").read_text()
+
+
+def test_unfinished_trial_does_not_count_as_final(suite: Path) -> None:
+    write_trial(suite, seed=0, returns=(0.0, 10.0, 20.0))
+    write_trial(suite, seed=1, returns=(0.0, 99.0), absolute=None, status="running")
+    states = states_of(suite)
+    records = store.read_table(suite / "records.parquet")
+    (row,) = stats.returns_table(records, states).to_dict("records")
+    assert (row["seeds"], row["planned"], row["final_iqm"]) == (1, 2, 20.0)
+    assert list(stats.curves(records, states)["seeds"]) == [2, 2, 1]
+
+
+def test_failed_trial_is_listed_with_its_error_escaped(suite: Path) -> None:
+    write_trial(suite, seed=0)
+    error = "Traceback\nFloatingPointError: loss <nan>"
+    write_trial(suite, seed=1, returns=(), absolute=None, status="failed", attempts=3, error=error)
+    assert main([str(suite)]) == 0
+    html = (suite / "report.html").read_text()
+    assert "attempt 3: FloatingPointError: loss &lt;nan&gt;" in html
+
+
+def test_mixed_commits_and_uncommitted_changes_are_said_loudly(suite: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_trial(suite, seed=0)
+    write_trial(suite, seed=1, provenance={"commit": "badcafe", "dirty": True})
+    assert main([str(suite)]) == 0
+    shown = capsys.readouterr().out
+    assert "Mixed commits" in shown
+    assert "Uncommitted changes: 1 of 2" in shown
+
+
+def test_published_suite_needs_no_trials(suite: Path) -> None:
+    write_trial(suite)
+    store.merge(suite)
+    for path in sorted((suite / "trials").rglob("*"), reverse=True):
+        path.unlink() if path.is_file() else path.rmdir()
+    assert main([str(suite)]) == 0
+    assert "Not available" in (suite / "report.html").read_text()
+
+
+def test_page_is_self_contained(suite: Path) -> None:
+    write_trial(suite)
+    main([str(suite)])
+    html = (suite / "report.html").read_text()
+    assert 'src="' not in html
+    assert 'href="http' not in html
+    assert "may not be compared with published v2 numbers" in html
+
+
+def test_markdown_escapes_the_bar_in_a_task() -> None:
+    text = page.markdown([{"task": "Humanoid-9|8", "seeds": "3"}])
+    assert text == "| task          | seeds |\n| ------------- | ----: |\n| Humanoid-9\\|8 |     3 |\n"
+
+
+def test_without_arguments_all_suites_under_results(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("one", "two"):
+        write_trial(tmp_path / "results" / name)
+    (tmp_path / "results" / "notes").mkdir()
+    assert main([]) == 0
+    shown = capsys.readouterr().out
+    assert "results/one/report.html" in shown
+    assert "results/two/report.html" in shown
+
+
+# figures
+
+
+def test_colour_depends_on_the_label_alone() -> None:
+    assert plots.style("mappo") == plots.Style("#0173b2", "s", ())
+    assert plots.style("mappo-shared").color == plots.style("mappo").color
+    assert plots.style("mappo-shared").dash
+    assert plots.style("mine") == plots.style("mine")
+
+
+def test_known_algorithms_differ_in_colour_and_marker() -> None:
+    looks = [plots.style(label) for label in stats.KNOWN]
+    assert len({look.color for look in looks}) == len({look.marker for look in looks}) == len(looks)
+
+
+@pytest.mark.parametrize(
+    ("largest", "step", "label"),
+    [(1e6, 2e5, "0.2M"), (1e7, 2e6, "2M"), (2e5, 5e4, "50k"), (200, 100, "100"), (1e6, 0, "0")],
+)
+def test_step_ticks(largest: float, step: float, label: str) -> None:
+    assert plots.step_ticks(largest)(step, 0) == label
+
+
+def test_seed_note_names_the_algorithms_that_have_fewer(suite: Path) -> None:
+    for algorithm, seed in (("mappo", 0), ("mappo", 1), ("happo", 0)):
+        write_trial(suite, algorithm, seed)
+    assert plots.seed_note(states_of(suite)) == "2 seeds, 1 of 2 for happo"
+
+
+# refusals
+
+
+def test_mixed_mujoco_versions_are_refused_by_name(suite: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_trial(suite, "mappo")
+    write_trial(suite, "happo", provenance={"versions": {"mujoco": "3.3.0"}})
+    line = refused(suite, capsys)
+    assert "MuJoCo" in line
+    assert f"3.3.0: {TASK} happo seed 0" in line
+    assert f"3.5.0: {TASK} mappo seed 0" in line
+
+
+def test_mixed_configurations_are_refused_by_name(suite: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_trial(suite, seed=0)
+    write_trial(suite, seed=1, config_hash="another")
+    assert f"another: {TASK} mappo seed 1" in refused(suite, capsys)
+
+
+def test_mixed_step_budgets_are_refused(suite: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_trial(suite, "mappo")
+    write_trial(suite, "happo", steps=100)
+    assert "numbers of steps" in refused(suite, capsys)
+
+
+def test_missing_folder_is_named(suite: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = refused(suite, capsys)
+    assert str(suite) in line
+    assert "no such folder" in line
+
+
+def test_folder_without_records_is_named(suite: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_trial(suite, returns=(), absolute=None, status="failed", error="boom")
+    assert "no records yet, 1 trial (1 failed)" in refused(suite, capsys)
+
+
+def test_corrupt_table_is_named(suite: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    suite.mkdir()
+    (suite / "records.parquet").write_bytes(b"not parquet")
+    assert str(suite / "records.parquet") in refused(suite, capsys)
+
+
+def test_foreign_table_is_named(suite: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    suite.mkdir()
+    pd.DataFrame({"task": ["a"]}).to_parquet(suite / "records.parquet")
+    line = refused(suite, capsys)
+    assert "lacks the columns suite, algorithm" in line
+
+
+def test_one_bad_folder_stops_the_good_one_too(suite: Path) -> None:
+    write_trial(suite)
+    assert main([str(suite), str(suite / "nowhere")]) == 2
+    assert not (suite / "report.html").exists()
+
+
+def test_unknown_option_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["--fast"])
+    assert stop.value.code == 2
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1
+    assert "--fast" in line
+
+
+def test_report_loads_neither_torch_nor_gymnasium() -> None:
+    code = (
+        "import sys, bench.report.__main__\n"
+        "print(sorted({'torch', 'gymnasium', 'mujoco', 'algorithms'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+    assert done.stderr == ""
