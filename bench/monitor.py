@@ -18,6 +18,7 @@ from rich.table import Table
 
 from bench import store
 from bench.suite import Trial
+from bench.trial import Outcome
 
 POLL_SECONDS = 1.0
 LINE_SECONDS = 15.0
@@ -39,7 +40,6 @@ class State:
     step: int = 0
     evaluation: float | None = None
     seconds: float = 0.0
-    error: str = ""
 
     @property
     def rate(self) -> float:
@@ -55,7 +55,7 @@ class Monitor:
         self.estimates = dict(zip(trials, estimates, strict=True))
         self.folder, self.jobs = suite_folder, jobs
         self.console = Console()
-        self.started = time.monotonic()
+        self.started = time.time()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._live = Live(console=self.console, get_renderable=self._table, auto_refresh=False, transient=True)
@@ -73,15 +73,14 @@ class Monitor:
         if self.console.is_terminal:
             self._live.stop()
 
-    def ended(self, trial: Trial, status: str, error: str) -> None:
+    def ended(self, outcome: Outcome) -> None:
         """Say that a trial ended: a line that stays, above the live table."""
-        state = self.states[trial]
-        self._look(state)
-        state.status, state.error = status, error
-        done = sum(s.status in ("done", "failed") for s in self.states.values())
-        value = "" if state.evaluation is None else f"  return {state.evaluation:.0f}"
-        detail = error if status == "failed" else f"{clock(state.seconds)}  {state.rate:,.0f} steps/s{value}"
-        self._say(f"{status:>6}  {done}/{len(self.states)}  {trial.name}  {detail}")
+        state = self.states[outcome.trial]
+        state.status, state.step = outcome.status, outcome.trial.steps
+        state.seconds, state.evaluation = outcome.seconds, outcome.evaluation
+        ended = sum(s.status in ("done", "failed") for s in self.states.values())
+        detail = outcome.error or f"return {state.evaluation:,.0f}  {clock(state.seconds)}  {state.rate:,.0f} steps/s"
+        self._say(f"{outcome.status:>6}  {ended}/{len(self.states)}  {outcome.trial.name}  {detail}")
 
     def _say(self, line: str) -> None:
         self.console.print(line, soft_wrap=True, markup=False, highlight=False)
@@ -102,14 +101,13 @@ class Monitor:
         """Read a trial's progress file, if it has begun."""
         path = state.trial.folder(self.folder) / "progress.json"
         try:
+            if path.stat().st_mtime < self.started:  # left by an earlier run
+                return
             progress = store.read_json(path)
-            fresh = time.time() - path.stat().st_mtime < 60 or state.status == "running"
-        except (store.StoreError, OSError):
+        except (OSError, store.StoreError):  # not there yet, or no longer
             return
-        if fresh and path.stat().st_mtime > time.time() - (time.monotonic() - self.started) - 1:
-            state.status = "running"
-        state.step, state.evaluation = progress["step"], progress["evaluation"]
-        state.seconds = progress["seconds"]
+        state.status = "running"
+        state.step, state.evaluation, state.seconds = (progress[key] for key in ("step", "evaluation", "seconds"))
 
     def _running(self) -> list[State]:
         return [state for state in self.states.values() if state.status == "running"]

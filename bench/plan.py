@@ -75,7 +75,11 @@ def _data_bytes(trial: Trial) -> float:
     sizes, settings = team(trial.task), trial.settings
     features = sum(sizes.observation_sizes) + sizes.state_size
     if isinstance(settings, MADDPGSettings):
-        return 4.0 * settings.buffer_size * (2 * features + sum(space.size for space in sizes.action_spaces))
+        return (
+            4.0
+            * min(settings.buffer_size, trial.steps)
+            * (2 * features + sum(space.size for space in sizes.action_spaces))
+        )
     return 4.0 * settings.envs * settings.rollout_length * (3 * features + 8 * sum(settings.hidden_sizes))
 
 

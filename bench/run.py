@@ -48,6 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / ".lock", timeout=0):
             store.write_text(folder / "suite.yaml", yaml.safe_dump(document, sort_keys=False))
+            for t in planned:
+                trial.register(t, folder)
             return run(todo, folder, options.jobs, prices)
     except Timeout:
         print(f"{folder}: another bench.run is at work there; wait for it or use another --results", file=sys.stderr)
@@ -64,7 +66,7 @@ def run(todo: Sequence[Trial], folder: Path, jobs: int, prices: dict[Trial, Cost
     try:
         with Monitor(todo, folder, [prices[t].seconds for t in todo], jobs) as monitor:
             for outcome in outcomes(todo, folder, jobs):
-                monitor.ended(outcome.trial, outcome.status, outcome.error)
+                monitor.ended(outcome)
                 failed += outcome.status == "failed"
     except KeyboardInterrupt:
         get_reusable_executor().shutdown(wait=True, kill_workers=True)
@@ -139,8 +141,9 @@ def plan(selected: Sequence[Trial], prices: dict[Trial, Cost], folder: Path, job
 def _refuse_changed(planned: Sequence[Trial], folder: Path) -> None:
     """A stored trial of the same name must have meant the same."""
     for t in planned:
-        stored = read_status(t, folder).get("config_hash", t.config_hash())
-        if stored != t.config_hash():
+        about = read_status(t, folder)
+        stored = about.get("config_hash")
+        if about.get("status", "waiting") != "waiting" and stored != t.config_hash():
             raise SuiteError(
                 f"{t.folder(folder)}: holds a trial with other settings (config {stored}, now {t.config_hash()}); "
                 f"give the suite another name, use another --results, or delete {folder}"

@@ -35,7 +35,7 @@ MAX_ATTEMPTS = 3
 ABSOLUTE_FACTOR = 10
 """The best policy is played on this many times the episodes of one evaluation (Gorsane et al. 2022)."""
 EVALUATION_SEED = 210911251
-"""Evaluation episodes are the same for all algorithms, tasks of one kind and seeds, and none of them trains on these."""
+"""What evaluation episodes are drawn from: the same for all trials, and apart from what any of them trains on."""
 PROGRESS_SECONDS = 1.0
 
 
@@ -46,6 +46,10 @@ class Outcome:
     trial: Trial
     status: str
     error: str = ""
+    seconds: float = 0.0
+    """Of training."""
+    evaluation: float | None = None
+    """Mean return of the last evaluation."""
 
 
 def seeds(seed: int) -> tuple[dict[str, int], np.random.SeedSequence]:
@@ -92,9 +96,16 @@ def run(trial: Trial, suite_folder: Path, owner: int) -> Outcome:
         store.write_json(folder / "trial.json", about)
         (folder / "checkpoint.pt").unlink(missing_ok=True)
         (folder / "progress.json").unlink(missing_ok=True)
-        return Outcome(trial, "done")
+        return Outcome(trial, "done", seconds=session.seconds, evaluation=session.evaluation)
     except OSError as error:  # not even the failure could be written: a full disk, a lost mount
         return Outcome(trial, "failed", _reason(error))
+
+
+def register(trial: Trial, suite_folder: Path) -> None:
+    """Write down a trial that has yet to start, so that a report knows what is missing."""
+    if read_status(trial, suite_folder).get("status", "waiting") == "waiting":
+        about = _about(trial) | {"status": "waiting", "attempts": 0}
+        store.write_json(trial.folder(suite_folder) / "trial.json", about)
 
 
 def read_status(trial: Trial, suite_folder: Path) -> dict[str, Any]:
@@ -104,10 +115,21 @@ def read_status(trial: Trial, suite_folder: Path) -> dict[str, Any]:
 
 
 def _open(trial: Trial, folder: Path) -> dict[str, Any]:
-    """Write the trial's identity and origin before anything is computed, and count the attempt."""
+    """Count the attempt, and write it down before anything is computed."""
     path = folder / "trial.json"
     old = store.read_json(path) if path.exists() else {}
-    about = {
+    about = _about(trial) | {
+        "status": "running",
+        "attempts": old.get("attempts", 0) + 1,
+        "started": old.get("started", _now()),
+    }
+    store.write_json(path, about)
+    return about
+
+
+def _about(trial: Trial) -> dict[str, Any]:
+    """A trial's identity and origin."""
+    return {
         "suite": trial.suite,
         "task": trial.task.label,
         "algorithm": trial.label,
@@ -118,14 +140,9 @@ def _open(trial: Trial, folder: Path) -> dict[str, Any]:
         "settings": asdict(trial.settings),
         "options": asdict(trial.task.options),
         "config_hash": trial.config_hash(),
-        "status": "running",
-        "attempts": old.get("attempts", 0) + 1,
         "error": "",
         "provenance": provenance(),
-        "started": old.get("started", _now()),
     }
-    store.write_json(path, about)
-    return about
 
 
 def _now() -> str:
@@ -148,7 +165,7 @@ class Session:
         self.records: list[pd.DataFrame] = []
         self.updates: list[pd.DataFrame] = []
         self._rows: list[Row] = []
-        self._evaluation: float | None = None
+        self.evaluation: float | None = None
         self._last_progress = 0.0
         if (folder / "checkpoint.pt").exists():
             self._resume()
@@ -186,7 +203,7 @@ class Session:
         """K deterministic episodes; the best policy is kept; then everything goes to disk."""
         frame = self._episodes("grid", self.trial.episodes, stream=0)
         self.records.append(frame)
-        mean = self._evaluation = float(frame["episode_return"].mean())
+        mean = self.evaluation = float(frame["episode_return"].mean())
         if not np.isfinite(mean):
             raise Diverged(f"the evaluation at step {self.step} gave a return of {mean}", [])
         if self.best is None or mean > self.best[0]:
@@ -257,7 +274,7 @@ class Session:
                 "seconds": self.seconds,
                 "evaluation_seconds": self.evaluation_seconds,
                 "best": self.best,
-                "evaluation": self._evaluation,
+                "evaluation": self.evaluation,
                 "learner": self.learner.state_dict(),
                 "environments": environments,
             },
@@ -270,7 +287,7 @@ class Session:
         saved = torch.load(self.folder / "checkpoint.pt", weights_only=True)
         self.step, self.seconds = saved["step"], saved["seconds"]
         self.evaluation_seconds, self.best = saved["evaluation_seconds"], saved["best"]
-        self._evaluation = saved["evaluation"]
+        self.evaluation = saved["evaluation"]
         self.learner.load_state_dict(saved["learner"])
         self.batch.load_state_dict(saved["environments"])
         records = store.read_table(self.folder / "records.parquet")
@@ -284,7 +301,7 @@ class Session:
         if self.owner not in (os.getpid(), os.getppid()):
             os._exit(1)
         self._last_progress = time.monotonic()
-        progress = {"step": self.step, "seconds": self.seconds, "evaluation": self._evaluation}
+        progress = {"step": self.step, "seconds": self.seconds, "evaluation": self.evaluation}
         store.write_json(self.folder / "progress.json", progress)
 
 
