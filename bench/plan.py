@@ -26,7 +26,9 @@ class Cost:
     memory: float
     """Bytes at the peak."""
     disk: float
-    """Bytes at the peak, checkpoint included."""
+    """Bytes that stay."""
+    checkpoint: float
+    """Bytes on disk while it runs."""
 
 
 def costs(trials: Sequence[Trial]) -> dict[Trial, Cost]:
@@ -43,14 +45,13 @@ def _cost(trial: Trial) -> Cost:
     evaluations = trial.steps // trial.every + 1 + ABSOLUTE_FACTOR
     episode_steps = evaluations * trial.episodes * trial.task.options.episode_length  # at most: some end early
     data = _data_bytes(trial)
+    off_policy = isinstance(trial.settings, MADDPGSettings)
     updates = trial.steps / (trial.settings.envs * trial.settings.rollout_length) * (team(trial.task).size + 1)
     return Cost(
         seconds=trial.steps * (collecting + updating) + episode_steps * collecting,
         memory=_resident_bytes() + data,
-        disk=data * isinstance(trial.settings, MADDPGSettings)
-        + updates * 150
-        + evaluations * trial.episodes * 20
-        + 2e6,
+        disk=updates * 150 + evaluations * trial.episodes * 20 + 1e6,
+        checkpoint=data * off_policy + 2e6,
     )
 
 

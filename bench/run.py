@@ -128,12 +128,14 @@ def plan(selected: Sequence[Trial], prices: dict[Trial, Cost], folder: Path, job
         lines.append(f"  {len(selected) - len(todo)} are done already, {len(todo)} to run")
     if todo:
         seconds = [prices[t].seconds for t in todo]
-        at_once = sorted((prices[t].memory for t in todo), reverse=True)[:jobs]
+        memory = sum(sorted((prices[t].memory for t in todo), reverse=True)[:jobs])
+        checkpoints = sum(sorted((prices[t].checkpoint for t in todo), reverse=True)[:jobs])
+        disk = sum(prices[t].disk for t in todo) + checkpoints
         lines += [
             f"  steps       {todo[0].steps:,} per trial, {sum(t.steps for t in todo):,} in all",
             f"  time        about {clock(max(sum(seconds) / jobs, max(seconds)))} with {jobs} jobs",
-            f"  memory      about {sum(at_once) / 1e9:.1f} GB",
-            f"  disk        about {max(1, round(sum(prices[t].disk for t in todo) / 1e6)):,} MB",
+            f"  memory      about {memory / 1e9:.1f} GB",
+            f"  disk        about {disk / 1e6:,.0f} MB, {checkpoints / 1e6:,.0f} MB of it only while it runs",
         ]
     return "\n".join(lines)
 
