@@ -164,9 +164,10 @@ class MujocoBatch:
         bounds = self.model.actuator_ctrlrange
         self._center, self._half = bounds.mean(axis=1), (bounds[:, 1] - bounds[:, 0]) / 2
         self._dt = self._gym.dt
+        self.frame_skip = self._gym.frame_skip
         self._random = [np.random.Generator(np.random.PCG64(seed)) for seed in seeds]
-        self._data = [mujoco.MjData(self.model) for _ in seeds]
-        self._control = np.zeros((self.envs, self.model.nu))
+        self.data = [mujoco.MjData(self.model) for _ in seeds]
+        self.control = np.zeros((self.envs, self.model.nu))
         self._before = np.zeros(self.envs)
         self._elapsed = np.zeros(self.envs, dtype=np.int64)
         self._live = list(range(self.envs))
@@ -178,7 +179,7 @@ class MujocoBatch:
         self._copies = [
             [(self._fields[name][e], getattr(data, name).reshape(-1)) for name in self._fields]
             + [(self._position[e], self.robot.position(data)[:1])]
-            for e, data in enumerate(self._data)
+            for e, data in enumerate(self.data)
         ]
         for e in self._live:
             self._reset(e)
@@ -238,18 +239,22 @@ class MujocoBatch:
         self._features = np.zeros((self.envs, len(self._index)), dtype=np.float32)
         self.state, *self.observations = [self._features[:, block] for block in self._blocks]
 
-    def step(self, actions: Sequence[NDArray[Any]]) -> None:
-        """Map actions to the actuators, advance the physics, then rewards, ends, resets and observations."""
+    def set_control(self, actions: Sequence[NDArray[Any]]) -> None:
+        """Clip N x [E, A_i] actions to [-1, 1] and map them to each actuator's own range, in `control` [E, nu]."""
         for ids, action in zip(self._act_ids, actions, strict=True):
-            self._control[:, ids] = action
-        np.clip(self._control, -1.0, 1.0, out=self._control)
-        self._control *= self._half
-        self._control += self._center
+            self.control[:, ids] = action
+        np.clip(self.control, -1.0, 1.0, out=self.control)
+        self.control *= self._half
+        self.control += self._center
+
+    def step(self, actions: Sequence[NDArray[Any]]) -> None:
+        """Set the controls, advance the physics, then rewards, ends, resets and observations."""
+        self.set_control(actions)
         self._before[:] = self._position[:, 0]
         self._advance()
         self._elapsed[self._live] += 1
 
-        step = Transition(self._before, self._position[:, 0], self._fields, self._control, self._dt)
+        step = Transition(self._before, self._position[:, 0], self._fields, self.control, self._dt)
         self.reward, self.terminated = self.robot.reward(self._gym, step)
         self.truncated = self._elapsed >= self.episode_length
         self._observe()
@@ -260,13 +265,8 @@ class MujocoBatch:
 
     def _advance(self) -> None:
         """The loop over MuJoCo data: set the control, step, copy out."""
-        model, frames, control, data, copies = (
-            self.model,
-            self._gym.frame_skip,
-            self._control,
-            self._data,
-            self._copies,
-        )
+        model, frames = self.model, self.frame_skip
+        control, data, copies = self.control, self.data, self._copies
         for e in self._live:
             data[e].ctrl[:] = control[e]
             mujoco.mj_step(model, data[e], frames)
@@ -289,7 +289,7 @@ class MujocoBatch:
 
     def _reset(self, e: int) -> None:
         """A new episode from Gymnasium's distribution, drawn from the environment's own generator in its order."""
-        data, random, scale = self._data[e], self._random[e], self._gym._reset_noise_scale
+        data, random, scale = self.data[e], self._random[e], self._gym._reset_noise_scale
         mujoco.mj_resetData(self.model, data)
         qpos = self._gym.init_qpos + random.uniform(low=-scale, high=scale, size=self.model.nq)
         if self.robot.gaussian_velocity:
@@ -318,7 +318,7 @@ class MujocoBatch:
         """Physics, clocks, generators and the observations to act on."""
         kind = mujoco.mjtState.mjSTATE_INTEGRATION
         physics = np.zeros((self.envs, mujoco.mj_stateSize(self.model, kind)))
-        for row, data in zip(physics, self._data, strict=True):
+        for row, data in zip(physics, self.data, strict=True):
             mujoco.mj_getState(self.model, data, row, kind)
         return {
             "physics": physics,
@@ -331,7 +331,7 @@ class MujocoBatch:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on, bit for bit, where `state_dict` was taken."""
         for e, row in enumerate(state["physics"]):
-            mujoco.mj_setState(self.model, self._data[e], np.asarray(row), mujoco.mjtState.mjSTATE_INTEGRATION)
+            mujoco.mj_setState(self.model, self.data[e], np.asarray(row), mujoco.mjtState.mjSTATE_INTEGRATION)
             self._random[e].bit_generator.state = state["random"][e]
         self._elapsed[:] = state["elapsed"]
         self._position[:] = state["position"]
