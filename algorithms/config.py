@@ -6,6 +6,7 @@ Published values are those of HARL (Zhong et al., JMLR 2024) for Multi-Agent MuJ
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -23,7 +24,7 @@ class Bounds:
 
     def __contains__(self, value: float) -> bool:
         above = value > self.low if self.open_low else value >= self.low
-        return above and value <= self.high and math.isfinite(value)
+        return above and value <= min(self.high, sys.float_info.max)
 
     def __str__(self) -> str:
         if self.high < math.inf:

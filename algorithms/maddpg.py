@@ -7,7 +7,6 @@ actor i climbs  E[Q_i(s, a^1, ..., mu_i(o_i), ..., a^N)]  with the others' actio
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 from algorithms.config import MADDPGSettings
 from algorithms.networks import ActionValueCritic, DeterministicActor, Normalised, optimisers
 from algorithms.replay import Batch, Replay
-from algorithms.rollout import Diverged, Rollout, Row, Team, generators, pack, unpack
+from algorithms.rollout import Rollout, Row, Team, check_finite, generators, pack, unpack
 
 
 class MADDPG:
@@ -79,7 +78,7 @@ class MADDPG:
         for _ in range(due):
             batch = self.replay.sample(c.batch_size, c.n_step, c.gamma, self.generators["minibatches"])
             rows = self._gradient_step(batch)
-        self._check_finite(rows)
+        check_finite(rows, [*self.actors, *self.critics])
         return rows
 
     def _gradient_step(self, batch: Batch) -> list[Row]:
@@ -103,7 +102,8 @@ class MADDPG:
     ) -> tuple[float, float]:
         """Squared error to y = R + gamma^m Q'(s', mu'(o')), R the sum of m <= n_step rewards."""
         with torch.no_grad():
-            y = batch.returns + batch.discount * target(target.see(batch.next_state), next_actions)
+            following = target(target.see(batch.next_state), next_actions)
+            y = batch.returns + batch.discount * following.masked_fill(batch.discount == 0, 0)
         q = critic(critic.see(batch.state), batch.actions)
         loss = nn.functional.mse_loss(q, y)
         self._descend(critic, loss)
@@ -141,11 +141,6 @@ class MADDPG:
         for critic, slow in zip(self.critics, self.target_critics, strict=True):
             critic.moments.update(rollout.state[:-1])
             slow.moments.load_state_dict(critic.moments.state_dict())
-
-    def _check_finite(self, rows: list[Row]) -> None:
-        for row in rows:
-            if not all(math.isfinite(value) for value in row.values() if isinstance(value, float)):
-                raise Diverged(f"the losses of agent {row['agent']} are not finite", rows)
 
     def state_dict(self) -> dict[str, Any]:
         """Networks, targets, moments, optimisers, replay, generators and counters."""

@@ -14,7 +14,6 @@ E[(new^m / old^m) M_m] with M_m = (prod_{j<m} new^j / old^j) A(s, a), the advant
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -22,9 +21,9 @@ import torch
 from torch import Tensor, nn
 
 from algorithms.config import ClipSettings, OnPolicySettings
-from algorithms.networks import GaussianActor, ValueCritic, optimisers, stochastic_actor
+from algorithms.networks import ValueCritic, optimisers, stochastic_actor
 from algorithms.returns import explained_variance, gae, standardise
-from algorithms.rollout import Diverged, Rollout, Row, Team, generators, minibatches, pack, unpack
+from algorithms.rollout import Rollout, Row, Team, check_finite, generators, minibatches, pack, unpack
 
 CriticSees = Literal["own observation", "state"]
 ActorsMove = Literal["all at once", "one by one"]
@@ -92,7 +91,7 @@ class OnPolicy:
         rows = self._move_actors(rollout, advantages)
         rows.append(self._fit_critics(views, estimates))
         self._update_moments(rollout, views)
-        self._check_finite(rows)
+        check_finite(rows, [*self.actors, *self.critics])
         return rows
 
     def _move_actors(self, rollout: Rollout, advantages: list[Tensor]) -> list[Row]:
@@ -110,7 +109,7 @@ class OnPolicy:
             M = torch.cat([factor * advantages[i] for i in group], dim=1)
             ratio, row = self.step(actor, seen, action, M, self.settings, self.generators["minibatches"])
             rows += [{"agent": str(i), "position": position, **_factor_row(factor), **row} for i in group]
-            self._check_finite(rows, actor)
+            check_finite(rows, [actor])
             if self.actors_move == "one by one":
                 factor = factor * ratio
         return rows
@@ -173,16 +172,6 @@ class OnPolicy:
         one_hot = observation.new_zeros(*observation.shape[:-1], self.team.size)
         one_hot[..., agent] = 1
         return torch.cat([observation, one_hot], dim=-1)
-
-    def _check_finite(self, rows: list[Row], actor: GaussianActor | None = None) -> None:
-        """Refuse to go on with a diagnostic or a parameter that is not finite."""
-        for row in rows:
-            bad = [key for key, value in row.items() if isinstance(value, float) and not math.isfinite(value)]
-            if bad:
-                raise Diverged(f"{', '.join(bad)} of agent {row['agent']} not finite", rows)
-        networks: Sequence[nn.Module] = [actor] if actor else [*self.actors, *self.critics]
-        if not all(p.isfinite().all() for network in networks for p in network.parameters()):
-            raise Diverged("a network's parameters are not finite", rows)
 
     def state_dict(self) -> dict[str, Any]:
         """Networks, moments, optimisers, generators and counters."""

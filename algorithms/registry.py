@@ -82,7 +82,10 @@ def build(name: str, team: Team, given: Settings, seeds: Mapping[str, int]) -> L
 
 
 def check(team: Team, given: Settings) -> None:
-    """Refuse settings that do not suit a team."""
+    """Refuse settings that do not suit a team or each other."""
+    if isinstance(given, MADDPGSettings) and given.n_step > given.buffer_size // given.envs:
+        rows = given.buffer_size // given.envs
+        raise SettingError("n_step", f"{given.n_step} is out of range: buffer_size / envs holds {rows} steps")
     if getattr(given, "share_actors", False):
         spaces = {*zip(team.observation_sizes, team.action_spaces, strict=True)}
         if len(spaces) > 1:

@@ -20,7 +20,7 @@ def gae(
     s'_t is the true successor, before any reset. V(s'_t) counts as 0 after a terminated step, and only there; the sum
     is cut after terminated and truncated steps alike. All arguments and the result are [T, E], in units of reward.
     """
-    delta = reward + gamma * next_value * ~terminated - value
+    delta = reward + gamma * next_value.masked_fill(terminated, 0) - value  # 0 times NaN would be NaN
     decay = gamma * lam * ~(terminated | truncated)
     advantage = torch.empty_like(delta)
     following = torch.zeros_like(delta[0])

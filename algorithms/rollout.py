@@ -5,7 +5,9 @@ Axes always stand in the order time T, environments E, features. What differs be
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import copy
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -111,6 +113,16 @@ class Diverged(ArithmeticError):
         self.rows = rows
 
 
+def check_finite(rows: list[Row], networks: Iterable[nn.Module]) -> None:
+    """Refuse to go on with a diagnostic, a parameter or a normaliser's moment that is not finite."""
+    for row in rows:
+        bad = [key for key, value in row.items() if isinstance(value, float) and not math.isfinite(value)]
+        if bad:
+            raise Diverged(f"{', '.join(bad)} of agent {row['agent']} not finite", rows)
+    if not all(x.isfinite().all() for network in networks for x in network.state_dict().values()):
+        raise Diverged("a network's parameters or moments are not finite", rows)
+
+
 def generators(seeds: Mapping[str, int]) -> dict[str, torch.Generator]:
     """One generator per purpose from one seed per purpose."""
     return {purpose: torch.Generator().manual_seed(seeds[purpose]) for purpose in PURPOSES}
@@ -137,5 +149,7 @@ def unpack(parts: Mapping[str, Any], saved: Mapping[str, Any]) -> None:
     for name, part in parts.items():
         if isinstance(part, torch.Generator):
             part.set_state(saved[name])
+        elif isinstance(part, torch.optim.Optimizer):
+            part.load_state_dict(copy.deepcopy(saved[name]))  # it would share the tensors with whoever saved them
         else:
             part.load_state_dict(saved[name])

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 from torch.distributions import Distribution, kl_divergence
-from torch.nn.utils import parameters_to_vector, vector_to_parameters
+from torch.nn.utils import parameters_to_vector
 
 from algorithms.config import TrustRegionSettings
 from algorithms.networks import GaussianActor, policy_change
@@ -69,16 +69,22 @@ def line_search(
         before, ratio = surrogate(old)
         for j in range(c.max_backtracks):
             scale = c.backtrack**j
-            vector_to_parameters(theta + scale * step, parameters)
+            assign(theta + scale * step, parameters)
             new = actor(seen)
             value, ratio = surrogate(new)
             gain = (value - before).item()
             kl = kl_divergence(old, new).mean().item()
             if kl <= c.delta and gain > 0 and gain >= c.accept_ratio * scale * predicted:
                 return new, ratio, {"accepted": 1, "backtracks": j, "predicted": scale * predicted, "gain": gain}
-        vector_to_parameters(theta, parameters)
+        assign(theta, parameters)
         before, ratio = surrogate(old)
     return old, ratio, {"accepted": 0, "backtracks": c.max_backtracks, "predicted": predicted, "gain": 0.0}
+
+
+def assign(theta: Tensor, parameters: list[torch.nn.Parameter]) -> None:
+    """Write theta into the parameters where they lie: as views of one vector their products would round otherwise."""
+    for p, part in zip(parameters, theta.split([p.numel() for p in parameters]), strict=True):
+        p.copy_(part.view_as(p))
 
 
 def fisher_product(

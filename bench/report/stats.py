@@ -76,7 +76,7 @@ def seed_returns(records: pd.DataFrame, kind: str) -> pd.DataFrame:
 def trial_states(records: pd.DataFrame, trials: list[dict[str, Any]]) -> pd.DataFrame:
     """The matrix tasks x algorithms x seeds, one row per cell, whether or not the trial exists.
 
-    Columns: task, algorithm, seed; `state` (done, running, failed, incomplete, missing); `reached`, the last
+    Columns: task, algorithm, seed; `state` (done, running, waiting, failed, incomplete, missing); `reached`, the last
     evaluated step; `steps`, the budget of the task; `seconds` of training; `error`. Without trial.json files
     the budget is the last step that anyone reached on the task. `done` means that the evaluation at the end
     of the budget is there.
@@ -109,7 +109,7 @@ def trial_states(records: pd.DataFrame, trials: list[dict[str, Any]]) -> pd.Data
 
 
 def _state(trial: dict[str, Any] | None, reached: int | None, steps: int) -> str:
-    if trial is not None and trial["status"] in ("failed", "running"):
+    if trial is not None and trial["status"] in ("failed", "running", "waiting"):
         return str(trial["status"])
     if reached is not None and reached >= steps:
         return "done"

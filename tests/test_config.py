@@ -1,0 +1,257 @@
+"""Settings are read strictly, every one says what it is, and the table of methods holds what it says."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import math
+from dataclasses import FrozenInstanceError, asdict, fields
+from typing import Any
+
+import pytest
+from helpers import EVERY, ON_POLICY, build, equal_team, finite, rollout, seeds, team
+
+import algorithms
+from algorithms import METHODS, PURPOSES, SettingError, check, config, settings
+from algorithms.clip import clip_step
+from algorithms.config import Bounds, ClipSettings, MADDPGSettings, OnPolicySettings, TrustRegionSettings, strict
+from algorithms.maddpg import MADDPG
+from algorithms.trust_region import trust_region_step
+
+SETTINGS = [OnPolicySettings, ClipSettings, TrustRegionSettings, MADDPGSettings]
+
+
+def refusal(name: str, given: dict[str, Any]) -> SettingError:
+    with pytest.raises(SettingError) as caught:
+        settings(name, given)
+    return caught.value
+
+
+# Strict reading
+
+
+def test_what_is_given_replaces_defaults_and_the_rest_stays() -> None:
+    given = settings("happo", {"clip": 0.1, "actor_epochs": 15, "hidden_sizes": [64]})
+    assert given == ClipSettings(clip=0.1, actor_epochs=15, hidden_sizes=(64,))
+
+
+def test_an_unknown_key_is_refused_by_name_with_the_valid_ones() -> None:
+    error = refusal("happo", {"clip_param": 0.1})
+    assert error.key == "clip_param"
+    assert "unknown setting 'clip_param'" in str(error)
+    assert all(field.name in str(error) for field in fields(ClipSettings))
+
+
+def test_a_setting_of_another_method_is_unknown() -> None:
+    assert refusal("hatrpo", {"clip": 0.1}).key == "clip"
+    assert refusal("happo", {"delta": 0.01}).key == "delta"
+    assert refusal("maddpg", {"share_actors": True}).key == "share_actors"
+
+
+def test_an_unknown_algorithm_is_refused_with_the_valid_ones() -> None:
+    error = refusal("mapo", {})
+    assert error.key == "algorithm"
+    assert all(name in str(error) for name in METHODS)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("actor_epochs", True),  # a bool is not 1
+        ("actor_epochs", 5.0),  # nor is a float an int
+        ("actor_epochs", "5"),
+        ("actor_epochs", None),
+        ("clip", "0.2"),
+        ("clip", True),
+        ("clip", None),
+        ("clip", [0.2]),
+        ("share_actors", 1),
+        ("share_actors", "true"),
+        ("hidden_sizes", 128),
+        ("hidden_sizes", "128"),
+        ("hidden_sizes", []),
+        ("hidden_sizes", {128: 128}),
+    ],
+)
+def test_a_value_of_another_type_is_refused_by_key(key: str, value: Any) -> None:
+    error = refusal("mappo", {key: value})
+    assert error.key == key
+    assert repr(value) in str(error)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("envs", 0),
+        ("rollout_length", -1),
+        ("gamma", 1.0001),
+        ("gamma", -0.1),
+        ("gae_lambda", 2),
+        ("clip", 0.0),
+        ("huber_delta", 0),
+        ("critic_lr", -1e-4),
+        ("critic_lr", math.inf),
+        ("critic_lr", math.nan),
+        ("gamma", math.nan),
+        ("initial_log_std", -math.inf),
+        ("entropy_coef", -0.01),
+    ],
+)
+def test_a_value_out_of_range_is_refused_by_key_with_the_range(key: str, value: float) -> None:
+    error = refusal("mappo", {key: value})
+    assert error.key == key
+    assert "must be" in str(error)
+
+
+@pytest.mark.parametrize("value", [[128, "64"], [128, 0], [128, 64.0], [True], [[128]], [None]])
+def test_every_element_of_a_list_is_checked(value: list[Any]) -> None:
+    assert refusal("mappo", {"hidden_sizes": value}).key == "hidden_sizes"
+
+
+def test_a_whole_number_serves_as_a_float_and_becomes_one() -> None:
+    given = settings("mappo", {"gamma": 1, "max_grad_norm": 5})
+    assert isinstance(given, ClipSettings)
+    assert type(given.gamma) is type(given.max_grad_norm) is float
+
+
+def test_bounds_include_their_ends_unless_they_say_so() -> None:
+    assert 0 in Bounds(0, 1)
+    assert 1 in Bounds(0, 1)
+    assert 0 not in Bounds(0, 1, open_low=True)
+    assert math.inf not in Bounds(0)
+    assert [str(Bounds(0, 1)), str(Bounds(1)), str(Bounds(0, open_low=True))] == [
+        "from 0 to 1",
+        "at least 1",
+        "above 0",
+    ]
+
+
+def test_a_setting_error_is_a_value_error_that_says_what_was_meant() -> None:
+    error = refusal("hatrpo", {"backtrack": 1})
+    assert isinstance(error, ValueError)
+    assert str(error) == "1 is out of range: must be from just above 0 to 0.999"
+
+
+@pytest.mark.parametrize("cls", SETTINGS)
+def test_every_default_passes_its_own_check(cls: type) -> None:
+    assert strict(cls, asdict(cls())) == cls()
+
+
+@pytest.mark.parametrize("cls", SETTINGS)
+def test_settings_are_frozen(cls: type) -> None:
+    with pytest.raises(FrozenInstanceError):
+        cls().gamma = 0.5
+
+
+def test_every_setting_is_followed_by_a_sentence_that_says_what_it_is() -> None:
+    tree = ast.parse(inspect.getsource(config))
+    classes = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name.endswith("Settings")]
+    assert sorted(node.name for node in classes) == sorted(cls.__name__ for cls in SETTINGS)
+    bare = []
+    for node in classes:
+        for this, after in zip(node.body, [*node.body[1:], None], strict=True):
+            if isinstance(this, ast.AnnAssign):
+                told = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
+                if not (told and isinstance(after.value.value, str) and after.value.value.rstrip().endswith(".")):
+                    bare.append(f"{node.name}.{ast.unparse(this.target)}")
+    assert bare == []
+
+
+# Shared actors
+
+
+@pytest.mark.parametrize("name", ["happo", "hatrpo", "haippo"])
+def test_agents_that_move_one_by_one_cannot_share_an_actor_and_the_error_says_why(name: str) -> None:
+    error = refusal(name, {"share_actors": True})
+    assert error.key == "share_actors"
+    assert f"{name} cannot share actors: its agents move one by one" in str(error)
+
+
+@pytest.mark.parametrize("name", ["ippo", "mappo", "matrpo"])
+def test_agents_that_move_all_at_once_may_share_an_actor(name: str) -> None:
+    learner = build(name, equal_team(3), share_actors=True)
+    assert len(learner.actors) == 1
+    rows = learner.update(rollout(equal_team(3)))
+    assert [row["agent"] for row in rows] == ["0", "1", "2", "team"]
+    assert finite(rows)
+
+
+@pytest.mark.parametrize(
+    ("members", "sizes"),
+    [(team((5, 3), (2, 2)), "3/2, 5/2"), (team((4, 4), (1, 2)), "4/1, 4/2")],
+)
+def test_agents_of_unequal_spaces_cannot_share_an_actor_and_the_error_names_the_sizes(
+    members: algorithms.Team, sizes: str
+) -> None:
+    shared = settings("mappo", {"share_actors": True})
+    for refuse in (lambda: check(members, shared), lambda: algorithms.build("mappo", members, shared, seeds())):
+        with pytest.raises(SettingError, match="equal observation and action sizes") as caught:
+            refuse()
+        assert caught.value.key == "share_actors"
+        assert sizes in str(caught.value)
+
+
+# The table of methods
+
+
+def test_the_table_is_what_the_papers_say() -> None:
+    table = {name: METHODS[name].make.keywords for name in ON_POLICY}  # type: ignore[attr-defined]
+    assert {name: tuple(row[key] for key in ("critic_sees", "actors_move", "step")) for name, row in table.items()} == {
+        "ippo": ("own observation", "all at once", clip_step),
+        "mappo": ("state", "all at once", clip_step),
+        "happo": ("state", "one by one", clip_step),
+        "hatrpo": ("state", "one by one", trust_region_step),
+        "matrpo": ("state", "all at once", trust_region_step),
+        "haippo": ("own observation", "one by one", clip_step),
+    }
+    assert METHODS["maddpg"].make is MADDPG
+
+
+def test_the_five_published_methods_are_told_from_the_ablations() -> None:
+    assert sorted(METHODS) == sorted(EVERY)
+    assert [name for name, method in METHODS.items() if not method.ablation] == [
+        "ippo",
+        "mappo",
+        "happo",
+        "hatrpo",
+        "maddpg",
+    ]
+
+
+def test_each_method_takes_the_settings_of_its_step() -> None:
+    kinds = {name: method.settings for name, method in METHODS.items()}
+    assert {name for name, kind in kinds.items() if kind is TrustRegionSettings} == {"hatrpo", "matrpo"}
+    assert {name for name, kind in kinds.items() if kind is MADDPGSettings} == {"maddpg"}
+    assert {name for name, kind in kinds.items() if kind is ClipSettings} == {"ippo", "mappo", "happo", "haippo"}
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_every_row_of_the_table_builds_acts_and_updates(name: str) -> None:
+    members = team()
+    learner = build(name, members)
+    data = rollout(members)
+    for explore in (True, False):
+        actions = learner.act([x[0] for x in data.observations], explore)
+        assert [tuple(action.shape) for action in actions] == [(3, 2), (3, 1), (3, 3)]
+    rows = learner.update(data)
+    agents = ["0", "1", "2"] if name == "maddpg" else ["0", "1", "2", "team"]
+    assert sorted(str(row["agent"]) for row in rows) == agents
+    assert finite(rows)
+    assert learner.gradient_updates > 0
+
+
+def test_every_agent_has_networks_of_its_own_sizes() -> None:
+    """Observations of 5, 3 and 4 numbers, actions of 2, 1 and 3, a state of 6."""
+    mappo, ippo, maddpg = (build(name, team()) for name in ("mappo", "ippo", "maddpg"))
+    assert [actor.mean[0].in_features for actor in mappo.actors] == [5, 3, 4]
+    assert [actor.mean[-1].out_features for actor in mappo.actors] == [2, 1, 3]
+    assert [critic.scaled_value[0].in_features for critic in mappo.critics] == [6]
+    assert [critic.scaled_value[0].in_features for critic in ippo.critics] == [5, 3, 4]
+    assert [critic.value[0].in_features for critic in maddpg.critics] == [6 + 6] * 3
+
+
+def test_a_learner_wants_one_seed_for_every_purpose() -> None:
+    for missing in PURPOSES:
+        some = {purpose: seed for purpose, seed in seeds().items() if purpose != missing}
+        with pytest.raises(KeyError):
+            algorithms.build("happo", team(), settings("happo", {}), some)

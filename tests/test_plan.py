@@ -1,0 +1,128 @@
+"""What a dry run says of a suite: trials, steps, time, memory and disk, and nothing is written."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from bench import run
+from bench.plan import costs
+from bench.suite import Trial, load, trials
+
+SUITE = {
+    "name": "demo",
+    "steps": 1000,
+    "seeds": 3,
+    "evaluate": {"every": 200, "episodes": 2},
+    "tasks": [{"name": "mamujoco/Hopper-3x1", "episode_length": 50}],
+    "algorithms": {"happo": None, "maddpg": {"buffer_size": 5000}},
+    "defaults": {"envs": 2, "rollout_length": 50, "hidden_sizes": [16]},
+}
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "suite.yaml"
+    path.write_text(yaml.safe_dump(SUITE))
+    return path
+
+
+def planned(path: Path, *overrides: str) -> list[Trial]:
+    return trials(load(path, overrides)[0], path)
+
+
+def one(path: Path, *overrides: str) -> Trial:
+    return planned(path, "seeds=1", *overrides)[0]
+
+
+def test_a_dry_run_says_what_will_run_and_what_it_will_cost(
+    path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run.main([str(path), "--results", str(tmp_path / "results"), "--jobs", "2", "--dry-run"]) == 0
+    out, err = capsys.readouterr()
+    lines = out.splitlines()
+    assert lines[0].startswith("6 trials: 1 tasks x 2 algorithms x 3 seeds")
+    assert lines[0].endswith(str(tmp_path / "results" / "demo"))
+    assert "mamujoco/Hopper-3x1:episode_length=50" in lines[1]
+    assert "happo, maddpg" in lines[2]
+    assert "0, 1, 2" in lines[3]
+    assert "1,000 per trial, 6,000 in all" in out
+    assert re.search(r"time +about \d+:\d\d:\d\d with 2 jobs", out)
+    assert re.search(r"memory +about \d+\.\d GB", out)
+    assert re.search(r"disk +about [\d,]+ MB", out)
+    assert err == ""
+
+
+def test_a_dry_run_writes_nothing(path: Path, tmp_path: Path) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    assert run.main([str(path), "--results", str(tmp_path / "results"), "--dry-run"]) == 0
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_dry_run_counts_only_what_is_selected(path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = [str(path), "--results", str(tmp_path / "results"), "--dry-run", "--only", "seed=1,2"]
+    assert run.main([*arguments, "--only", "algorithm=happo"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("2 trials: 1 tasks x 1 algorithms x 2 seeds")
+    assert "1,000 per trial, 2,000 in all" in out
+
+
+def test_every_trial_has_a_finite_cost(path: Path) -> None:
+    found = costs(planned(path))
+    assert list(found) == planned(path)
+    for cost in found.values():
+        assert all(math.isfinite(x) and x > 0 for x in (cost.seconds, cost.memory, cost.disk))
+
+
+def test_trials_that_differ_in_their_seed_cost_the_same(path: Path) -> None:
+    found = costs(planned(path))
+    assert len({*found.values()}) == 2
+
+
+def test_no_trials_cost_nothing() -> None:
+    assert costs([]) == {}
+
+
+def test_a_replay_costs_disk_in_proportion_to_what_it_will_hold(path: Path) -> None:
+    def cost(buffer: int, steps: int) -> float:
+        maddpg = planned(path, f"algorithms.maddpg.buffer_size={buffer}", f"steps={steps}")[-1]
+        return costs([maddpg])[maddpg].checkpoint
+
+    floats_per_transition = 2 * (3 * 10 + 11) + 3  # two observations of each agent, two states, the actions
+    small, large = cost(10_000, 1_000_000), cost(1_000_000, 1_000_000)
+    assert large - small > 0.5 * 4 * floats_per_transition * 990_000
+    assert cost(1_000_000, 10_000) < 0.1 * large
+
+
+def test_the_probe_leaves_the_trial_as_it_is(path: Path) -> None:
+    trial = one(path)
+    before = trial.config_hash(), repr(trial)
+    costs([trial])
+    assert (trial.config_hash(), repr(trial)) == before
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "algorithms.happo.actor_minibatches=40",
+        "algorithms.happo.critic_minibatches=40",
+        "algorithms.maddpg.n_step=50",
+        "algorithms.maddpg.update_to_data=0.001",
+        "algorithms.maddpg.buffer_size=100",
+        "defaults.rollout_length=5",
+    ],
+)
+def test_settings_that_go_beyond_the_short_probe_are_priced_too(path: Path, override: str) -> None:
+    """A probe is shorter than a rollout: it has fewer samples than minibatches, fewer steps than n."""
+    found = costs(planned(path, "seeds=1", "defaults.envs=2", override))
+    assert all(cost.seconds > 0 for cost in found.values())
+
+
+def test_an_algorithm_that_diverges_at_once_is_priced_too(path: Path) -> None:
+    """Its trial will be marked as failed; the plan must not stop the others."""
+    trial = one(path, "algorithms.happo={actor_lr: 1.0e+30, critic_lr: 1.0e+30}")
+    assert costs([trial])[trial].disk > 0

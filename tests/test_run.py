@@ -1,0 +1,421 @@
+"""The runner: equal numbers whatever the jobs and interruptions, and no trial that takes others with it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+from filelock import FileLock
+from joblib.externals.loky import get_reusable_executor
+
+from bench import run, store, trial
+from bench.suite import Trial
+
+ROOT = Path(__file__).resolve().parents[1]
+TINY: dict[str, Any] = {
+    "name": "tiny",
+    "steps": 100,
+    "seeds": 1,
+    "evaluate": {"every": 50, "episodes": 2},
+    "tasks": [{"name": "mamujoco/Hopper-3x1", "episode_length": 25}],
+    "algorithms": {
+        "ippo": None,
+        "mappo": None,
+        "happo": None,
+        "hatrpo": None,
+        "maddpg": {"warmup_steps": 0, "batch_size": 16, "buffer_size": 200},
+    },
+    "defaults": {"envs": 2, "rollout_length": 25, "hidden_sizes": [16]},
+}
+TWO = {"algorithms": {"happo": None, "mappo": None}}
+DIVERGES = {"algorithm": "happo", "actor_lr": 1e30, "critic_lr": 1e30}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _no_workers_afterwards() -> Iterator[None]:
+    """main() says what SIGTERM does and leaves idle workers to joblib; other tests should meet neither."""
+    handler = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, handler)
+    get_reusable_executor().shutdown(wait=True, kill_workers=True)
+
+
+def write_suite(folder: Path, **changes: Any) -> Path:
+    path = folder / "suite.yaml"
+    path.write_text(yaml.safe_dump(TINY | changes, sort_keys=False))
+    return path
+
+
+def main(folder: Path, *arguments: str, jobs: int = 1, **changes: Any) -> int:
+    path = write_suite(folder, **changes)
+    return run.main([str(path), "--results", str(folder), "--jobs", str(jobs), *arguments])
+
+
+def table(folder: Path, name: str) -> pd.DataFrame:
+    """A joined table without what depends on the machine's speed."""
+    times = {"records": "seconds", "updates": "steps_per_second"}
+    return store.read_table(folder / "tiny" / f"{name}.parquet").drop(columns=times[name])
+
+
+def assert_same_tables(one: Path, other: Path) -> None:
+    for name in store.TABLES:
+        pd.testing.assert_frame_equal(table(one, name), table(other, name), check_exact=True)
+
+
+def about(folder: Path) -> dict[str, dict[str, Any]]:
+    """Every trial.json by its label."""
+    return {a["algorithm"]: a for a in store.read_trials(folder / "tiny")}
+
+
+def snapshot(folder: Path) -> dict[str, tuple[int, bytes]]:
+    return {
+        str(path.relative_to(folder)): (path.stat().st_mtime_ns, path.read_bytes())
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def temporary(folder: Path) -> list[Path]:
+    return list(folder.rglob("*.tmp"))
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny suite, run with one job and without interruption."""
+    folder = tmp_path_factory.mktemp("alone")
+    assert main(folder, jobs=1) == 0
+    return folder
+
+
+# The numbers
+
+
+def test_two_jobs_give_the_numbers_of_one(tmp_path: Path, alone: Path) -> None:
+    assert main(tmp_path, jobs=2) == 0
+    assert_same_tables(tmp_path, alone)
+    assert not temporary(tmp_path)
+
+
+def test_the_joined_records_hold_every_trial(alone: Path) -> None:
+    records = store.read_table(alone / "tiny" / "records.parquet")
+    assert tuple(records.columns) == store.RECORD_COLUMNS
+    assert set(records["algorithm"]) == set(TINY["algorithms"])
+    assert set(records.groupby("algorithm").size()) == {3 * 2 + 20}
+
+
+def test_a_part_run_later_gives_the_numbers_of_the_whole(tmp_path: Path, alone: Path) -> None:
+    assert main(tmp_path, "--only", "algorithm=hatrpo,ippo") == 0
+    assert main(tmp_path) == 0
+    assert_same_tables(tmp_path, alone)
+
+
+def test_adding_a_seed_leaves_the_others_as_they_are(tmp_path: Path) -> None:
+    assert main(tmp_path, **TWO) == 0
+    before = snapshot(tmp_path / "tiny" / "trials")
+    assert main(tmp_path, seeds=2, **TWO) == 0
+    after = snapshot(tmp_path / "tiny" / "trials")
+    assert {key: after[key] for key in before} == before
+    assert len(store.read_trials(tmp_path / "tiny")) == 4
+
+
+# What is there already
+
+
+def test_done_trials_are_not_run_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(tmp_path, **TWO) == 0
+    before = snapshot(tmp_path / "tiny" / "trials")
+    capsys.readouterr()
+    assert main(tmp_path, **TWO) == 0
+    assert "2 are done already, 0 to run" in capsys.readouterr().out
+    assert snapshot(tmp_path / "tiny" / "trials") == before
+
+
+def test_a_changed_suite_of_the_same_name_is_refused_with_both_hashes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(tmp_path, **TWO) == 0
+    old = about(tmp_path)["happo"]["config_hash"]
+    before = snapshot(tmp_path / "tiny")
+    capsys.readouterr()
+    assert main(tmp_path, "--set", "algorithms.happo.clip=0.1", **TWO) == run.BAD_INPUT
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert old in err
+    assert "now " in err
+    new = err.partition("now ")[2][:12]
+    assert new != old
+    assert int(new, 16) >= 0
+    assert snapshot(tmp_path / "tiny") == before
+
+
+def test_trials_that_were_not_selected_wait(tmp_path: Path) -> None:
+    assert main(tmp_path, "--only", "algorithm=happo", **TWO) == 0
+    assert {label: a["status"] for label, a in about(tmp_path).items()} == {"happo": "done", "mappo": "waiting"}
+
+
+def test_the_suite_is_kept_beside_its_results_as_it_was_run(tmp_path: Path) -> None:
+    assert main(tmp_path, "--set", "algorithms.happo.clip=0.1", **TWO) == 0
+    kept = yaml.safe_load((tmp_path / "tiny" / "suite.yaml").read_text())
+    assert kept == TINY | {"algorithms": {"happo": {"clip": 0.1}, "mappo": None}}
+
+
+def test_a_dry_run_leaves_results_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(tmp_path, **TWO) == 0
+    before = snapshot(tmp_path / "tiny")
+    assert main(tmp_path, "--dry-run", seeds=2, **TWO) == 0
+    assert "2 are done already, 2 to run" in capsys.readouterr().out
+    assert snapshot(tmp_path / "tiny") == before
+
+
+def test_a_second_run_in_the_same_folder_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "tiny").mkdir()
+    with FileLock(tmp_path / "tiny" / ".lock"):
+        assert main(tmp_path, **TWO) == run.BAD_INPUT
+        assert "another bench.run" in capsys.readouterr().err
+        assert list((tmp_path / "tiny").iterdir()) == [tmp_path / "tiny" / ".lock"]
+    assert main(tmp_path, "--only", "algorithm=happo", **TWO) == 0
+
+
+def test_a_corrupt_trial_json_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(tmp_path, "--only", "algorithm=happo", **TWO) == 0
+    path = next(tmp_path.rglob("happo/seed-00/trial.json"))
+    path.write_text("{")
+    assert main(tmp_path, **TWO) == run.BAD_INPUT
+    err = capsys.readouterr().err
+    assert str(path) in err
+    assert err.count("\n") == 1
+
+
+def test_a_corrupt_table_of_a_done_trial_is_named_when_tables_are_joined(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(tmp_path, "--only", "algorithm=happo", **TWO) == 0
+    path = next(tmp_path.rglob("happo/seed-00/records.parquet"))
+    path.write_bytes(b"broken")
+    capsys.readouterr()
+    assert main(tmp_path, **TWO) != 0
+    assert str(path) in capsys.readouterr().err
+    assert about(tmp_path)["mappo"]["status"] == "done"
+
+
+def test_results_that_cannot_be_written_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "tiny").write_text("a file where a folder should be")
+    assert main(tmp_path, **TWO) != 0
+    err = capsys.readouterr().err
+    assert str(tmp_path / "tiny") in err
+    assert err.count("\n") == 1
+
+
+# Trials that fail
+
+
+def test_a_trial_that_diverges_leaves_the_others_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    algorithms = {"wild": DIVERGES, "mappo": None}
+    assert main(tmp_path, algorithms=algorithms) == 1
+    assert "1 of 2 trials failed" in capsys.readouterr().err
+    found = about(tmp_path)
+    assert found["mappo"]["status"] == "done"
+    assert found["wild"]["status"] == "failed"
+    assert found["wild"]["error"].startswith("Diverged")
+    updates = store.read_table(tmp_path / "tiny" / "updates.parquet")
+    assert {"wild", "mappo"} == set(updates["algorithm"])
+    done = snapshot(next(tmp_path.rglob("mappo/seed-00")))
+    assert main(tmp_path, algorithms=algorithms) == 1  # the same command tries it again, and it alone
+    assert about(tmp_path)["wild"]["attempts"] == 2
+    assert snapshot(next(tmp_path.rglob("mappo/seed-00"))) == done
+
+
+# Interruptions in this process
+
+
+def test_a_keyboard_interrupt_stops_with_130_and_the_same_command_goes_on(
+    tmp_path: Path, alone: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real, calls = trial.Session._train, [0]
+
+    def train(self: trial.Session) -> None:
+        calls[0] += 1
+        if calls[0] == 6:  # the second update of the third trial
+            raise KeyboardInterrupt
+        real(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trial.Session, "_train", train)
+        assert main(tmp_path) == run.INTERRUPTED
+    assert "same command goes on" in capsys.readouterr().err
+    statuses = [about(tmp_path)[label]["status"] for label in TINY["algorithms"]]
+    assert statuses == ["done", "done", "running", "waiting", "waiting"]
+    assert set(table(tmp_path, "records")["algorithm"]) == {"ippo", "mappo", "happo"}
+    assert main(tmp_path) == 0
+    assert_same_tables(tmp_path, alone)
+
+
+def test_a_keyboard_interrupt_while_the_plan_is_made_stops_with_130(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def costs(_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "costs", costs)
+    try:
+        status = main(tmp_path, **TWO)
+    except KeyboardInterrupt:  # would end pytest
+        pytest.fail("the interruption went through")
+    assert status == run.INTERRUPTED
+    assert not (tmp_path / "tiny").exists()
+
+
+# Workers that die. `trial.run` is replaced by a function of this module, which workers import by name.
+
+whole_trial = trial.run
+
+
+def dies_once(t: Trial, folder: Path, owner: int) -> trial.Outcome:
+    """The worker of `happo` is killed at its first attempt, in the middle of a write."""
+    mark = folder.parent / "killed"
+    if t.label == "happo" and not mark.exists():
+        mark.touch()
+        sync, calls = os.fsync, [0]
+
+        def killed(descriptor: int) -> None:
+            calls[0] += 1
+            if calls[0] == 8:
+                os.kill(os.getpid(), signal.SIGKILL)
+            sync(descriptor)
+
+        os.fsync = killed
+    return whole_trial(t, folder, owner)
+
+
+def dies_always(t: Trial, folder: Path, owner: int) -> trial.Outcome:
+    """`happo` kills its worker, once it is open and `mappo` is at work; `mappo` takes its time."""
+    if t.label == "happo":
+        trial._open(t, t.folder(folder))
+        while trial.read_status(next_to(t), folder)["status"] == "waiting":
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGKILL)
+    if t.label == "mappo":
+        real = trial.Session._evaluate_and_save
+
+        def slow(self: trial.Session) -> None:
+            if trial.read_status(next_to(t), folder)["status"] != "failed":
+                time.sleep(1)  # longer than the other needs to die
+            real(self)
+
+        trial.Session._evaluate_and_save = slow  # type: ignore[method-assign]
+    return whole_trial(t, folder, owner)
+
+
+def next_to(t: Trial) -> Trial:
+    """The other of the two trials in TWO."""
+    return replace(t, label="mappo" if t.label == "happo" else "happo")
+
+
+@pytest.fixture(scope="module")
+def after_a_kill(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny suite, one of whose workers was killed."""
+    folder = tmp_path_factory.mktemp("killed")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trial, "run", dies_once)
+        assert main(folder, jobs=2) == 0
+    assert (folder / "killed").exists()
+    return folder
+
+
+def test_a_killed_worker_costs_no_trial(after_a_kill: Path, alone: Path) -> None:
+    assert {a["status"] for a in about(after_a_kill).values()} == {"done"}
+    assert_same_tables(after_a_kill, alone)
+
+
+def test_a_killed_worker_leaves_no_temporary_file_behind(after_a_kill: Path) -> None:
+    assert temporary(after_a_kill) == []
+
+
+def test_a_trial_that_always_kills_its_worker_fails_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(trial, "run", dies_always)
+    assert main(tmp_path, jobs=2, **TWO) == 1
+    found = about(tmp_path)
+    assert found["happo"]["status"] == "failed"
+    assert "process died" in found["happo"]["error"]
+    assert found["happo"]["attempts"] >= trial.MAX_ATTEMPTS
+    assert found["mappo"]["status"] == "done", found["mappo"]["error"]
+    assert "1 of 2 trials failed" in capsys.readouterr().err
+
+
+# The command itself
+
+
+def members(group: int) -> list[str]:
+    """The living processes of a process group."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            _, _, rest = stat.read_text().rpartition(") ")
+        except OSError:  # ended while we looked
+            continue
+        state, _, process_group, *_ = rest.split()
+        if int(process_group) == group and state not in "ZX":
+            found.append(stat.parent.name)
+    return found
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc for processes that were left behind")
+@pytest.mark.parametrize(
+    "to_all", [True, pytest.param(False, marks=pytest.mark.long)], ids=["as-from-a-terminal", "to-the-parent-alone"]
+)
+def test_ctrl_c_ends_the_command_and_all_its_workers_and_the_same_command_finishes(
+    tmp_path: Path, to_all: bool
+) -> None:
+    enough = {"steps": 1500, **TWO}  # to be at work still when the signal comes
+    path = write_suite(tmp_path, **enough)
+    command = [sys.executable, "-m", "bench.run", str(path), "--results", str(tmp_path), "--jobs", "2"]
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a child inherits an ignored signal
+    try:
+        process = subprocess.Popen(
+            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
+    try:
+        while not list(tmp_path.rglob("updates.parquet")):
+            assert process.poll() is None
+            time.sleep(0.02)
+        if to_all:
+            os.killpg(process.pid, signal.SIGINT)
+        else:
+            process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=30)
+        assert process.returncode == run.INTERRUPTED
+        assert "same command goes on" in err
+        assert "Traceback" not in err
+        for _ in range(100):  # joblib's resource tracker ends a moment after its parent
+            if not members(process.pid):
+                break
+            time.sleep(0.05)
+        assert members(process.pid) == []
+    finally:
+        if process.poll() is None or members(process.pid):
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    assert "running" in {a["status"] for a in about(tmp_path).values()}
+
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert str(tmp_path / "tiny" / "records.parquet") in done.stdout
+    assert done.stderr == ""
+    assert temporary(tmp_path) == []
+    (tmp_path / "whole").mkdir()
+    assert main(tmp_path / "whole", jobs=2, **enough) == 0
+    assert_same_tables(tmp_path, tmp_path / "whole")

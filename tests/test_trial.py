@@ -1,0 +1,522 @@
+"""One trial: what it records, and that no interruption changes a bit of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+
+from algorithms import Diverged
+from algorithms.on_policy import OnPolicy
+from bench import store, trial
+from bench.collect import play
+from bench.envs.mujoco import MujocoBatch
+from bench.suite import Trial, load, trials
+from bench.tasks import make
+
+FIVE = ("ippo", "mappo", "happo", "hatrpo", "maddpg")
+TINY: dict[str, Any] = {
+    "name": "tiny",
+    "steps": 300,
+    "seeds": 1,
+    "evaluate": {"every": 100, "episodes": 2},
+    "tasks": [{"name": "mamujoco/Hopper-3x1", "episode_length": 25}],
+    "algorithms": {
+        **dict.fromkeys(FIVE[:4]),
+        "maddpg": {"warmup_steps": 50, "batch_size": 16, "buffer_size": 200},
+    },
+    "defaults": {"envs": 2, "rollout_length": 25, "hidden_sizes": [16]},
+}
+
+
+def write_suite(folder: Path, **changes: Any) -> Path:
+    path = folder / "suite.yaml"
+    path.write_text(yaml.safe_dump(TINY | changes, sort_keys=False))
+    return path
+
+
+def planned(folder: Path, **changes: Any) -> dict[str, Trial]:
+    """The trials of the tiny suite by their label."""
+    path = write_suite(folder, **changes)
+    return {t.label: t for t in trials(load(path)[0], path)}
+
+
+def finish(t: Trial, suite_folder: Path) -> Path:
+    outcome = trial.run(t, suite_folder, os.getpid())
+    assert (outcome.status, outcome.error) == ("done", "")
+    return t.folder(suite_folder)
+
+
+def records(folder: Path) -> pd.DataFrame:
+    return store.read_table(folder / "records.parquet")
+
+
+def updates(folder: Path) -> pd.DataFrame:
+    return store.read_table(folder / "updates.parquet")
+
+
+def assert_same_trial(one: Path, other: Path) -> None:
+    """Records, updates and weights are equal to the bit, times apart."""
+    for read, times in ((records, "seconds"), (updates, "steps_per_second")):
+        pd.testing.assert_frame_equal(read(one).drop(columns=times), read(other).drop(columns=times), check_exact=True)
+    mine, theirs = (torch.load(folder / "policy.pt", weights_only=True) for folder in (one, other))
+    assert mine.keys() == theirs.keys() == {"best", "last"}
+    for policy in mine:
+        assert mine[policy].keys() == theirs[policy].keys()
+        assert all(torch.equal(mine[policy][key], theirs[policy][key]) for key in mine[policy])
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The folders of all five tiny trials, run without interruption."""
+    base = tmp_path_factory.mktemp("finished")
+    return {label: finish(t, base / "tiny") for label, t in planned(base).items()}
+
+
+# What a trial leaves
+
+
+@pytest.mark.parametrize("label", FIVE)
+def test_a_done_trial_leaves_its_tables_its_policy_and_its_description(finished: dict[str, Path], label: str) -> None:
+    names = sorted(path.name for path in finished[label].iterdir())
+    assert names == ["policy.pt", "records.parquet", "trial.json", "updates.parquet"]
+
+
+@pytest.mark.parametrize("label", FIVE)
+def test_records_have_exactly_their_columns(finished: dict[str, Path], label: str) -> None:
+    assert tuple(records(finished[label]).columns) == store.RECORD_COLUMNS
+
+
+@pytest.mark.parametrize("label", FIVE)
+def test_records_hold_every_evaluation_from_step_0_to_the_end(finished: dict[str, Path], label: str) -> None:
+    rows = records(finished[label])
+    grid, absolute = rows[rows["kind"] == "grid"], rows[rows["kind"] == "absolute"]
+    assert list(zip(grid["step"], grid["episode"], strict=True)) == [
+        (step, episode) for step in (0, 100, 200, 300) for episode in (0, 1)
+    ]
+    assert len(rows) == len(grid) + len(absolute)
+
+
+@pytest.mark.parametrize("label", FIVE)
+def test_the_absolute_metric_is_ten_times_the_episodes_at_the_end(finished: dict[str, Path], label: str) -> None:
+    rows = records(finished[label])
+    absolute = rows[rows["kind"] == "absolute"]
+    assert list(absolute["episode"]) == list(range(20))
+    assert set(absolute["step"]) == {300}
+
+
+@pytest.mark.parametrize("label", FIVE)
+def test_records_say_whose_they_are(finished: dict[str, Path], label: str) -> None:
+    for table in (records(finished[label]), updates(finished[label])):
+        assert set(table["suite"]) == {"tiny"}
+        assert set(table["task"]) == {"mamujoco/Hopper-3x1:episode_length=25"}
+        assert set(table["algorithm"]) == {label}
+        assert set(table["seed"]) == {0}
+
+
+@pytest.mark.parametrize("label", FIVE)
+def test_every_number_recorded_is_finite(finished: dict[str, Path], label: str) -> None:
+    rows = records(finished[label])
+    assert np.isfinite(rows[["episode_return", "length", "seconds"]]).all(axis=None)
+    assert rows["length"].between(1, 25).all()
+
+
+@pytest.mark.parametrize("label", FIVE)
+def test_seconds_and_gradient_updates_never_fall(finished: dict[str, Path], label: str) -> None:
+    rows = records(finished[label])
+    assert rows["seconds"].is_monotonic_increasing
+    assert rows["gradient_updates"].is_monotonic_increasing
+    assert rows["seconds"].iloc[0] == 0
+    assert rows["gradient_updates"].iloc[0] == 0
+    assert rows["gradient_updates"].iloc[-1] > 0
+
+
+def test_seconds_leave_evaluation_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    train, episodes = OnPolicy.update, play
+
+    def update(self: OnPolicy, rollout: Any) -> Any:
+        clock[0] += 1.0
+        return train(self, rollout)
+
+    def slow(*arguments: Any) -> Any:
+        clock[0] += 1000.0
+        return episodes(*arguments)
+
+    monkeypatch.setattr(trial.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(OnPolicy, "update", update)
+    monkeypatch.setattr(trial, "play", slow)
+    folder = finish(planned(tmp_path)["happo"], tmp_path / "tiny")
+    assert list(records(folder).groupby("step")["seconds"].max()) == [0.0, 2.0, 4.0, 6.0]
+    about = store.read_json(folder / "trial.json")
+    assert (about["seconds"], about["evaluation_seconds"]) == (6.0, 5000.0)
+
+
+@pytest.mark.parametrize("label", ["ippo", "mappo", "happo", "hatrpo"])
+def test_updates_have_a_row_for_every_update_and_agent_and_one_for_the_team(
+    finished: dict[str, Path], label: str
+) -> None:
+    table = updates(finished[label])
+    assert sorted(zip(table["step"], table["agent"], strict=True)) == [
+        (step, agent) for step in range(50, 350, 50) for agent in ("0", "1", "2", "team")
+    ]
+    team = table[table["agent"] == "team"]
+    assert team[["critic_loss", "explained_variance"]].notna().all(axis=None)
+    assert table[table["agent"] != "team"]["kl_mean"].notna().all()
+
+
+def test_maddpg_has_a_row_for_every_update_and_agent_after_the_warm_up(finished: dict[str, Path]) -> None:
+    table = updates(finished["maddpg"])
+    assert sorted(zip(table["step"], table["agent"], strict=True)) == [
+        (step, agent) for step in range(100, 350, 50) for agent in ("0", "1", "2")
+    ]
+
+
+@pytest.mark.parametrize("label", FIVE)
+def test_trial_json_says_what_was_run_and_on_what(finished: dict[str, Path], tmp_path: Path, label: str) -> None:
+    about = store.read_json(finished[label] / "trial.json")
+    t = planned(tmp_path)[label]
+    assert about["status"] == "done"
+    assert about["error"] == ""
+    assert about["attempts"] == 1
+    assert about["config_hash"] == t.config_hash()
+    assert (about["task"], about["algorithm"], about["method"], about["seed"]) == (t.task.label, label, label, 0)
+    assert about["settings"]["hidden_sizes"] == [16]
+    assert about["options"]["episode_length"] == 25
+    assert about["steps"] == 300
+    assert about["evaluate"] == {"every": 100, "episodes": 2}
+    assert about["started"] <= about["finished"]
+    assert about["provenance"].keys() == {"commit", "dirty", "versions", "machine"}
+    assert about["provenance"]["versions"].keys() >= {"python", "torch", "mujoco", "numpy", "gymnasium"}
+    assert about["provenance"]["machine"].keys() == {"cpu", "cores", "system"}
+
+
+def test_the_same_untrained_policy_plays_the_same_first_evaluation(finished: dict[str, Path]) -> None:
+    """HAPPO, HATRPO, MAPPO and IPPO begin with the same actors: only equal episodes give equal returns."""
+    first = [
+        records(finished[label]).query("step == 0")[["episode_return", "length"]].to_numpy().tolist()
+        for label in ("ippo", "mappo", "happo", "hatrpo")
+    ]
+    assert first[0] == first[1] == first[2] == first[3]
+
+
+def test_evaluation_episodes_are_the_same_for_all_seeds_and_algorithms(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    starts: list[list[list[float]]] = []
+
+    def look(learner: Any, batch: MujocoBatch) -> Any:
+        starts.append(batch.state.tolist())
+        return play(learner, batch)
+
+    monkeypatch.setattr(trial, "play", look)
+    for seed in (0, 1):
+        for label in ("happo", "maddpg"):
+            changes = {"steps": 100, "first_seed": seed}
+            finish(planned(tmp_path, **changes)[label], tmp_path / "tiny")
+    first, second, absolute = starts[0], starts[1], starts[2]
+    assert first == second
+    assert len(absolute) == 20
+    assert not {tuple(row) for row in first} & {tuple(row) for row in absolute}
+    assert starts == [first, second, absolute] * 4
+
+
+def test_training_does_not_meet_the_evaluation_episodes(tmp_path: Path) -> None:
+    t = planned(tmp_path)["happo"]
+    _, batch = trial.learner_and_batch(t)
+    streams = np.random.SeedSequence(trial.EVALUATION_SEED).spawn(2)
+    played = make(t.task, streams[0].spawn(2))
+    assert not {tuple(row) for row in batch.state} & {tuple(row) for row in played.state}
+
+
+def test_the_best_policy_is_the_one_of_the_best_evaluation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, finished: dict[str, Path]
+) -> None:
+    t = planned(tmp_path)["happo"]
+    rows = records(finished["happo"]).query("kind == 'grid'").groupby("step")["episode_return"].mean()
+    session = trial.Session(t, tmp_path / "unused", os.getpid())
+    saved = torch.load(finished["happo"] / "policy.pt", weights_only=True)
+    session.learner.policy.load_state_dict(saved["best"])
+    assert session._episodes("grid", 2, stream=0)["episode_return"].mean() == rows.max()
+    session.learner.policy.load_state_dict(saved["last"])
+    assert session._episodes("grid", 2, stream=0)["episode_return"].mean() == rows.iloc[-1]
+
+
+def test_another_seed_gives_other_numbers(tmp_path: Path, finished: dict[str, Path]) -> None:
+    folder = finish(planned(tmp_path, first_seed=1)["happo"], tmp_path / "tiny")
+    assert list(records(folder)["episode_return"]) != list(records(finished["happo"])["episode_return"])
+
+
+def test_every_purpose_of_every_seed_has_a_seed_of_its_own() -> None:
+    found = [number for seed in range(5) for number in trial.seeds(seed)[0].values()]
+    assert len({*found}) == len(found) == 20
+
+
+def test_a_registered_trial_waits(tmp_path: Path) -> None:
+    t = planned(tmp_path)["happo"]
+    trial.register(t, tmp_path / "tiny")
+    about = trial.read_status(t, tmp_path / "tiny")
+    assert (about["status"], about["attempts"], about["config_hash"]) == ("waiting", 0, t.config_hash())
+
+
+def test_registering_leaves_a_trial_that_has_begun_alone(tmp_path: Path, finished: dict[str, Path]) -> None:
+    path = finished["happo"] / "trial.json"
+    before = path.read_bytes()
+    trial.register(planned(tmp_path)["happo"], finished["happo"].parents[3])
+    assert path.read_bytes() == before
+
+
+def test_a_trial_without_a_file_has_no_status(tmp_path: Path) -> None:
+    assert trial.read_status(planned(tmp_path)["happo"], tmp_path / "tiny") == {}
+
+
+def test_a_maddpg_trial_that_never_learns_has_records_and_no_updates(tmp_path: Path) -> None:
+    algorithms = {"maddpg": {"warmup_steps": 10_000}}
+    folder = finish(planned(tmp_path, algorithms=algorithms)["maddpg"], tmp_path / "tiny")
+    assert not (folder / "updates.parquet").exists()
+    assert len(records(folder)) == 28
+
+
+# Interruptions
+
+
+class Stop(KeyboardInterrupt):
+    """An interruption that no `except Exception` holds up."""
+
+
+def stops_at(call: int, function: Callable[..., Any], after: bool = False) -> Callable[..., Any]:
+    """`function`, interrupted at its n-th call, before it does anything or after it did all."""
+    calls = [0]
+
+    def wrapped(*arguments: Any) -> Any:
+        calls[0] += 1
+        if calls[0] == call and not after:
+            raise Stop
+        result = function(*arguments)
+        if calls[0] == call:
+            raise Stop
+        return result
+
+    return wrapped
+
+
+def interrupt(t: Trial, suite_folder: Path, target: Any, name: str, call: int, after: bool = False) -> Path:
+    """Run a trial into an interruption of one of its functions."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(target, name, stops_at(call, getattr(target, name), after))
+        with pytest.raises(Stop):
+            trial.run(t, suite_folder, os.getpid())
+    assert store.read_json(t.folder(suite_folder) / "trial.json")["status"] == "running"
+    return t.folder(suite_folder)
+
+
+@pytest.mark.parametrize("call", [1, 4, 5], ids=["before-the-first-update", "amid-a-stretch", "at-a-checkpoint"])
+@pytest.mark.parametrize("label", ["happo", "hatrpo", "maddpg"])
+def test_an_interrupted_trial_ends_as_if_it_had_not_been(
+    tmp_path: Path, finished: dict[str, Path], label: str, call: int
+) -> None:
+    t = planned(tmp_path)[label]
+    interrupt(t, tmp_path / "tiny", trial.Session, "_train", call)
+    assert_same_trial(finish(t, tmp_path / "tiny"), finished[label])
+
+
+@pytest.mark.parametrize("label", ["happo", "hatrpo", "maddpg"])
+def test_a_kill_between_tables_and_checkpoint_is_repaired(
+    tmp_path: Path, finished: dict[str, Path], label: str
+) -> None:
+    t = planned(tmp_path)[label]
+    folder = interrupt(t, tmp_path / "tiny", trial.Session, "_write_checkpoint", 3)
+    saved = torch.load(folder / "checkpoint.pt", weights_only=True)["step"]
+    assert saved == 100
+    assert records(folder)["step"].max() == updates(folder)["step"].max() == 200
+    assert_same_trial(finish(t, tmp_path / "tiny"), finished[label])
+
+
+@pytest.mark.parametrize("label", ["happo", "maddpg"])
+def test_a_kill_before_the_first_checkpoint_is_repaired(tmp_path: Path, finished: dict[str, Path], label: str) -> None:
+    t = planned(tmp_path)[label]
+    interrupt(t, tmp_path / "tiny", trial.Session, "_write_checkpoint", 1)
+    assert_same_trial(finish(t, tmp_path / "tiny"), finished[label])
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("label", ["happo", "maddpg"])
+def test_a_kill_around_the_last_games_is_repaired(
+    tmp_path: Path, finished: dict[str, Path], label: str, after: bool
+) -> None:
+    t = planned(tmp_path)[label]
+    interrupt(t, tmp_path / "tiny", trial.Session, "_play_best", 1, after)
+    assert_same_trial(finish(t, tmp_path / "tiny"), finished[label])
+
+
+def test_a_trial_interrupted_at_every_stretch_ends_as_if_it_had_not_been(
+    tmp_path: Path, finished: dict[str, Path]
+) -> None:
+    t = planned(tmp_path)["happo"]
+    for _ in range(2):
+        interrupt(t, tmp_path / "tiny", trial.Session, "_train", 3)
+    assert_same_trial(finish(t, tmp_path / "tiny"), finished["happo"])
+
+
+SHORT = {"steps": 100, "evaluate": {"every": 50, "episodes": 1}}
+
+
+@pytest.fixture(scope="module")
+def short(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    base = tmp_path_factory.mktemp("short")
+    return finish(planned(base, **SHORT)["happo"], base / "tiny")
+
+
+@pytest.mark.parametrize("write", range(2, 21))  # the first is trial.json, before anything is computed
+def test_a_kill_at_any_write_is_repaired(tmp_path: Path, short: Path, write: int) -> None:
+    t = planned(tmp_path, **SHORT)["happo"]
+    interrupt(t, tmp_path / "tiny", store, "write_bytes", write)
+    assert_same_trial(finish(t, tmp_path / "tiny"), short)
+
+
+def test_a_new_checkpoint_forgives_the_attempts_before_it(tmp_path: Path) -> None:
+    t = planned(tmp_path)["happo"]
+    found = []
+    for call in (1, 1, 3, 1):  # no new checkpoint, none, one, none
+        folder = interrupt(t, tmp_path / "tiny", trial.Session, "_train", call)
+        found.append(store.read_json(folder / "trial.json")["attempts"])
+    assert found == [1, 2, 1, 2]
+
+
+def test_seconds_go_on_after_an_interruption(tmp_path: Path) -> None:
+    t = planned(tmp_path)["happo"]
+    folder = interrupt(t, tmp_path / "tiny", trial.Session, "_train", 5)
+    before = records(folder)
+    rows = records(finish(t, tmp_path / "tiny"))
+    assert rows["seconds"].is_monotonic_increasing
+    assert list(rows["seconds"][: len(before)]) == list(before["seconds"])
+
+
+def test_a_resumed_trial_keeps_when_it_started(tmp_path: Path) -> None:
+    t = planned(tmp_path)["happo"]
+    path = interrupt(t, tmp_path / "tiny", trial.Session, "_train", 3) / "trial.json"
+    store.write_json(path, store.read_json(path) | {"started": "2000-01-01T00:00:00+00:00"})
+    about = store.read_json(finish(t, tmp_path / "tiny") / "trial.json")
+    assert about["started"] == "2000-01-01T00:00:00+00:00"
+
+
+# Failures
+
+
+def failure(t: Trial, suite_folder: Path) -> dict[str, Any]:
+    outcome = trial.run(t, suite_folder, os.getpid())
+    about = store.read_json(t.folder(suite_folder) / "trial.json")
+    assert outcome.status == about["status"] == "failed"
+    assert outcome.error == about["error"]
+    assert "Traceback" in about["traceback"]
+    return about
+
+
+def test_a_diverged_update_keeps_its_diagnostics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    t, calls, real = planned(tmp_path)["happo"], [0], OnPolicy.update
+
+    def update(self: OnPolicy, rollout: Any) -> Any:
+        calls[0] += 1
+        if calls[0] == 4:
+            raise Diverged("kl_mean of agent 1 not finite", [{"agent": "1", "kl_mean": float("nan"), "kl_max": 7.0}])
+        return real(self, rollout)
+
+    monkeypatch.setattr(OnPolicy, "update", update)
+    assert failure(t, tmp_path / "tiny")["error"] == "Diverged: kl_mean of agent 1 not finite"
+    table = updates(t.folder(tmp_path / "tiny"))
+    assert list(table["step"].unique()) == [50, 100, 150, 200]
+    last = table.iloc[-1]
+    assert (last["step"], last["agent"], last["kl_max"]) == (200, "1", 7.0)
+    assert np.isnan(last["kl_mean"])
+
+
+@pytest.mark.parametrize("label", FIVE)
+def test_a_reward_that_is_no_number_fails_the_trial(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, label: str
+) -> None:
+    real, calls = MujocoBatch.step, [0]
+
+    def step(self: MujocoBatch, actions: Any) -> None:
+        real(self, actions)
+        calls[0] += self.auto_reset
+        if self.auto_reset and calls[0] > 80:
+            self.reward[0] = np.nan
+
+    monkeypatch.setattr(MujocoBatch, "step", step)
+    assert failure(planned(tmp_path)[label], tmp_path / "tiny")["error"].startswith("Diverged")
+
+
+def test_an_evaluation_that_is_no_number_fails_the_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = MujocoBatch.step
+
+    def step(self: MujocoBatch, actions: Any) -> None:
+        real(self, actions)
+        if not self.auto_reset:
+            self.reward[0] = np.nan
+
+    monkeypatch.setattr(MujocoBatch, "step", step)
+    assert "evaluation at step 0" in failure(planned(tmp_path)["happo"], tmp_path / "tiny")["error"]
+
+
+def test_a_failed_trial_that_is_tried_again_ends_as_if_it_had_not_failed(
+    tmp_path: Path, finished: dict[str, Path]
+) -> None:
+    t, calls, real = planned(tmp_path)["happo"], [0], OnPolicy.update
+
+    def update(self: OnPolicy, rollout: Any) -> Any:
+        calls[0] += 1
+        if calls[0] == 4:
+            raise Diverged("unlucky", [])
+        return real(self, rollout)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(OnPolicy, "update", update)
+        failure(t, tmp_path / "tiny")
+    folder = finish(t, tmp_path / "tiny")
+    assert_same_trial(folder, finished["happo"])
+    about = store.read_json(folder / "trial.json")
+    assert about["error"] == ""
+    assert "traceback" not in about
+
+
+@pytest.mark.parametrize("name", ["checkpoint.pt", "records.parquet", "updates.parquet"])
+def test_a_corrupt_file_fails_the_trial_and_is_left_for_inspection(tmp_path: Path, name: str) -> None:
+    t = planned(tmp_path)["happo"]
+    folder = interrupt(t, tmp_path / "tiny", trial.Session, "_train", 3)
+    (folder / name).write_bytes(b"broken")
+    assert name in failure(t, tmp_path / "tiny")["error"]
+    assert (folder / name).read_bytes() == b"broken"
+
+
+def test_a_full_disk_is_an_outcome(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    outcome = trial.run(planned(tmp_path)["happo"], tmp_path / "tiny", os.getpid())
+    assert outcome.status == "failed"
+    assert "No space left" in outcome.error
+
+
+def test_a_trial_computes_with_one_thread(tmp_path: Path) -> None:
+    torch.set_num_threads(2)
+    try:
+        finish(planned(tmp_path, steps=100)["happo"], tmp_path / "tiny")
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(1)
+
+
+def test_progress_is_written_while_a_trial_runs(tmp_path: Path) -> None:
+    t = planned(tmp_path)["happo"]
+    folder = interrupt(t, tmp_path / "tiny", trial.Session, "_train", 5)
+    progress = store.read_json(folder / "progress.json")
+    assert progress.keys() == {"step", "seconds", "evaluation"}
+    assert progress["step"] == 200
