@@ -6,9 +6,12 @@ import resource
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
+from algorithms import Diverged
 from algorithms.config import MADDPGSettings
+from algorithms.registry import Settings
 from bench.collect import Collector
 from bench.suite import Trial
 from bench.tasks import team
@@ -57,18 +60,28 @@ def _cost(trial: Trial) -> Cost:
 
 def _seconds_per_step(trial: Trial) -> tuple[float, float]:
     """Seconds of collecting and of learning per environment step, from one short rollout after one to warm up."""
-    settings = replace(trial.settings, rollout_length=PROBE_STEPS)
-    if isinstance(settings, MADDPGSettings):
-        settings = replace(settings, warmup_steps=0, buffer_size=2 * PROBE_STEPS * settings.envs)
+    settings = _short(trial.settings)
     learner, batch = learner_and_batch(replace(trial, settings=settings))
     collector = Collector(batch, PROBE_STEPS)
-    learner.update(collector.collect(learner))
+    with suppress(Diverged):  # the trial will say so
+        learner.update(collector.collect(learner))
     start = time.perf_counter()
     rollout = collector.collect(learner)
     collected = time.perf_counter()
-    learner.update(rollout)
+    with suppress(Diverged):
+        learner.update(rollout)
     steps = PROBE_STEPS * settings.envs
     return (collected - start) / steps, (time.perf_counter() - collected) / steps
+
+
+def _short(settings: Settings) -> Settings:
+    """The settings with rollouts of PROBE_STEPS, and what must fit into such a rollout made to."""
+    samples = PROBE_STEPS * settings.envs
+    limits = {"n_step": PROBE_STEPS, "actor_minibatches": samples, "critic_minibatches": samples}
+    fitting = {key: min(getattr(settings, key), most) for key, most in limits.items() if hasattr(settings, key)}
+    if isinstance(settings, MADDPGSettings):
+        fitting |= {"warmup_steps": 0, "buffer_size": 2 * samples}
+    return replace(settings, rollout_length=PROBE_STEPS, **fitting)
 
 
 def _data_bytes(trial: Trial) -> float:

@@ -15,7 +15,7 @@ from pathlib import Path
 import yaml
 from filelock import FileLock, Timeout
 from joblib import Parallel, delayed, parallel_config
-from joblib.externals.loky import get_reusable_executor
+from joblib.externals.loky import ProcessPoolExecutor, get_reusable_executor
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from bench import store, trial
@@ -41,6 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (SuiteError, store.StoreError) as error:
         print(error, file=sys.stderr)
         return BAD_INPUT
+    except KeyboardInterrupt:
+        print("Stopped before anything was run.", file=sys.stderr)
+        return INTERRUPTED
     print(plan(selected, prices, folder, options.jobs), flush=True)
     if options.dry_run:
         return 0
@@ -54,6 +57,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Timeout:
         print(f"{folder}: another bench.run is at work there; wait for it or use another --results", file=sys.stderr)
         return BAD_INPUT
+    except store.StoreError as error:
+        print(error, file=sys.stderr)
+        return 1
     except OSError as error:
         print(f"{error.filename or folder}: {error.strerror}", file=sys.stderr)
         return 1
@@ -97,12 +103,24 @@ def outcomes(todo: Sequence[Trial], folder: Path, jobs: int) -> Iterator[Outcome
         except TerminatedWorkerError:
             for lost in [t for t in pending if _is_hopeless(t, folder)]:
                 pending.remove(lost)
-                yield _give_up(lost, folder)
+                yield _alone(lost, folder)
 
 
 def _is_hopeless(lost: Trial, folder: Path) -> bool:
     about = read_status(lost, folder)
     return about.get("status") == "running" and about["attempts"] >= MAX_ATTEMPTS
+
+
+def _alone(lost: Trial, folder: Path) -> Outcome:
+    """Run a trial that was at work whenever a pool died by itself: now a death is its own."""
+    executor = ProcessPoolExecutor(max_workers=1)
+    try:
+        outcome: Outcome = executor.submit(trial.run, lost, folder, os.getpid()).result()
+    except TerminatedWorkerError:
+        outcome = _give_up(lost, folder)
+    finally:
+        executor.shutdown(wait=True, kill_workers=True)
+    return outcome
 
 
 def _give_up(lost: Trial, folder: Path) -> Outcome:

@@ -98,7 +98,7 @@ class Suite(_Strict):
 
 def load(path: Path, overrides: Sequence[str] = ()) -> tuple[Suite, dict[str, Any]]:
     """The checked suite in the file `path` with `--set` overrides applied, and the mapping it was made from."""
-    document = _read(path)
+    document = _unshared(_read(path))
     for override in overrides:
         _override(document, override)
     try:
@@ -221,7 +221,7 @@ def _check_grid(suite: Suite, label: str, settings: Settings, path: Path) -> Non
 def _explain(error: ValidationError) -> str:
     """The first complaint of pydantic as `key: what is wrong; what would be valid`."""
     first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"] if not str(part).startswith(("str", "dict[")))
+    where = ".".join(str(part) for i, part in enumerate(first["loc"]) if not (first["loc"][0] == "tasks" and i == 2))
     value = first["input"]
     if first["type"] == "extra_forbidden":
         fields = list(Evaluate.model_fields if where.startswith("evaluate.") else Suite.model_fields)
@@ -265,6 +265,13 @@ def _override(document: dict[str, Any], override: str) -> None:
         node[last] = value
     else:
         raise SuiteError(f"--set {override}: {last!r} leads nowhere in this suite")
+
+
+def _unshared(value: Any) -> Any:
+    """A copy in which no two places are one object, as a YAML anchor and its aliases are."""
+    if isinstance(value, dict):
+        return {key: _unshared(part) for key, part in value.items()}
+    return [_unshared(part) for part in value] if isinstance(value, list) else value
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -97,7 +97,7 @@ def run(trial: Trial, suite_folder: Path, owner: int) -> Outcome:
         (folder / "checkpoint.pt").unlink(missing_ok=True)
         (folder / "progress.json").unlink(missing_ok=True)
         return Outcome(trial, "done", seconds=session.seconds, evaluation=session.evaluation)
-    except OSError as error:  # not even the failure could be written: a full disk, a lost mount
+    except Exception as error:  # not even the failure could be written: a full disk, a lost mount, a broken trial.json
         return Outcome(trial, "failed", _reason(error))
 
 
@@ -116,13 +116,18 @@ def read_status(trial: Trial, suite_folder: Path) -> dict[str, Any]:
 
 def _open(trial: Trial, folder: Path) -> dict[str, Any]:
     """Count the attempt, and write it down before anything is computed."""
+    for left in folder.glob(".*.tmp"):  # of a write that a kill cut short
+        left.unlink(missing_ok=True)
     path = folder / "trial.json"
     old = store.read_json(path) if path.exists() else {}
     about = _about(trial) | {
         "status": "running",
         "attempts": old.get("attempts", 0) + 1,
         "started": old.get("started", _now()),
+        "earlier_provenance": old.get("earlier_provenance", []),
     }
+    if (folder / "checkpoint.pt").exists() and old["provenance"] != about["provenance"]:
+        about["earlier_provenance"].append(old["provenance"])  # it goes on under another commit or machine
     store.write_json(path, about)
     return about
 
@@ -158,13 +163,19 @@ class Session:
 
     def __init__(self, trial: Trial, folder: Path, owner: int):
         self.trial, self.folder, self.owner = trial, folder, owner
+        self._identity: Row = {
+            "suite": trial.suite,
+            "task": trial.task.label,
+            "algorithm": trial.label,
+            "seed": trial.seed,
+        }
         self.learner, self.batch = learner_and_batch(trial)
         self.collector = Collector(self.batch, trial.settings.rollout_length)
         self.step, self.seconds, self.evaluation_seconds = 0, 0.0, 0.0
         self.best: tuple[float, dict[str, Any]] | None = None
         self.records: list[pd.DataFrame] = []
         self.updates: list[pd.DataFrame] = []
-        self._rows: list[Row] = []
+        self._rows: list[Row] = []  # of updates since the tables were written
         self.evaluation: float | None = None
         self._last_progress = 0.0
         if (folder / "checkpoint.pt").exists():
@@ -197,13 +208,14 @@ class Session:
     def _take(self, rows: list[Row], steps: int, seconds: float) -> None:
         self.step += steps
         self.seconds += seconds
-        self._rows += [{"step": self.step, "steps_per_second": steps / seconds, **row} for row in rows]
+        about = {**self._identity, "step": self.step, "steps_per_second": steps / seconds}
+        self._rows += [about | row for row in rows]
 
     def _evaluate_and_save(self) -> None:
         """K deterministic episodes; the best policy is kept; then everything goes to disk."""
         frame = self._episodes("grid", self.trial.episodes, stream=0)
         self.records.append(frame)
-        mean = self.evaluation = float(frame["episode_return"].mean())
+        mean = self.evaluation = float(frame["episode_return"].to_numpy().mean())
         if not np.isfinite(mean):
             raise Diverged(f"the evaluation at step {self.step} gave a return of {mean}", [])
         if self.best is None or mean > self.best[0]:
@@ -228,13 +240,9 @@ class Session:
         batch = tasks.make(self.trial.task, streams[stream].spawn(count), auto_reset=False)
         episodes = play(self.learner, batch)
         self.evaluation_seconds += time.perf_counter() - start
-        trial = self.trial
         return pd.DataFrame(
             {
-                "suite": trial.suite,
-                "task": trial.task.label,
-                "algorithm": trial.label,
-                "seed": trial.seed,
+                **self._identity,
                 "kind": kind,
                 "step": self.step,
                 "gradient_updates": self.learner.gradient_updates,
@@ -252,14 +260,7 @@ class Session:
         store.write_table(self.folder / "records.parquet", pd.concat(self.records, ignore_index=True))
         if self.updates:
             frame = pd.concat(self.updates, ignore_index=True)
-            for position, (key, value) in enumerate(self._identity().items()):
-                if key not in frame:
-                    frame.insert(position, key, value)
             store.write_table(self.folder / "updates.parquet", frame)
-
-    def _identity(self) -> dict[str, Any]:
-        trial = self.trial
-        return {"suite": trial.suite, "task": trial.task.label, "algorithm": trial.label, "seed": trial.seed}
 
     def _write_checkpoint(self) -> None:
         """Everything that the next step depends on; then the attempts so far are forgiven."""
@@ -284,7 +285,11 @@ class Session:
 
     def _resume(self) -> None:
         """Take over the checkpoint, and of the tables what is not beyond it."""
-        saved = torch.load(self.folder / "checkpoint.pt", weights_only=True)
+        path = self.folder / "checkpoint.pt"
+        try:
+            saved = torch.load(path, weights_only=True)
+        except Exception as error:
+            raise store.StoreError(f"{path}: not a readable checkpoint ({error})") from error
         self.step, self.seconds = saved["step"], saved["seconds"]
         self.evaluation_seconds, self.best = saved["evaluation_seconds"], saved["best"]
         self.evaluation = saved["evaluation"]

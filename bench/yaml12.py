@@ -1,11 +1,13 @@
 """Reading YAML as version 1.2 has it: `5e-4` is a number, `yes` and `2026-01-01` are words, a key may stand once only.
 
-PyYAML follows version 1.1; its safe loader is kept and given the scalars of the 1.2 core schema.
+PyYAML follows version 1.1; its safe loader is kept and given the scalars of version 1.2: null, true and false, decimal
+integers and floats. All else is a word, `0x10` and `.inf` too.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Hashable
 from typing import Any
 
 import yaml
@@ -24,6 +26,8 @@ class _Loader(yaml.SafeLoader):
         seen: set[Any] = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, Hashable):
+                raise yaml.constructor.ConstructorError(None, None, "a key that is no scalar", key_node.start_mark)
             if key in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"the key {key!r} stands there twice", key_node.start_mark
