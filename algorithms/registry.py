@@ -86,6 +86,10 @@ def check(team: Team, given: Settings) -> None:
     if isinstance(given, MADDPGSettings) and given.n_step > given.buffer_size // given.envs:
         rows = given.buffer_size // given.envs
         raise SettingError("n_step", f"{given.n_step} is out of range: buffer_size / envs holds {rows} steps")
+    samples = given.envs * given.rollout_length * (team.size if getattr(given, "share_actors", False) else 1)
+    for key in ("actor_minibatches", "critic_minibatches"):
+        if getattr(given, key, 1) > samples:
+            raise SettingError(key, f"{getattr(given, key)} is out of range: a rollout holds {samples} samples")
     if getattr(given, "share_actors", False):
         spaces = {*zip(team.observation_sizes, team.action_spaces, strict=True)}
         if len(spaces) > 1:

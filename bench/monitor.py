@@ -133,13 +133,16 @@ class Monitor:
             f"{counts['done']} of {len(self.states)} trials done, {counts['failed']} failed, about {clock(left)} left"
         )
         table = Table(title=title, title_justify="left", expand=False)
-        table.add_column("trial")
-        for column in ("step", "last evaluation", "steps/s", "time left"):
-            table.add_column(column, justify="right")
+        for column in ("algorithm", "seed", "task"):
+            table.add_column(column, no_wrap=True, overflow="ellipsis")
+        for column in ("step", "return", "steps/s", "left"):
+            table.add_column(column, justify="right", no_wrap=True)
         for state in self._running()[:MAX_ROWS]:
             table.add_row(
-                state.trial.name,
-                f"{state.step:,} / {state.trial.steps:,}",
+                state.trial.label,
+                str(state.trial.seed),
+                state.trial.task.label.removeprefix("mamujoco/"),
+                f"{state.step:,} ({state.step / state.trial.steps:.0%})",
                 "" if state.evaluation is None else f"{state.evaluation:,.0f}",
                 f"{state.rate:,.0f}",
                 clock(self._left(state)),

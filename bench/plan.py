@@ -13,7 +13,7 @@ from algorithms import Diverged
 from algorithms.config import MADDPGSettings
 from algorithms.registry import Settings
 from bench.collect import Collector
-from bench.suite import Trial
+from bench.suite import SuiteError, Trial
 from bench.tasks import team
 from bench.trial import ABSOLUTE_FACTOR, learner_and_batch
 
@@ -39,7 +39,11 @@ def costs(trials: Sequence[Trial]) -> dict[Trial, Cost]:
     measured: dict[str, Cost] = {}
     for trial in trials:
         if trial.config_hash() not in measured:
-            measured[trial.config_hash()] = _cost(trial)
+            try:
+                measured[trial.config_hash()] = _cost(trial)
+            except (RuntimeError, MemoryError) as error:  # torch's word for too little memory
+                reason = str(error).partition("\n")[0]
+                raise SuiteError(f"{trial.name}: cannot run on this machine: {reason}") from error
     return {trial: measured[trial.config_hash()] for trial in trials}
 
 

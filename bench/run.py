@@ -7,10 +7,12 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy and torch: trials are the unit of parallelism
 
 import argparse
+import shlex
 import signal
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 from filelock import FileLock, Timeout
@@ -21,7 +23,7 @@ from joblib.externals.loky.process_executor import TerminatedWorkerError
 from bench import store, trial
 from bench.monitor import Monitor, clock
 from bench.plan import Cost, costs
-from bench.suite import SuiteError, Trial, load, only, trials
+from bench.suite import Suite, SuiteError, Trial, load, only, trials
 from bench.trial import MAX_ATTEMPTS, Outcome, read_status
 
 BAD_INPUT, INTERRUPTED = 2, 130
@@ -35,11 +37,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         planned = trials(suite, options.suite)
         selected = only(planned, options.only)
         folder = options.results / suite.name
-        _refuse_changed(planned, folder)
+        _refuse_changed(suite, planned, folder)
         todo = [t for t in selected if read_status(t, folder).get("status") != "done"]
         prices = costs(todo)
     except (SuiteError, store.StoreError) as error:
         print(error, file=sys.stderr)
+        return BAD_INPUT
+    except OSError as error:
+        print(f"{error.filename or options.results}: {error.strerror}", file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt:
         print("Stopped before anything was run.", file=sys.stderr)
@@ -80,7 +85,7 @@ def run(todo: Sequence[Trial], folder: Path, jobs: int, prices: dict[Trial, Cost
         print("Stopped. The same command goes on from the last evaluation of each trial.", file=sys.stderr)
         return INTERRUPTED
     store.merge(folder)
-    print(f"Records: {folder / 'records.parquet'}   Report: python -m bench.report {folder}")
+    print(f"Records: {folder / 'records.parquet'}   Report: python -m bench.report {shlex.quote(str(folder))}")
     if failed:
         print(f"{failed} of {len(todo)} trials failed; the same command tries them again", file=sys.stderr)
     return int(failed > 0)
@@ -101,6 +106,9 @@ def outcomes(todo: Sequence[Trial], folder: Path, jobs: int) -> Iterator[Outcome
                     pending = [t for t in pending if t != outcome.trial]
                     yield outcome
         except TerminatedWorkerError:
+            print(
+                "A worker died (killed, or out of memory?); its trials go on from their checkpoints.", file=sys.stderr
+            )
             for lost in [t for t in pending if _is_hopeless(t, folder)]:
                 pending.remove(lost)
                 yield _alone(lost, folder)
@@ -125,7 +133,7 @@ def _alone(lost: Trial, folder: Path) -> Outcome:
 
 def _give_up(lost: Trial, folder: Path) -> Outcome:
     about = read_status(lost, folder)
-    error = f"its process died {about['attempts']} times since the last checkpoint (killed, or out of memory?)"
+    error = "its process died again and again, at last when it ran alone (killed, or out of memory?)"
     store.write_json(lost.folder(folder) / "trial.json", about | {"status": "failed", "error": error})
     return Outcome(lost, "failed", error)
 
@@ -146,27 +154,36 @@ def plan(selected: Sequence[Trial], prices: dict[Trial, Cost], folder: Path, job
         lines.append(f"  {len(selected) - len(todo)} are done already, {len(todo)} to run")
     if todo:
         seconds = [prices[t].seconds for t in todo]
+        at_once = min(jobs, os.cpu_count() or 1, len(todo))
         memory = sum(sorted((prices[t].memory for t in todo), reverse=True)[:jobs])
         checkpoints = sum(sorted((prices[t].checkpoint for t in todo), reverse=True)[:jobs])
         disk = sum(prices[t].disk for t in todo) + checkpoints
         lines += [
             f"  steps       {todo[0].steps:,} per trial, {sum(t.steps for t in todo):,} in all",
-            f"  time        about {clock(max(sum(seconds) / jobs, max(seconds)))} with {jobs} jobs",
+            f"  time        about {clock(max(sum(seconds) / at_once, max(seconds)))}, {at_once} at once",
             f"  memory      about {memory / 1e9:.1f} GB",
             f"  disk        about {disk / 1e6:,.0f} MB, {checkpoints / 1e6:,.0f} MB of it only while it runs",
         ]
     return "\n".join(lines)
 
 
-def _refuse_changed(planned: Sequence[Trial], folder: Path) -> None:
-    """A stored trial of the same name must have meant the same."""
+def _refuse_changed(suite: Suite, planned: Sequence[Trial], folder: Path) -> None:
+    """A stored trial of the same name must have meant the same, and all in the folder the same budget."""
+    for stored in store.read_trials(folder):
+        budget: dict[str, Any] = {"steps": suite.steps, "evaluate": suite.evaluate.model_dump()}
+        was = {key: stored[key] for key in budget}
+        if stored["status"] != "waiting" and was != budget:
+            raise SuiteError(
+                f"{folder}: holds trials with {was}, the suite now says {budget} (config {stored['config_hash']}, now "
+                f"{planned[0].config_hash()}); give the suite another name or use another --results"
+            )
     for t in planned:
         about = read_status(t, folder)
-        stored = about.get("config_hash")
-        if about.get("status", "waiting") != "waiting" and stored != t.config_hash():
+        hash_then = about.get("config_hash")
+        if about.get("status", "waiting") != "waiting" and hash_then != t.config_hash():
             raise SuiteError(
-                f"{t.folder(folder)}: holds a trial with other settings (config {stored}, now {t.config_hash()}); "
-                f"give the suite another name, use another --results, or delete {folder}"
+                f"{t.folder(folder)}: holds a trial with other settings (config {hash_then}, now {t.config_hash()}); "
+                f"give the suite another name, use another --results, or delete {t.folder(folder).parent}"
             )
 
 
@@ -186,7 +203,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _positive(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
+    if not (text.isascii() and text.isdigit()) or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
     return int(text)
 

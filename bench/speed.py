@@ -41,6 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--task", default="mamujoco/HalfCheetah-2x3", choices=tasks.names())
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows there")
     options = parser.parse_args(arguments)
+    if options.json and (options.json.is_dir() or not options.json.parent.is_dir()):
+        parser.error(f"--json {options.json}: not a file in an existing folder")
     torch.set_num_threads(1)
     rows = [measure(tasks.task(options.task, {}), name) for name in algorithms.METHODS]
     print(f"{options.task}, one core, medians of {ROUNDS} alternating rounds")

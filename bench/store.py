@@ -93,9 +93,17 @@ def read_table(path: Path) -> pd.DataFrame:
         raise StoreError(f"{path}: not a readable parquet file ({error})") from error
 
 
+def read_trial(path: Path) -> dict[str, Any]:
+    """What a `trial.json` says."""
+    about = read_json(path)
+    if not isinstance(about, dict):
+        raise StoreError(f"{path}: holds {type(about).__name__}, not a mapping; delete {path.parent} to start anew")
+    return about
+
+
 def read_trials(suite_folder: Path) -> list[dict[str, Any]]:
     """The `trial.json` of every trial of a suite, in the order of their paths."""
-    return [read_json(path) for path in sorted(suite_folder.glob("trials/*/*/seed-*/trial.json"))]
+    return [read_trial(path) for path in sorted(suite_folder.glob("trials/*/*/seed-*/trial.json"))]
 
 
 def merge(suite_folder: Path) -> None:

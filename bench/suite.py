@@ -23,8 +23,18 @@ from bench.store import trial_folder
 from bench.tasks import Task
 from bench.yaml12 import parse
 
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")]
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,99}$")]
 Positive = Annotated[int, Field(ge=1)]
+
+
+KINDS = {
+    "dict_type": "a mapping of names to settings",
+    "model_type": "a mapping of keys to values",
+    "list_type": "a list",
+    "string_type": "a word",
+    "int_type": "a whole number",
+}
+"""What each kind of value is called in errors."""
 
 
 class SuiteError(Exception):
@@ -88,8 +98,8 @@ class Suite(_Strict):
 
     name: Name
     steps: Positive
-    seeds: Positive
-    first_seed: Annotated[int, Field(ge=0)] = 0
+    seeds: Annotated[int, Field(ge=1, le=10_000)]
+    first_seed: Annotated[int, Field(ge=0, le=2**32)] = 0
     evaluate: Evaluate
     tasks: Annotated[list[str | dict[str, Any]], Field(min_length=1)]
     algorithms: Annotated[dict[Name, dict[str, Any] | None], Field(min_length=1)]
@@ -98,7 +108,7 @@ class Suite(_Strict):
 
 def load(path: Path, overrides: Sequence[str] = ()) -> tuple[Suite, dict[str, Any]]:
     """The checked suite in the file `path` with `--set` overrides applied, and the mapping it was made from."""
-    document = _unshared(_read(path))
+    document = _read(path)
     for override in overrides:
         _override(document, override)
     try:
@@ -145,12 +155,12 @@ def only(chosen: list[Trial], selections: Iterable[str]) -> list[Trial]:
         }.get(key)
         if of_trial is None or not equals:
             raise SuiteError(f"--only {selection}: write task=..., algorithm=... or seed=..., values joined by commas")
-        wanted = values.split(",")
+        wanted = [value.strip() for value in values.split(",")]
         present = {name for t in chosen for name in of_trial(t)}
         for value in wanted:
             if value not in present:
                 valid = ", ".join(sorted(present, key=lambda v: (len(v), v)))
-                raise SuiteError(f"--only {selection}: no {key} {value!r} in this suite; valid: {valid}")
+                raise SuiteError(f"--only {selection}: no {key} {value!r} left to choose from; valid: {valid}")
         chosen = [t for t in chosen if set(of_trial(t)) & set(wanted)]
     return chosen
 
@@ -220,7 +230,7 @@ def _check_grid(suite: Suite, label: str, settings: Settings, path: Path) -> Non
 
 def _explain(error: ValidationError) -> str:
     """The first complaint of pydantic as `key: what is wrong; what would be valid`."""
-    first = error.errors()[0]
+    first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")  # a typo explains what is missing
     where = ".".join(str(part) for i, part in enumerate(first["loc"]) if not (first["loc"][0] == "tasks" and i == 2))
     value = first["input"]
     if first["type"] == "extra_forbidden":
@@ -229,13 +239,14 @@ def _explain(error: ValidationError) -> str:
         hint = f"; did you mean {near[0]}?" if near else ""
         return f"{where}: unknown key{hint}; valid: {', '.join(fields)}"
     if first["type"] == "missing":
-        return (
-            f"{where}: missing; a suite needs {', '.join(k for k, f in Suite.model_fields.items() if f.is_required())}"
-        )
+        model = Evaluate if where.startswith("evaluate.") else Suite
+        return f"{where}: missing; needed: {', '.join(k for k, f in model.model_fields.items() if f.is_required())}"
     if first["type"] == "int_type" and isinstance(value, float) and value.is_integer():
         return f"{where}: {value!r} is not a whole number; write {int(value)}"
     if first["type"] == "string_pattern_mismatch":
-        return f"{where}: {value!r} must begin with a letter or digit and hold only letters, digits and . _ + -"
+        return f"{where}: {value!r} must be 1 to 100 letters, digits and . _ + -, the first a letter or digit"
+    if first["type"] in KINDS:
+        return f"{where}: {value!r} is not {KINDS[first['type']]}"
     message = first["msg"][0].lower() + first["msg"][1:]
     return f"{where}: {message}, not {value!r}"
 
@@ -252,14 +263,14 @@ def _override(document: dict[str, Any], override: str) -> None:
     *way, last = dotted.split(".")
     node: Any = document
     for key in way:
-        if isinstance(node, list) and key.isdigit() and int(key) < len(node):
+        if isinstance(node, list) and key.isdecimal() and int(key) < len(node):
             node = node[int(key)]
         elif isinstance(node, dict):
             node[key] = {} if node.get(key) is None else node[key]
             node = node[key]
         else:
             raise SuiteError(f"--set {override}: {key!r} leads nowhere in this suite")
-    if isinstance(node, list) and last.isdigit() and int(last) < len(node):
+    if isinstance(node, list) and last.isdecimal() and int(last) < len(node):
         node[int(last)] = value
     elif isinstance(node, dict):
         node[last] = value
@@ -285,7 +296,9 @@ def _read(path: Path) -> dict[str, Any]:
     except UnicodeDecodeError:
         raise SuiteError(f"{path}: not a text file") from None
     try:
-        document = parse(text)
+        document = _unshared(parse(text))
+    except RecursionError:
+        raise SuiteError(f"{path}: a mapping or list in it holds itself") from None
     except yaml.YAMLError as error:
         raise SuiteError(f"{path}: not valid YAML: {_first_line(error)}") from None
     required = ", ".join(key for key, field in Suite.model_fields.items() if field.is_required())

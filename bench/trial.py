@@ -16,7 +16,7 @@ import traceback
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import pandas as pd
@@ -111,7 +111,7 @@ def register(trial: Trial, suite_folder: Path) -> None:
 def read_status(trial: Trial, suite_folder: Path) -> dict[str, Any]:
     """The trial's `trial.json`; empty where it never started."""
     path = trial.folder(suite_folder) / "trial.json"
-    return store.read_json(path) if path.exists() else {}
+    return store.read_trial(path) if path.exists() else {}
 
 
 def _open(trial: Trial, folder: Path) -> dict[str, Any]:
@@ -119,7 +119,7 @@ def _open(trial: Trial, folder: Path) -> dict[str, Any]:
     for left in folder.glob(".*.tmp"):  # of a write that a kill cut short
         left.unlink(missing_ok=True)
     path = folder / "trial.json"
-    old = store.read_json(path) if path.exists() else {}
+    old = store.read_trial(path) if path.exists() else {}
     about = _about(trial) | {
         "status": "running",
         "attempts": old.get("attempts", 0) + 1,
@@ -158,6 +158,16 @@ def _reason(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
 
+class Best(TypedDict):
+    """The policy with the highest mean return at an evaluation, and where it stood in training."""
+
+    evaluation: float
+    step: int
+    gradient_updates: int
+    seconds: float
+    policy: dict[str, Any]
+
+
 class Session:
     """The running state of a trial between its checkpoints."""
 
@@ -172,7 +182,7 @@ class Session:
         self.learner, self.batch = learner_and_batch(trial)
         self.collector = Collector(self.batch, trial.settings.rollout_length)
         self.step, self.seconds, self.evaluation_seconds = 0, 0.0, 0.0
-        self.best: tuple[float, dict[str, Any]] | None = None
+        self.best: Best | None = None
         self.records: list[pd.DataFrame] = []
         self.updates: list[pd.DataFrame] = []
         self._rows: list[Row] = []  # of updates since the tables were written
@@ -218,8 +228,14 @@ class Session:
         mean = self.evaluation = float(frame["episode_return"].to_numpy().mean())
         if not np.isfinite(mean):
             raise Diverged(f"the evaluation at step {self.step} gave a return of {mean}", [])
-        if self.best is None or mean > self.best[0]:
-            self.best = mean, copy.deepcopy(self.learner.policy.state_dict())
+        if self.best is None or mean > self.best["evaluation"]:
+            self.best = {
+                "evaluation": mean,
+                "step": self.step,
+                "gradient_updates": self.learner.gradient_updates,
+                "seconds": self.seconds,
+                "policy": copy.deepcopy(self.learner.policy.state_dict()),
+            }
         self._write_tables()
         self._write_checkpoint()
         self._write_progress()
@@ -228,9 +244,12 @@ class Session:
         """The absolute metric: fresh episodes of the policy with the best evaluation. Keeps both policies on disk."""
         assert self.best is not None
         last = copy.deepcopy(self.learner.policy.state_dict())
-        self.learner.policy.load_state_dict(self.best[1])
-        self.records.append(self._episodes("absolute", ABSOLUTE_FACTOR * self.trial.episodes, stream=1))
-        _save(self.folder / "policy.pt", {"best": self.best[1], "last": last})
+        self.learner.policy.load_state_dict(self.best["policy"])
+        frame = self._episodes("absolute", ABSOLUTE_FACTOR * self.trial.episodes, stream=1)
+        for column in ("step", "gradient_updates", "seconds"):  # of the policy that was played
+            frame[column] = self.best[column]
+        self.records.append(frame)
+        _save(self.folder / "policy.pt", {"best": self.best["policy"], "last": last})
         self._write_tables()
 
     def _episodes(self, kind: str, count: int, stream: int) -> pd.DataFrame:
@@ -289,7 +308,9 @@ class Session:
         try:
             saved = torch.load(path, weights_only=True)
         except Exception as error:
-            raise store.StoreError(f"{path}: not a readable checkpoint ({error})") from error
+            raise store.StoreError(
+                f"{path}: not a readable checkpoint; delete {self.folder} to start this trial anew"
+            ) from error
         self.step, self.seconds = saved["step"], saved["seconds"]
         self.evaluation_seconds, self.best = saved["evaluation_seconds"], saved["best"]
         self.evaluation = saved["evaluation"]

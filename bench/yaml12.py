@@ -15,7 +15,10 @@ import yaml
 
 def parse(text: str) -> Any:
     """The value of a YAML document; raises yaml.YAMLError."""
-    return yaml.load(text, _Loader)
+    try:
+        return yaml.load(text, _Loader)
+    except (ValueError, AttributeError, RecursionError) as error:  # a tag that does not fit, a loop, too deep a nest
+        raise yaml.YAMLError(f"{type(error).__name__}: {error}") from error
 
 
 class _Loader(yaml.SafeLoader):

@@ -51,7 +51,7 @@ def test_a_dry_run_says_what_will_run_and_what_it_will_cost(
     assert "happo, maddpg" in lines[2]
     assert "0, 1, 2" in lines[3]
     assert "1,000 per trial, 6,000 in all" in out
-    assert re.search(r"time +about \d+:\d\d:\d\d with 2 jobs", out)
+    assert re.search(r"time +about \d+:\d\d:\d\d, 2 at once", out)
     assert re.search(r"memory +about \d+\.\d GB", out)
     assert re.search(r"disk +about [\d,]+ MB", out)
     assert err == ""

@@ -164,6 +164,30 @@ def test_a_changed_suite_of_the_same_name_is_refused_with_both_hashes(
     assert snapshot(tmp_path / "tiny") == before
 
 
+def test_another_budget_under_the_same_name_is_refused_even_for_other_algorithms(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(tmp_path, "--only", "algorithm=happo", **TWO) == 0
+    before = snapshot(tmp_path / "tiny")
+    capsys.readouterr()
+    assert main(tmp_path, steps=200, algorithms={"haippo": None}) == run.BAD_INPUT
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert "'steps': 100" in err
+    assert "'steps': 200" in err
+    assert snapshot(tmp_path / "tiny") == before
+
+
+def test_a_trial_json_that_is_no_mapping_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(tmp_path, "--only", "algorithm=happo", **TWO) == 0
+    path = next(tmp_path.rglob("happo/seed-00/trial.json"))
+    path.write_text("[]")
+    assert main(tmp_path, **TWO) == run.BAD_INPUT
+    err = capsys.readouterr().err
+    assert f"{path}: holds list, not a mapping" in err
+    assert err.count("\n") == 1
+
+
 def test_trials_that_were_not_selected_wait(tmp_path: Path) -> None:
     assert main(tmp_path, "--only", "algorithm=happo", **TWO) == 0
     assert {label: a["status"] for label, a in about(tmp_path).items()} == {"happo": "done", "mappo": "waiting"}

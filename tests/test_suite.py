@@ -335,7 +335,8 @@ def test_the_hash_tells_two_algorithms_apart(tmp_path: Path) -> None:
         ({"step": 400}, ["step:", "did you mean steps?", "evaluate", "defaults"]),
         ({"colour": 1}, ["colour:", "unknown key", "name, steps, seeds"]),
         ({"strategy": 1}, ["strategy:", "unknown key", "name, steps, seeds"]),
-        ({"evaluate": {"every": 200, "episode": 2}}, ["evaluate.episode"]),
+        ({"evaluate": {"every": 200, "episode": 2}}, ["evaluate.episode:", "did you mean episodes?"]),
+        ({"evaluate": {"every": 200}}, ["evaluate.episodes:", "missing", "needed: every, episodes"]),
         ({"evaluate": {"every": 200, "episodes": 2, "seed": 1}}, ["evaluate.seed", "every, episodes"]),
         ({"algorithms": {"happo": {"clipp": 0.1}}}, ["algorithms.happo.clipp", "actor_lr", "clip"]),
         ({"algorithms": {"hatrpo": {"clip": 0.1}}}, ["algorithms.hatrpo.clip", "delta"]),
@@ -343,8 +344,8 @@ def test_the_hash_tells_two_algorithms_apart(tmp_path: Path) -> None:
         ({"defaults": SMALL["defaults"] | {"delta": 0.1}}, ["defaults.delta", "no algorithm of this suite", "clip"]),
         ({"tasks": [{"name": "mamujoco/Hopper-3x1", "obk": 1}]}, ["tasks.0.obk", "observation, obsk"]),
         # values of another type
-        ({"seeds": True}, ["seeds:", "True", "integer"]),
-        ({"steps": "400"}, ["steps:", "'400'", "integer"]),
+        ({"seeds": True}, ["seeds:", "True", "whole number"]),
+        ({"steps": "400"}, ["steps:", "'400'", "whole number"]),
         ({"steps": 1e6}, ["steps:", "1000000.0", "write 1000000"]),
         ({"steps": 400.5}, ["steps:", "400.5"]),
         ({"seeds": 0}, ["seeds:", "0", "1"]),
@@ -355,7 +356,7 @@ def test_the_hash_tells_two_algorithms_apart(tmp_path: Path) -> None:
         ({"name": 5}, ["name:", "5"]),
         ({"tasks": "mamujoco/Hopper-3x1"}, ["tasks:", "list"]),
         ({"tasks": [5]}, ["tasks.0", "5"]),
-        ({"algorithms": ["happo"]}, ["algorithms:", "dict"]),
+        ({"algorithms": ["happo"]}, ["algorithms:", "mapping"]),
         ({"algorithms": {"happo": 5}}, ["algorithms.happo", "5"]),
         ({"algorithms": {"strong": 5}}, ["algorithms.strong", "5"]),
         ({"algorithms": {"happo": {"envs": True}}}, ["algorithms.happo.envs", "True", "whole number"]),
@@ -369,6 +370,8 @@ def test_the_hash_tells_two_algorithms_apart(tmp_path: Path) -> None:
         ({"name": "../up"}, ["name:", "'../up'", "letter or digit"]),
         ({"name": ""}, ["name:", "''", "letter or digit"]),
         ({"name": "a/b"}, ["name:", "'a/b'"]),
+        ({"name": "a" * 101}, ["name:", "1 to 100 letters"]),
+        ({"seeds": 10**8}, ["seeds:", "100000000"]),
         ({"algorithms": {"a b": {"algorithm": "happo"}}}, ["algorithms", "'a b'", "letters, digits"]),
         # nothing where something must be
         ({"tasks": []}, ["tasks:", "at least 1"]),
@@ -385,6 +388,10 @@ def test_the_hash_tells_two_algorithms_apart(tmp_path: Path) -> None:
         ({"evaluate": {"every": 7, "episodes": 2}}, ["evaluate.every", "7", "nearest is 100"]),
         ({"steps": 500}, ["steps", "500", "evaluate.every = 200", "nearest is"]),
         ({"steps": 100}, ["steps", "100", "nearest is 200"]),
+        (
+            {"algorithms": {"happo": {"actor_minibatches": 101}}},
+            ["algorithms.happo.actor_minibatches", "101", "holds 100 samples"],
+        ),
         ({"algorithms": {"happo": {"share_actors": True}}}, ["algorithms.happo.share_actors", "one by one"]),
         (
             {"tasks": ["mamujoco/HalfCheetah-6x1"], "algorithms": {"mappo": {"share_actors": True}}},
@@ -518,3 +525,8 @@ def test_load_says_which_file(tmp_path: Path) -> None:
     path = write(tmp_path, seeds=0)
     with pytest.raises(SuiteError, match=r"suite\.yaml: seeds"):
         load(path)
+
+
+def test_a_mapping_that_holds_itself_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write(tmp_path, "name: loop\nalgorithms: &a {happo: *a}\n")
+    assert "holds itself" in refusal(tmp_path, capsys, path)

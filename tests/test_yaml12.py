@@ -85,3 +85,9 @@ def test_what_is_not_plain_yaml_is_refused(text: str) -> None:
 def test_pyyamls_own_loader_is_left_as_it_was() -> None:
     read: Any = yaml.safe_load("yes")
     assert read is True
+
+
+@pytest.mark.parametrize("text", ["name: !!int foo", "name: !!timestamp foo", "[" * 3000, "n: " + "9" * 5000])
+def test_what_cannot_be_read_is_a_yaml_error_and_no_other(text: str) -> None:
+    with pytest.raises(yaml.YAMLError):
+        parse(text)

@@ -138,6 +138,11 @@ def compile_view(observe: Callable[[], Array], data: Any) -> View:
     return View(index, np.where(low == -1e9, -np.inf, low), np.where(high == 1e9, np.inf, high))
 
 
+# Unstable physics end a trial by the numbers they give; MuJoCo's own way is to fill the terminal and leave a
+# MUJOCO_LOG.TXT wherever the user happens to be.
+mujoco.set_mju_user_warning(lambda message: None)
+
+
 class MujocoBatch:
     """E copies of one MaMuJoCo task. See `bench.envs.batch.EnvBatch` for the attributes."""
 

@@ -85,8 +85,6 @@ def _statuses(trials: list[dict[str, Any]]) -> str:
 
 def _check_keys(folder: Path, trials: list[Any]) -> None:
     for trial in trials:
-        if not isinstance(trial, dict):
-            raise ReportError(f"{folder}: a trial.json holds {type(trial).__name__}, not a mapping")
         missing = [key for key in TRIAL_KEYS if key not in trial]
         if missing:
             raise ReportError(f"{folder}: the trial.json of {trial_name(trial)} lacks {', '.join(missing)}")
@@ -99,6 +97,8 @@ def _check_records(path: Path, records: pd.DataFrame) -> None:
             f"{path}: lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}; "
             f"a table of records has {', '.join(store.RECORD_COLUMNS)}"
         )
+    if not pd.api.types.is_numeric_dtype(records["episode_return"]):
+        raise ReportError(f"{path}: the column episode_return holds no numbers")
     if not (records["kind"] == "grid").any():
         raise ReportError(f"{path}: no records of kind 'grid'; at least one evaluation is needed")
 
