@@ -31,7 +31,7 @@ from bench.provenance import provenance
 from bench.suite import Trial
 
 MAX_ATTEMPTS = 3
-"""Starts of a trial without a new checkpoint in between before it counts as failed."""
+"""Starts without a new checkpoint in between after which a trial whose pool died runs alone, so a death is its own."""
 ABSOLUTE_FACTOR = 10
 """The best policy is played on this many times the episodes of one evaluation (Gorsane et al. 2022)."""
 EVALUATION_SEED = 210911251
