@@ -1,15 +1,13 @@
 """Multi-Agent MuJoCo as one batch: a plain loop over MuJoCo data, with rewards and observations of all E at once.
 
-Gymnasium-Robotics' MaMuJoCo is the reference and the source: it is built once per batch, its constants are read from
-it, and its observation functions are compiled into index arrays by probing them with marked data (`compile_view`).
-Stepping then costs little more than the physics.
+MaMuJoCo's environment is built once per batch and its observation functions are compiled into index arrays by probing
+them with marked data (`compile_view`). Stepping then costs little more than the physics.
 """
 
 from __future__ import annotations
 
-import contextlib
-import io
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -19,87 +17,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from algorithms import Continuous, Team
+from bench.envs.robots import ROBOTS, Array, Fields, Transition, reference
 
-Array = NDArray[np.float64]
 ObservationMode = Literal["local", "global", "paper"]
-FIELDS = ("qpos", "qvel", "cfrc_ext")
-"""The arrays of `mujoco.MjData` that observations of the robots below are gathered from."""
-
-
-@dataclass(frozen=True)
-class Transition:
-    """One step of E environments as the reward sees it, with `before` and `after` the forward position."""
-
-    before: Array
-    after: Array
-    fields: Mapping[str, Array]
-    action: Array
-    dt: float
-
-
-@dataclass(frozen=True)
-class Robot:
-    """What MaMuJoCo knows of a robot, and its reward as a function of E transitions at once."""
-
-    partitions: tuple[str, ...]
-    reward: Callable[[Any, Transition], tuple[Array, NDArray[np.bool_]]]
-    """(Gymnasium's environment, transition) -> reward [E], terminated [E]"""
-    gaussian_velocity: bool
-    """Whether a reset draws velocities from a normal distribution; otherwise from a uniform one."""
-    position: Callable[[Any], Array] = lambda data: data.qpos
-    """Whose first entry is the forward position."""
-
-
-def _control_cost(env: Any, step: Transition) -> Array:
-    return env._ctrl_cost_weight * np.sum(np.square(step.action), axis=1)
-
-
-def _forward(env: Any, step: Transition) -> Array:
-    return env._forward_reward_weight * ((step.after - step.before) / step.dt)
-
-
-def _run(env: Any, step: Transition) -> tuple[Array, NDArray[np.bool_]]:
-    """HalfCheetah-v5: forward velocity less control cost; never terminates."""
-    reward = _forward(env, step) - _control_cost(env, step)
-    return reward, np.zeros(len(reward), dtype=np.bool_)
-
-
-def _stand(env: Any, step: Transition) -> tuple[Array, NDArray[np.bool_]]:
-    """Hopper-v5 and Walker2d-v5: forward velocity and a reward while healthy, less control cost."""
-    z, angle = step.fields["qpos"][:, 1], step.fields["qpos"][:, 2]
-    (z_low, z_high), (angle_low, angle_high) = env._healthy_z_range, env._healthy_angle_range
-    healthy = (z_low < z) & (z < z_high) & (angle_low < angle) & (angle < angle_high)
-    if hasattr(env, "_healthy_state_range"):
-        low, high = env._healthy_state_range
-        rest = np.concatenate([step.fields["qpos"][:, 2:], step.fields["qvel"]], axis=1)
-        healthy &= np.all((low < rest) & (rest < high), axis=1)
-    return (_forward(env, step) + healthy * env._healthy_reward) - _control_cost(env, step), ~healthy
-
-
-def _crawl(env: Any, step: Transition) -> tuple[Array, NDArray[np.bool_]]:
-    """Ant-v5: as above, less a cost of contact forces; unhealthy when out of its height range or not finite."""
-    qpos, qvel, z = step.fields["qpos"], step.fields["qvel"], step.fields["qpos"][:, 2]
-    low, high = env._healthy_z_range
-    healthy = np.isfinite(qpos).all(axis=1) & np.isfinite(qvel).all(axis=1) & (low <= z) & (z <= high)
-    force = np.clip(step.fields["cfrc_ext"], *env._contact_force_range)
-    contact_cost = env._contact_cost_weight * np.sum(np.square(force), axis=1)
-    cost = _control_cost(env, step) + contact_cost
-    return (_forward(env, step) + healthy * env._healthy_reward) - cost, ~healthy
-
-
-ROBOTS: dict[str, Robot] = {
-    "Ant": Robot(("2x4", "2x4d", "4x2"), _crawl, True, position=lambda data: data.xpos[1]),
-    "HalfCheetah": Robot(("2x3", "6x1"), _run, True),
-    "Hopper": Robot(("3x1",), _stand, False),
-    "Walker2d": Robot(("2x3",), _stand, False),
-}
-
-
-def reference(robot: str, partition: str, obsk: int) -> Any:
-    """MaMuJoCo's own environment, built without the notice that its import prints."""
-    with contextlib.redirect_stderr(io.StringIO()):
-        from gymnasium_robotics import mamujoco_v1
-    return mamujoco_v1.parallel_env(robot, partition, agent_obsk=obsk)
+FIELDS = (
+    "qpos",
+    "qvel",
+    "cinert",
+    "cvel",
+    "qfrc_actuator",
+    "cfrc_ext",
+    "xpos",
+    "xipos",
+    "ten_J",
+    "ten_length",
+    "ten_velocity",
+)
+"""The arrays of `mujoco.MjData` that observations and rewards are gathered from, in their order in the raw row."""
 
 
 @dataclass(frozen=True)
@@ -110,32 +44,52 @@ class View:
     low: Array
     high: Array
 
+    def of(self, raw: Array) -> Array:
+        """The observations in raw rows.  [E, R] -> [E, F]"""
+        return np.clip(raw[:, self.index], self.low, self.high)
 
-def compile_view(observe: Callable[[], Array], data: Any) -> View:
-    """Find what `observe` gathers from `data`, by marking every number of FIELDS with one of its own.
 
-    A first probe within every clip's bounds tells the indices, two more far beyond them tell the bounds; an
-    observation that computes rather than gathers matches no mark and is refused.
+def layout(data: Any) -> dict[str, slice]:
+    """Where each field stands in the raw row."""
+    sizes = [getattr(data, field).size for field in FIELDS]
+    ends = np.cumsum(sizes)
+    return {field: slice(end - size, end) for field, size, end in zip(FIELDS, sizes, ends, strict=True)}
+
+
+def compile_view(observe: Callable[[], Array], data: Any, derive: Callable[[Fields], Array]) -> View:
+    """Find what `observe` gathers from `data` and from the features derived of it, by marking every number.
+
+    A first probe within every clip's bounds tells the indices, two more far beyond them tell the bounds. A last one,
+    on both sides of every bound, must give what `observe` gives: an observation that computes anything else is refused.
     """
-    arrays = [getattr(data, field) for field in FIELDS]
+    places = layout(data)
+    arrays = [getattr(data, field) for field in places]
     saved = [array.copy() for array in arrays]
     total = sum(array.size for array in arrays)
 
-    def probe(values: Array) -> Array:
-        for array, part in zip(arrays, np.split(values, np.cumsum([a.size for a in arrays])[:-1]), strict=True):
-            array[...] = part.reshape(array.shape)
-        return np.asarray(observe(), dtype=np.float64)
+    def probe(values: Array) -> tuple[Array, Array]:
+        """The raw row that holds `values`, and what `observe` makes of them."""
+        for array, place in zip(arrays, places.values(), strict=True):
+            array[...] = values[place].reshape(array.shape)
+        derived = derive({field: values[None, place] for field, place in places.items()})[0]
+        return np.concatenate([values, derived]), np.asarray(observe(), dtype=np.float64)
 
+    random = np.random.default_rng(0)
     try:
-        marks = np.sort(np.random.default_rng(0).uniform(-0.9, 0.9, total))  # no mark is a simple function of others
-        seen, high, low = probe(marks), probe(np.full(total, 1e9)), probe(np.full(total, -1e9))
+        marks, seen = probe(random.uniform(-0.9, 0.9, total))  # no mark is a simple function of others
+        (tops, high), (bottoms, low) = probe(np.full(total, 1e9)), probe(np.full(total, -1e9))
+        row, expected = probe(random.uniform(-30, 30, total))
     finally:
         for array, old in zip(arrays, saved, strict=True):
             array[...] = old
-    index = np.searchsorted(marks, seen).clip(0, total - 1)
-    if not np.array_equal(marks[index], seen):
-        raise NotImplementedError("an observation that is not a gather of qpos, qvel and cfrc_ext")
-    return View(index, np.where(low == -1e9, -np.inf, low), np.where(high == 1e9, np.inf, high))
+    order = np.argsort(marks)
+    index = order[np.searchsorted(marks, seen, sorter=order).clip(0, len(marks) - 1)]
+    view = View(
+        index, np.where(low == bottoms[index], -np.inf, low), np.where(high == tops[index], np.inf, high)
+    )
+    if not (np.array_equal(marks[index], seen) and np.array_equal(view.of(row[None])[0], expected)):
+        raise NotImplementedError(f"an observation that is not a gather of {', '.join(FIELDS)}")
+    return view
 
 
 # Unstable physics end a trial by the numbers they give; MuJoCo's own way is to fill the terminal and leave a
@@ -156,6 +110,7 @@ class MujocoBatch:
         obsk: int = 1,
         episode_length: int = 1000,
         auto_reset: bool = True,
+        env_threads: int = 1,
     ):
         self.envs, self.auto_reset, self.episode_length = len(seeds), auto_reset, episode_length
         self._standardises = observation == "paper"
@@ -163,49 +118,64 @@ class MujocoBatch:
         mamujoco = reference(robot, partition, obsk)
         self._gym = mamujoco.single_agent_env.unwrapped
         self.model: Any = self._gym.model
-        self._act_ids = [[node.act_ids for node in part] for part in mamujoco.agent_action_partitions]
+        self.frame_skip, self._dt = self._gym.frame_skip, self._gym.dt
+        act_ids = [[node.act_ids for node in part] for part in mamujoco.agent_action_partitions]
         self._compile(mamujoco, observation)
-
+        self.team = Team(
+            observation_sizes=tuple(block.stop - block.start for block in self._blocks[1:]),
+            action_spaces=tuple(Continuous(len(ids)) for ids in act_ids),
+            state_size=self._blocks[0].stop,
+            observes_id=observation != "local",
+        )
         bounds = self.model.actuator_ctrlrange
         self._center, self._half = bounds.mean(axis=1), (bounds[:, 1] - bounds[:, 0]) / 2
-        self._dt = self._gym.dt
-        self.frame_skip = self._gym.frame_skip
+        self._maps = bool((self._center != 0).any() or (self._half != 1).any())
+        self._actuators = np.argsort([a for ids in act_ids for a in ids])  # where each actuator's action comes from
+        self._actions = np.zeros((self.envs, self.model.nu))
+        self.control = np.zeros((self.envs, self.model.nu))
+
         self._random = [np.random.Generator(np.random.PCG64(seed)) for seed in seeds]
         self.data = [mujoco.MjData(self.model) for _ in seeds]
-        self.control = np.zeros((self.envs, self.model.nu))
-        self._before = np.zeros(self.envs)
         self._elapsed = np.zeros(self.envs, dtype=np.int64)
-        self._live = list(range(self.envs))
         self.reward = np.zeros(self.envs)
         self.terminated = np.zeros(self.envs, dtype=np.bool_)
         self.truncated = np.zeros(self.envs, dtype=np.bool_)
-        # Pairs of (row of ours, MuJoCo's array): copying them after a step is all that Python does per environment.
-        self._position = np.zeros((self.envs, 1))
-        self._copies = [
-            [(self._fields[name][e], getattr(data, name).reshape(-1)) for name in self._fields]
-            + [(self._position[e], self.robot.position(data)[:1])]
+        self._threads = env_threads
+        self._pool = ThreadPoolExecutor(env_threads - 1) if env_threads > 1 else None
+        # Views are taken once; copying after a step is all that Python does per environment.
+        self._work = [
+            (
+                data,
+                data.ctrl,
+                self.control[e],
+                [(self._fields[name][e], getattr(data, name).reshape(-1)) for name in self._fields],
+            )
             for e, data in enumerate(self.data)
         ]
-        for e in self._live:
+        self._step_only(np.ones(self.envs, dtype=np.bool_))
+        for e in range(self.envs):
             self._reset(e)
         self._observe()
-        self._mark_ends(np.zeros(0, dtype=np.intp))
+        self._no_ends()
 
     def _compile(self, mamujoco: Any, observation: ObservationMode) -> None:
-        """Lay out the raw row (FIELDS, then the constants 0 and 1) and the features gathered from it.
+        """Lay out the raw row (fields, derived features, the constants 0 and 1) and the features gathered from it.
 
         Features stand as [state | observation of agent 0 | ...], so that one gather and one clip serve all.
         """
-        data, agents = self._gym.data, len(self._act_ids)
-        views = [compile_view(self._gym._get_obs, data)]
+        data, agents = self._gym.data, len(mamujoco.agent_action_partitions)
+        places = layout(data)
+        derive = partial(self.robot.derived, self._gym)
+        state = compile_view(self._gym._get_obs, data, derive)
+        views = [state]
+        total = places[FIELDS[-1]].stop
+        derived = derive({field: np.zeros((1, place.stop - place.start)) for field, place in places.items()}).shape[1]
         for i in range(agents):
             if observation == "local":
-                views.append(compile_view(partial(mamujoco._get_obs_agent, i), data))
+                views.append(compile_view(partial(mamujoco._get_obs_agent, i), data, derive))
             else:
-                total = sum(getattr(data, field).size for field in FIELDS)
-                one_hot = total + np.eye(agents, dtype=np.intp)[i]
+                one_hot = total + derived + np.eye(agents, dtype=np.intp)[i]
                 free = np.full(agents, np.inf)
-                state = views[0]
                 views.append(
                     View(
                         np.concatenate([state.index, one_hot]),
@@ -219,25 +189,15 @@ class MujocoBatch:
         self._clips = bool(np.isfinite(self._low).any() or np.isfinite(self._high).any())
         sizes = [len(view.index) for view in views]
         self._blocks = [slice(end - size, end) for size, end in zip(sizes, np.cumsum(sizes), strict=True)]
-        self._allocate()
-        self.team = Team(
-            observation_sizes=tuple(sizes[1:]),
-            action_spaces=tuple(Continuous(len(ids)) for ids in self._act_ids),
-            state_size=sizes[0],
-            observes_id=observation != "local",
-        )
 
-    def _allocate(self) -> None:
-        """The raw rows, with a view of each field that anything reads, and the features."""
-        fields = {field: getattr(self._gym.data, field).size for field in FIELDS}
-        self._raw = np.zeros((self.envs, sum(fields.values()) + 2))
+        self._raw = np.zeros((self.envs, total + derived + 2))
         self._raw[:, -1] = 1.0
-        ends = np.cumsum(list(fields.values()))
-        used = {"qpos", "qvel"} | {FIELDS[k] for k in np.searchsorted(ends, self._index, side="right") if k < 3}
+        self._derived = self._raw[:, total : total + derived]
+        read = {"qpos", "qvel", *self.robot.reads}
         self._fields = {
-            field: self._raw[:, end - size : end]
-            for (field, size), end in zip(fields.items(), ends, strict=True)
-            if field in used
+            field: self._raw[:, place]
+            for field, place in places.items()
+            if field in read or ((place.start <= self._index) & (self._index < place.stop)).any()
         }
         self._needs_contact = "cfrc_ext" in self._fields
         self._gathered = np.zeros((self.envs, len(self._index)))
@@ -246,72 +206,96 @@ class MujocoBatch:
 
     def set_control(self, actions: Sequence[NDArray[Any]]) -> None:
         """Clip N x [E, A_i] actions to [-1, 1] and map them to each actuator's own range, in `control` [E, nu]."""
-        for ids, action in zip(self._act_ids, actions, strict=True):
-            self.control[:, ids] = action
-        np.clip(self.control, -1.0, 1.0, out=self.control)
-        self.control *= self._half
-        self.control += self._center
+        control = self.control
+        np.concatenate(actions, axis=1, out=self._actions)
+        np.take(self._actions, self._actuators, axis=1, out=control, mode="clip")
+        np.minimum(control, 1.0, out=control)
+        np.maximum(control, -1.0, out=control)
+        if self._maps:
+            control *= self._half
+            control += self._center
 
     def step(self, actions: Sequence[NDArray[Any]]) -> None:
         """Set the controls, advance the physics, then rewards, ends, resets and observations."""
         self.set_control(actions)
-        self._before[:] = self._position[:, 0]
+        before = self.robot.position(self._gym, self._fields).copy()
         self._advance()
-        self._elapsed[self._live] += 1
+        self._elapsed += self._live
 
-        step = Transition(self._before, self._position[:, 0], self._fields, self.control, self._dt)
+        after = self.robot.position(self._gym, self._fields)
+        step = Transition(before, after, self._fields, self.control, self._dt)
         self.reward, self.terminated = self.robot.reward(self._gym, step)
         self.truncated = self._elapsed >= self.episode_length
         self._observe()
-        over = self.terminated | self.truncated
-        self._mark_ends(np.array([e for e in self._live if over[e]], dtype=np.intp))
-        if len(self.ended):
-            self._begin_again()
+        over = (self.terminated | self.truncated) & self._live
+        if over.any():
+            self._end(np.flatnonzero(over))
+        elif len(self.ended):
+            self._no_ends()
 
     def _advance(self) -> None:
-        """The loop over MuJoCo data: set the control, step, copy out."""
-        model, frames = self.model, self.frame_skip
-        control, data, copies = self.control, self.data, self._copies
-        for e in self._live:
-            data[e].ctrl[:] = control[e]
-            mujoco.mj_step(model, data[e], frames)
-            if self._needs_contact:  # Gymnasium's way: a sensor inside an RK4 step would give other numbers
-                mujoco.mj_rnePostConstraint(model, data[e])
-            for ours, theirs in copies[e]:
-                ours[:] = theirs
+        """Step the environments, the first share of them in this thread."""
+        if self._pool is None:
+            self._simulate(self._shares[0])
+            return
+        others = [self._pool.submit(self._simulate, share) for share in self._shares[1:]]
+        self._simulate(self._shares[0])
+        for other in others:
+            other.result()
 
-    def _mark_ends(self, ended: NDArray[np.intp]) -> None:
+    def _simulate(self, share: list[Any]) -> None:
+        """The loop over MuJoCo data: set the control, step (which lets other threads run), copy out."""
+        model, frames, needs_contact = self.model, self.frame_skip, self._needs_contact
+        step, contact = mujoco.mj_step, mujoco.mj_rnePostConstraint
+        for data, theirs, control, copies in share:
+            theirs[:] = control
+            step(model, data, frames)
+            if needs_contact:  # Gymnasium's way: a sensor inside an RK4 step would give other numbers
+                contact(model, data)
+            for ours, field in copies:
+                ours[:] = field
+
+    def _step_only(self, live: NDArray[np.bool_]) -> None:
+        """From now on step these environments, in about equal shares for the threads."""
+        self._live = live
+        work = [self._work[e] for e in np.flatnonzero(live)]
+        self._shares = [work[k :: self._threads] for k in range(self._threads)]
+
+    def _no_ends(self) -> None:
+        self.ended = np.zeros(0, dtype=np.intp)
+        self.end_state, *self.end_observations = [self._features[:0, block] for block in self._blocks]
+
+    def _end(self, ended: NDArray[np.intp]) -> None:
+        """Keep the last observations of the episodes that ended, and begin new ones or leave them be."""
         self.ended = ended
         self.end_state, *self.end_observations = [self._features[ended, block] for block in self._blocks]
-
-    def _begin_again(self) -> None:
         if self.auto_reset:
-            for e in self.ended:
+            for e in ended:
                 self._reset(e)
             self._observe()
         else:
-            self._live = [e for e in self._live if e not in self.ended]
+            live = self._live.copy()
+            live[ended] = False
+            self._step_only(live)
 
     def _reset(self, e: int) -> None:
         """A new episode from Gymnasium's distribution, drawn from the environment's own generator in its order."""
-        data, random, scale = self.data[e], self._random[e], self._gym._reset_noise_scale
+        data, _, _, copies = self._work[e]
         mujoco.mj_resetData(self.model, data)
-        qpos = self._gym.init_qpos + random.uniform(low=-scale, high=scale, size=self.model.nq)
-        if self.robot.gaussian_velocity:
-            qvel = self._gym.init_qvel + scale * random.standard_normal(self.model.nv)
-        else:
-            qvel = self._gym.init_qvel + random.uniform(low=-scale, high=scale, size=self.model.nv)
-        data.qpos[:], data.qvel[:] = qpos, qvel
+        data.qpos[:], data.qvel[:] = self.robot.reset(self._gym, self._random[e])
         mujoco.mj_forward(self.model, data)
         self._elapsed[e] = 0
-        for ours, theirs in self._copies[e]:
-            ours[:] = theirs
+        for ours, field in copies:
+            ours[:] = field
 
     def _observe(self) -> None:
-        """Gather, clip and, in the mode `paper`, standardise each observation over its own features."""
+        """Derive, gather, clip and, in the mode `paper`, standardise each observation over its own features."""
+        if self._derived.size:
+            self._derived[:] = self.robot.derived(self._gym, self._fields)
         np.take(self._raw, self._index, axis=1, out=self._gathered, mode="clip")
         if self._clips:
-            np.clip(self._gathered, self._low, self._high, out=self._gathered)
+            np.maximum(self._gathered, self._low, out=self._gathered)
+            np.minimum(self._gathered, self._high, out=self._gathered)
         if self._standardises:
             for block in self._blocks:
                 x = self._gathered[:, block]
@@ -328,7 +312,6 @@ class MujocoBatch:
         return {
             "physics": physics,
             "elapsed": self._elapsed.copy(),
-            "position": self._position.copy(),
             "raw": self._raw.copy(),
             "random": [generator.bit_generator.state for generator in self._random],
         }
@@ -339,6 +322,5 @@ class MujocoBatch:
             mujoco.mj_setState(self.model, self.data[e], np.asarray(row), mujoco.mjtState.mjSTATE_INTEGRATION)
             self._random[e].bit_generator.state = state["random"][e]
         self._elapsed[:] = state["elapsed"]
-        self._position[:] = state["position"]
         self._raw[:] = state["raw"]
         self._observe()
