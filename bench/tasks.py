@@ -119,9 +119,7 @@ def make(
 ) -> EnvBatch:
     """One environment per seed, as one batch, stepped by `env_threads` threads."""
     robot, partition = _parts(task.name)
-    return MujocoBatch(
-        robot, partition, seeds, auto_reset=auto_reset, env_threads=env_threads, **asdict(task.options)
-    )
+    return MujocoBatch(robot, partition, seeds, auto_reset=auto_reset, env_threads=env_threads, **asdict(task.options))
 
 
 @cache

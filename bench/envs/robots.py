@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +27,7 @@ Fields = Mapping[str, Array]
 MAX_SEGMENTS = 100
 
 
-@dataclass(frozen=True)
-class Transition:
+class Transition(NamedTuple):
     """One step of E environments as the reward sees it."""
 
     before: Array
@@ -46,8 +45,17 @@ Reset = Callable[[Any, np.random.Generator], tuple[Array, Array]]
 """(Gymnasium's environment, generator) -> qpos, qvel, with the draws in Gymnasium's order"""
 
 
+def _squares(x: Array) -> Array:
+    """The sum of squares of each row, in NumPy's order of summation.  [E, n] -> [E]"""
+    return np.add.reduce(np.square(x), axis=1)
+
+
+def _bounded(x: Array, bounds: tuple[float, float]) -> Array:
+    return np.minimum(np.maximum(x, bounds[0]), bounds[1])  # as np.clip, at a third of its overhead
+
+
 def _control_cost(env: Any, step: Transition) -> Array:
-    return env._ctrl_cost_weight * np.sum(np.square(step.action), axis=1)
+    return env._ctrl_cost_weight * _squares(step.action)
 
 
 def _forward(env: Any, step: Transition) -> Array:
@@ -67,8 +75,7 @@ def _run_together(env: Any, step: Transition) -> tuple[Array, NDArray[np.bool_]]
     """CoupledHalfCheetah: the means over two cheetahs of forward velocity and of control cost."""
     velocity = (step.after - step.before) / step.dt  # [E, 2]
     forward = env._forward_reward_weight * (velocity[:, 0] + velocity[:, 1]) / 2.0
-    first, second = np.split(np.square(step.action), 2, axis=1)
-    costs = [env._ctrl_cost_weight * np.sum(np.ascontiguousarray(half), axis=1) for half in (first, second)]
+    costs = [env._ctrl_cost_weight * _squares(half) for half in np.split(step.action, 2, axis=1)]
     return forward - (costs[0] + costs[1]) / 2.0, _never(step)
 
 
@@ -89,8 +96,8 @@ def _crawl(env: Any, step: Transition) -> tuple[Array, NDArray[np.bool_]]:
     qpos, qvel, z = step.fields["qpos"], step.fields["qvel"], step.fields["qpos"][:, 2]
     low, high = env._healthy_z_range
     healthy = np.isfinite(qpos).all(axis=1) & np.isfinite(qvel).all(axis=1) & (low <= z) & (z <= high)
-    force = np.clip(step.fields["cfrc_ext"], *env._contact_force_range)
-    contact_cost = env._contact_cost_weight * np.sum(np.square(force), axis=1)
+    force = _bounded(step.fields["cfrc_ext"], env._contact_force_range)
+    contact_cost = env._contact_cost_weight * _squares(force)
     cost = _control_cost(env, step) + contact_cost
     return (_forward(env, step) + healthy * env._healthy_reward) - cost, ~healthy
 
@@ -100,17 +107,16 @@ def _walk(env: Any, step: Transition) -> tuple[Array, NDArray[np.bool_]]:
     low, high = env._healthy_z_range
     z = step.fields["qpos"][:, 2]
     healthy = (low < z) & (z < high)
-    contact_cost = env._contact_cost_weight * np.sum(np.square(step.fields["cfrc_ext"]), axis=1)
-    cost = _control_cost(env, step) + np.clip(contact_cost, *env._contact_cost_range)
+    contact_cost = env._contact_cost_weight * _squares(step.fields["cfrc_ext"])
+    cost = _control_cost(env, step) + _bounded(contact_cost, env._contact_cost_range)
     return (_forward(env, step) + healthy * env._healthy_reward) - cost, ~healthy
 
 
 def _stand_up(env: Any, step: Transition) -> tuple[Array, NDArray[np.bool_]]:
     """HumanoidStandup-v5: height over the time step and 1, less control and impact costs; never terminates."""
     height = step.fields["qpos"][:, 2] / env.model.opt.timestep
-    impact_cost = env._impact_cost_weight * np.sum(np.square(step.fields["cfrc_ext"]), axis=1)
-    impact_cost = np.clip(impact_cost, *env._impact_cost_range)
-    return height - _control_cost(env, step) - impact_cost + 1, _never(step)
+    impact_cost = env._impact_cost_weight * _squares(step.fields["cfrc_ext"])
+    return height - _control_cost(env, step) - _bounded(impact_cost, env._impact_cost_range) + 1, _never(step)
 
 
 def _between(env: Any, fields: Fields, one: str, other: str) -> Array:
@@ -121,20 +127,22 @@ def _between(env: Any, fields: Fields, one: str, other: str) -> Array:
 
 def _distance(env: Any, fields: Fields, one: str, other: str) -> Array:
     vector = np.ascontiguousarray(_between(env, fields, one, other))
-    return np.sqrt(np.vecdot(vector, vector))  # NumPy's norm of one vector is this; its norm over an axis rounds otherwise
+    return np.sqrt(
+        np.vecdot(vector, vector)
+    )  # NumPy's norm of one vector is this; its norm over an axis rounds otherwise
 
 
 def _reach(env: Any, step: Transition) -> tuple[Array, NDArray[np.bool_]]:
     """Reacher-v5: less the distance of the fingertip from the target and control cost; never terminates."""
     distance = -_distance(env, step.fields, "fingertip", "target") * env._reward_dist_weight
-    return distance + -np.sum(np.square(step.action), axis=1) * env._reward_control_weight, _never(step)
+    return distance + -_squares(step.action) * env._reward_control_weight, _never(step)
 
 
 def _push(env: Any, step: Transition) -> tuple[Array, NDArray[np.bool_]]:
     """Pusher-v5: less the distances of object to goal and arm to object and control cost; never terminates."""
     near = -_distance(env, step.fields, "object", "tips_arm") * env._reward_near_weight
     distance = -_distance(env, step.fields, "object", "goal") * env._reward_dist_weight
-    control = -np.sum(np.square(step.action), axis=1) * env._reward_control_weight
+    control = -_squares(step.action) * env._reward_control_weight
     return distance + control + near, _never(step)
 
 
@@ -200,7 +208,7 @@ def _torso(env: Any, fields: Fields) -> Array:
 def _centre_of_mass(env: Any, fields: Fields) -> Array:
     mass = env.model.body_mass
     moment = np.einsum("b,ebj->ej", mass, fields["xipos"].reshape(-1, len(mass), 3))
-    return (moment / mass.sum())[:, 0]
+    return (moment / np.add.reduce(mass))[:, 0]
 
 
 @dataclass(frozen=True)
