@@ -13,7 +13,6 @@ import re
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -146,13 +145,18 @@ def _push(env: Any, step: Transition) -> tuple[Array, NDArray[np.bool_]]:
     return distance + control + near, _never(step)
 
 
-def _noise(gaussian_velocity: bool, env: Any, random: np.random.Generator) -> tuple[Array, Array]:
-    """Around the initial state: uniform positions, and velocities from a normal or a uniform distribution."""
+def _around(env: Any, random: np.random.Generator) -> tuple[Array, Array]:
+    """Around the initial state: uniform positions and velocities."""
     scale, model = env._reset_noise_scale, env.model
     qpos = env.init_qpos + random.uniform(low=-scale, high=scale, size=model.nq)
-    if gaussian_velocity:
-        return qpos, env.init_qvel + scale * random.standard_normal(model.nv)
     return qpos, env.init_qvel + random.uniform(low=-scale, high=scale, size=model.nv)
+
+
+def _around_normal(env: Any, random: np.random.Generator) -> tuple[Array, Array]:
+    """Around the initial state: uniform positions, normally distributed velocities."""
+    scale, model = env._reset_noise_scale, env.model
+    qpos = env.init_qpos + random.uniform(low=-scale, high=scale, size=model.nq)
+    return qpos, env.init_qvel + scale * random.standard_normal(model.nv)
 
 
 def _new_target(env: Any, random: np.random.Generator) -> tuple[Array, Array]:
@@ -218,7 +222,7 @@ class Robot:
     partitions: tuple[str, ...]
     """Ways into agents that MaMuJoCo has; for a robot of segments, the one that the papers use."""
     reward: Reward
-    reset: Reset = partial(_noise, False)
+    reset: Reset = _around
     sliced: tuple[str, ...] = ()
     """More ways: NxM are N contiguous slices of M joints in the order of the actuators."""
     joints: int = 0
@@ -257,14 +261,14 @@ def _numbers(partition: str) -> list[int]:
 
 _CRAWLER: dict[str, Any] = {
     "reward": _crawl,
-    "reset": partial(_noise, True),
+    "reset": _around_normal,
     "reads": ("cfrc_ext", "xpos"),
     "position": _torso,
 }
 
 ROBOTS: dict[str, Robot] = {
     "Ant": Robot(("2x4", "2x4d", "4x2"), sliced=("8x1",), joints=8, **_CRAWLER),
-    "HalfCheetah": Robot(("2x3", "6x1"), _run, partial(_noise, True), sliced=("3x2",), joints=6),
+    "HalfCheetah": Robot(("2x3", "6x1"), _run, _around_normal, sliced=("3x2",), joints=6),
     "Hopper": Robot(("3x1",), _stand, joints=3),
     "Walker2d": Robot(("2x3",), _stand, sliced=("3x2", "6x1"), joints=6),
     "Humanoid": Robot(
@@ -276,7 +280,7 @@ ROBOTS: dict[str, Robot] = {
         ("2x1",), _reach, _new_target, joints=2, reads=("xpos",), derived=_angles_and_reach, episode_length=50
     ),
     "Pusher": Robot(("3p",), _push, _new_object, joints=7, reads=("xpos",), episode_length=100),
-    "CoupledHalfCheetah": Robot(("1p1",), _run_together, partial(_noise, True), joints=12, position=_roots),
+    "CoupledHalfCheetah": Robot(("1p1",), _run_together, _around_normal, joints=12, position=_roots),
     "ManySegmentSwimmer": Robot(("10x2",), _run, joints=1, segments=("many_segment_swimmer", "Swimmer-v5")),
     "ManySegmentAnt": Robot(("2x3",), joints=4, segments=("many_segment_ant", "Ant-v5"), **_CRAWLER),
 }
