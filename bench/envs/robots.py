@@ -126,9 +126,7 @@ def _between(env: Any, fields: Fields, one: str, other: str) -> Array:
 
 def _distance(env: Any, fields: Fields, one: str, other: str) -> Array:
     vector = np.ascontiguousarray(_between(env, fields, one, other))
-    return np.sqrt(
-        np.vecdot(vector, vector)
-    )  # NumPy's norm of one vector is this; its norm over an axis rounds otherwise
+    return np.sqrt(np.vecdot(vector, vector))  # as NumPy's norm of one vector; its norm over an axis rounds otherwise
 
 
 def _reach(env: Any, step: Transition) -> tuple[Array, NDArray[np.bool_]]:
@@ -287,36 +285,52 @@ ROBOTS: dict[str, Robot] = {
 
 
 def reference(robot: str, partition: str, obsk: int) -> Any:
-    """MaMuJoCo's own environment, built without the notice that its import prints and without its races.
+    """MaMuJoCo's own environment, built without the notice that its import prints, its races and its luck.
 
-    A robot of segments gets its model from a folder of its own: MaMuJoCo writes it into site-packages, and processes
-    that do so at the same time delete each other's.
+    MaMuJoCo sorts the joints that an agent sees by name, but two of Pusher's have the same: their order then depends
+    on where Python happened to put them in memory. Here it is that of the actuators.
     """
     with contextlib.redirect_stderr(io.StringIO()):
-        import gymnasium
         from gymnasium_robotics import mamujoco_v1
-        from gymnasium_robotics.envs.multiagent_mujoco.obsk import get_parts_and_edges
-    spec = ROBOTS[robot]
     whole = partition.startswith("1x")
-    depth = None if whole else obsk
+    made = mamujoco_v1.parallel_env(robot, **_arguments(robot, partition, whole), agent_obsk=None if whole else obsk)
+    if not whole:
+        for seen in made.k_dicts:
+            for joints in seen.values():
+                joints.sort(key=lambda joint: (joint.label, joint.act_ids))
+    return made
+
+
+def _arguments(robot: str, partition: str, whole: bool) -> dict[str, Any]:
+    """What MaMuJoCo is to be told for a partition, be it one of its own or not."""
+    from gymnasium_robotics.envs.multiagent_mujoco.obsk import get_parts_and_edges
+
+    spec = ROBOTS[robot]
     if spec.segments:
-        module, gym_id = spec.segments
-        with tempfile.TemporaryDirectory() as folder:
-            path = str(Path(folder, "model.xml"))
-            writer = import_module(f"gymnasium_robotics.envs.multiagent_mujoco.{module}")
-            writer.gen_asset(math.prod(_numbers(partition)), path)
-            gym = gymnasium.make(gym_id, xml_file=path)
-        return mamujoco_v1.parallel_env(robot, partition, agent_obsk=depth, gym_env=gym)
+        return {"agent_conf": partition, "gym_env": _of_segments(*spec.segments, math.prod(_numbers(partition)))}
     if whole:
-        return mamujoco_v1.parallel_env(robot, None)
+        return {"agent_conf": None}
     if partition not in spec.sliced:
-        return mamujoco_v1.parallel_env(robot, partition, agent_obsk=depth)
+        return {"agent_conf": partition}
     (joints,), edges, free = get_parts_and_edges(robot, None)
-    factorization = {"partition": sliced(joints, partition), "edges": edges, "globals": free}
-    return mamujoco_v1.parallel_env(robot, partition, agent_obsk=depth, agent_factorization=factorization)
+    factorization = {"partition": _slices(joints, partition), "edges": edges, "globals": free}
+    return {"agent_conf": partition, "agent_factorization": factorization}
 
 
-def sliced(joints: Sequence[Any], partition: str) -> list[tuple[Any, ...]]:
+def _of_segments(writer: str, gym_id: str, segments: int) -> Any:
+    """The environment of a robot of segments, its model in a folder of its own.
+
+    MaMuJoCo writes it into site-packages, and processes that do so at the same time delete each other's.
+    """
+    import gymnasium
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = str(Path(folder, "model.xml"))
+        import_module(f"gymnasium_robotics.envs.multiagent_mujoco.{writer}").gen_asset(segments, path)
+        return gymnasium.make(gym_id, xml_file=path)
+
+
+def _slices(joints: Sequence[Any], partition: str) -> list[tuple[Any, ...]]:
     """NxM: the joints in the order of their actuators, cut into N slices of M."""
     agents, size = _numbers(partition)
     ordered = sorted(joints, key=lambda joint: joint.act_ids)
