@@ -34,21 +34,21 @@ class Cost:
     """Bytes on disk while it runs."""
 
 
-def costs(trials: Sequence[Trial]) -> dict[Trial, Cost]:
+def costs(trials: Sequence[Trial], env_threads: int = 1) -> dict[Trial, Cost]:
     """The cost of each trial; those that differ only in their seed are measured once."""
     measured: dict[str, Cost] = {}
     for trial in trials:
         if trial.config_hash() not in measured:
             try:
-                measured[trial.config_hash()] = _cost(trial)
+                measured[trial.config_hash()] = _cost(trial, env_threads)
             except (RuntimeError, MemoryError) as error:  # torch's word for too little memory
                 reason = str(error).partition("\n")[0]
                 raise SuiteError(f"{trial.name}: cannot run on this machine: {reason}") from error
     return {trial: measured[trial.config_hash()] for trial in trials}
 
 
-def _cost(trial: Trial) -> Cost:
-    collecting, updating = _seconds_per_step(trial)
+def _cost(trial: Trial, env_threads: int) -> Cost:
+    collecting, updating = _seconds_per_step(trial, env_threads)
     evaluations = trial.steps // trial.every + 1 + ABSOLUTE_FACTOR
     episode_steps = evaluations * trial.episodes * trial.task.options.episode_length  # at most: some end early
     data = _data_bytes(trial)
@@ -62,10 +62,10 @@ def _cost(trial: Trial) -> Cost:
     )
 
 
-def _seconds_per_step(trial: Trial) -> tuple[float, float]:
+def _seconds_per_step(trial: Trial, env_threads: int) -> tuple[float, float]:
     """Seconds of collecting and of learning per environment step, from one short rollout after one to warm up."""
     settings = _short(trial.settings)
-    learner, batch = learner_and_batch(replace(trial, settings=settings))
+    learner, batch = learner_and_batch(replace(trial, settings=settings), env_threads)
     collector = Collector(batch, PROBE_STEPS)
     with suppress(Diverged):  # the trial will say so
         learner.update(collector.collect(learner))

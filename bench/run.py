@@ -39,7 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         folder = options.results / suite.name
         _refuse_changed(suite, planned, folder)
         todo = [t for t in selected if read_status(t, folder).get("status") != "done"]
-        prices = costs(todo)
+        prices = costs(todo, options.env_threads)
+        jobs = options.jobs or max((os.cpu_count() or 1) // options.env_threads, 1)
     except (SuiteError, store.StoreError) as error:
         print(error, file=sys.stderr)
         return BAD_INPUT
@@ -49,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("Stopped before anything was run.", file=sys.stderr)
         return INTERRUPTED
-    print(plan(selected, prices, folder, options.jobs), flush=True)
+    print(plan(selected, prices, folder, jobs), flush=True)
     if options.dry_run:
         return 0
     try:
@@ -58,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             store.write_text(folder / "suite.yaml", yaml.safe_dump(document, sort_keys=False))
             for t in planned:
                 trial.register(t, folder)
-            return run(todo, folder, options.jobs, prices)
+            return run(todo, folder, jobs, options.env_threads, prices)
     except Timeout:
         print(f"{folder}: another bench.run is at work there; wait for it or use another --results", file=sys.stderr)
         return BAD_INPUT
@@ -70,13 +71,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
-def run(todo: Sequence[Trial], folder: Path, jobs: int, prices: dict[Trial, Cost]) -> int:
+def run(todo: Sequence[Trial], folder: Path, jobs: int, env_threads: int, prices: dict[Trial, Cost]) -> int:
     """Run the trials, say how each ended, and join their tables."""
     failed = 0
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill is a Ctrl-C
     try:
         with Monitor(todo, folder, [prices[t].seconds for t in todo], jobs) as monitor:
-            for outcome in outcomes(todo, folder, jobs):
+            for outcome in outcomes(todo, folder, jobs, env_threads):
                 monitor.ended(outcome)
                 failed += outcome.status == "failed"
     except KeyboardInterrupt:
@@ -91,7 +92,7 @@ def run(todo: Sequence[Trial], folder: Path, jobs: int, prices: dict[Trial, Cost
     return int(failed > 0)
 
 
-def outcomes(todo: Sequence[Trial], folder: Path, jobs: int) -> Iterator[Outcome]:
+def outcomes(todo: Sequence[Trial], folder: Path, jobs: int, env_threads: int) -> Iterator[Outcome]:
     """Run trials in joblib's workers, each outcome as it comes.
 
     joblib gives up its whole pool when one worker dies (killed, out of memory). The pool is built anew and the trials
@@ -102,7 +103,7 @@ def outcomes(todo: Sequence[Trial], folder: Path, jobs: int) -> Iterator[Outcome
         try:
             with parallel_config(backend="loky", inner_max_num_threads=1):
                 work = Parallel(n_jobs=jobs, return_as="generator_unordered", pre_dispatch="n_jobs", batch_size=1)
-                for outcome in work(delayed(trial.run)(t, folder, os.getpid()) for t in pending):
+                for outcome in work(delayed(trial.run)(t, folder, os.getpid(), env_threads) for t in pending):
                     pending = [t for t in pending if t != outcome.trial]
                     yield outcome
         except TerminatedWorkerError:
@@ -111,7 +112,7 @@ def outcomes(todo: Sequence[Trial], folder: Path, jobs: int) -> Iterator[Outcome
             )
             for lost in [t for t in pending if _is_hopeless(t, folder)]:
                 pending.remove(lost)
-                yield _alone(lost, folder)
+                yield _alone(lost, folder, env_threads)
 
 
 def _is_hopeless(lost: Trial, folder: Path) -> bool:
@@ -119,11 +120,11 @@ def _is_hopeless(lost: Trial, folder: Path) -> bool:
     return about.get("status") == "running" and about["attempts"] >= MAX_ATTEMPTS
 
 
-def _alone(lost: Trial, folder: Path) -> Outcome:
+def _alone(lost: Trial, folder: Path, env_threads: int) -> Outcome:
     """Run a trial that was at work whenever a pool died by itself: now a death is its own."""
     executor = ProcessPoolExecutor(max_workers=1)
     try:
-        outcome: Outcome = executor.submit(trial.run, lost, folder, os.getpid()).result()
+        outcome: Outcome = executor.submit(trial.run, lost, folder, os.getpid(), env_threads).result()
     except TerminatedWorkerError:
         outcome = _give_up(lost, folder)
     finally:
@@ -192,7 +193,14 @@ def _refuse_changed(suite: Suite, planned: Sequence[Trial], folder: Path) -> Non
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench.run", description=__doc__, allow_abbrev=False)
     parser.add_argument("suite", type=Path, metavar="SUITE.yaml")
-    parser.add_argument("--jobs", type=_positive, default=os.cpu_count() or 1, metavar="N", help="trials at once")
+    parser.add_argument("--jobs", type=_positive, metavar="N", help="trials at once; default: cores / env-threads")
+    parser.add_argument(
+        "--env-threads",
+        type=_positive,
+        default=1,
+        metavar="N",
+        help="threads for the physics of each trial; default: 1",
+    )
     parser.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="default: results")
     parser.add_argument(
         "--set", action="append", default=[], metavar="PATH=VALUE", help="change the suite: algorithms.happo.clip=0.1"

@@ -59,18 +59,18 @@ def seeds(seed: int) -> tuple[dict[str, int], np.random.SeedSequence]:
     return dict(zip(algorithms.PURPOSES, numbers, strict=True)), environments
 
 
-def learner_and_batch(trial: Trial) -> tuple[Learner, EnvBatch]:
+def learner_and_batch(trial: Trial, env_threads: int = 1) -> tuple[Learner, EnvBatch]:
     """The untrained learner and the training environments of a trial."""
     own, environments = seeds(trial.seed)
-    batch = tasks.make(trial.task, environments.spawn(trial.settings.envs))
+    batch = tasks.make(trial.task, environments.spawn(trial.settings.envs), env_threads=env_threads)
     return algorithms.build(trial.algorithm, batch.team, trial.settings, own), batch
 
 
-def run(trial: Trial, suite_folder: Path, owner: int) -> Outcome:
+def run(trial: Trial, suite_folder: Path, owner: int, env_threads: int = 1) -> Outcome:
     """Bring a trial to its end, from its checkpoint if it has one. Never raises: an error is the outcome.
 
     `owner` is the process that asked for it: this one, or the parent of this worker, which leaves Ctrl-C to the owner
-    and ends itself when the owner is gone.
+    and ends itself when the owner is gone. `env_threads` step the environments; the numbers do not depend on it.
     """
     folder = trial.folder(suite_folder)
     if os.getpid() != owner:
@@ -79,7 +79,7 @@ def run(trial: Trial, suite_folder: Path, owner: int) -> Outcome:
         torch.set_num_threads(1)  # joblib runs a single job in the parent, where more threads would give other bits
         about = _open(trial, folder)
         try:
-            session = Session(trial, folder, owner)
+            session = Session(trial, folder, owner, env_threads)
             session.finish()
         except Exception as error:
             store.write_json(
@@ -171,15 +171,15 @@ class Best(TypedDict):
 class Session:
     """The running state of a trial between its checkpoints."""
 
-    def __init__(self, trial: Trial, folder: Path, owner: int):
-        self.trial, self.folder, self.owner = trial, folder, owner
+    def __init__(self, trial: Trial, folder: Path, owner: int, env_threads: int):
+        self.trial, self.folder, self.owner, self.env_threads = trial, folder, owner, env_threads
         self._identity: Row = {
             "suite": trial.suite,
             "task": trial.task.label,
             "algorithm": trial.label,
             "seed": trial.seed,
         }
-        self.learner, self.batch = learner_and_batch(trial)
+        self.learner, self.batch = learner_and_batch(trial, env_threads)
         self.collector = Collector(self.batch, trial.settings.rollout_length)
         self.step, self.seconds, self.evaluation_seconds = 0, 0.0, 0.0
         self.best: Best | None = None
@@ -256,7 +256,8 @@ class Session:
         """Play `count` episodes on the evaluation seeds of a stream: one row each."""
         start = time.perf_counter()
         streams = np.random.SeedSequence(EVALUATION_SEED).spawn(2)
-        batch = tasks.make(self.trial.task, streams[stream].spawn(count), auto_reset=False)
+        drawn = streams[stream].spawn(count)
+        batch = tasks.make(self.trial.task, drawn, auto_reset=False, env_threads=self.env_threads)
         episodes = play(self.learner, batch)
         self.evaluation_seconds += time.perf_counter() - start
         return pd.DataFrame(
