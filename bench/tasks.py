@@ -63,6 +63,11 @@ class Task:
     options: MujocoOptions
 
     @property
+    def robot(self) -> str:
+        """Whose physics it runs on."""
+        return _parts(self.name)[0]
+
+    @property
     def label(self) -> str:
         """The name with every option that is not at its default: what tables call this task."""
         default = task(self.name, {}).options
@@ -119,9 +124,7 @@ def make(
 ) -> EnvBatch:
     """One environment per seed, as one batch, stepped by `env_threads` threads."""
     robot, partition = _parts(task.name)
-    return MujocoBatch(
-        robot, partition, seeds, auto_reset=auto_reset, env_threads=env_threads, **asdict(task.options)
-    )
+    return MujocoBatch(robot, partition, seeds, auto_reset=auto_reset, env_threads=env_threads, **asdict(task.options))
 
 
 @cache

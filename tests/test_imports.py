@@ -24,7 +24,7 @@ BENCH = [
     ["", "envs", "yaml12", "provenance"],
     ["store", "scores", "envs.batch"],
     ["envs.mujoco", "envs.pettingzoo", "envs.games"],
-    ["tasks"],
+    ["tasks", "golden"],
     ["suite", "collect"],
     ["checkpoint"],
     ["trial"],

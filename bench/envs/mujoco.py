@@ -84,9 +84,7 @@ def compile_view(observe: Callable[[], Array], data: Any, derive: Callable[[Fiel
             array[...] = old
     order = np.argsort(marks)
     index = order[np.searchsorted(marks, seen, sorter=order).clip(0, len(marks) - 1)]
-    view = View(
-        index, np.where(low == bottoms[index], -np.inf, low), np.where(high == tops[index], np.inf, high)
-    )
+    view = View(index, np.where(low == bottoms[index], -np.inf, low), np.where(high == tops[index], np.inf, high))
     if not (np.array_equal(marks[index], seen) and np.array_equal(view.of(row[None])[0], expected)):
         raise NotImplementedError(f"an observation that is not a gather of {', '.join(FIELDS)}")
     return view
@@ -280,9 +278,13 @@ class MujocoBatch:
 
     def _reset(self, e: int) -> None:
         """A new episode from Gymnasium's distribution, drawn from the environment's own generator in its order."""
+        self.begin(e, *self.robot.reset(self._gym, self._random[e]))
+
+    def begin(self, e: int, qpos: Array, qvel: Array) -> None:
+        """A new episode of environment e from this state; its observations are made anew by the next `step`."""
         data, _, _, copies = self._work[e]
         mujoco.mj_resetData(self.model, data)
-        data.qpos[:], data.qvel[:] = self.robot.reset(self._gym, self._random[e])
+        data.qpos[:], data.qvel[:] = qpos, qvel
         mujoco.mj_forward(self.model, data)
         self._elapsed[e] = 0
         for ours, field in copies:
