@@ -69,6 +69,11 @@ class OnPolicySettings:
     """Passes of the critic over a rollout; published: 5 to 15."""
     critic_minibatches: Count = 1
     """Parts into which each of those passes is cut, one gradient step each; published: 1."""
+    value_clip: NonNegative = 0.0
+    """Epsilon of `on_policy.value_loss`, in standard deviations of returns; 0: off. Published: 0.05 to 0.2."""
+    lr_decay_steps: Annotated[int, Bounds(0)] = 0
+    """Environment steps over which the step sizes of Adam fall linearly to zero; 0: they stay. Published: as many as
+    the trial has, or 0. Trust-region actors have no step size."""
     huber_delta: Positive = 10.0
     """Where the critic's loss turns from square to linear, in standard deviations of returns; published: 10."""
     max_grad_norm: Positive = 10.0

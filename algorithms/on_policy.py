@@ -49,6 +49,7 @@ class OnPolicy:
         self.critic_sees, self.actors_move, self.step = critic_sees, actors_move, step
         self.generators = generators(seeds)
         self.gradient_updates = 0
+        self.steps = 0
         c, init = settings, self.generators["initialisation"]
 
         self.appends_id = c.share_actors and not team.observes_id
@@ -80,6 +81,7 @@ class OnPolicy:
 
     def update(self, rollout: Rollout) -> list[Row]:
         """One iteration: advantages by the critics as they are, then actors, then critics, then the moments."""
+        self._decay_step_sizes()
         views = self._critic_views(rollout)
         estimates = [
             [self._estimate(critic, view, rollout) for view in group]
@@ -91,8 +93,18 @@ class OnPolicy:
         rows = self._move_actors(rollout, advantages)
         rows.append(self._fit_critics(views, estimates))
         self._update_moments(rollout, views)
+        self.steps += rollout.reward.numel()
         check_finite(rows, [*self.actors, *self.critics])
         return rows
+
+    def _decay_step_sizes(self) -> None:
+        """Adam's step size is lr max(0, 1 - steps before this update / lr_decay_steps)."""
+        if not self.settings.lr_decay_steps:
+            return
+        left = max(0.0, 1 - self.steps / self.settings.lr_decay_steps)
+        for part in self.parts.values():
+            if isinstance(part, torch.optim.Optimizer):
+                part.param_groups[0]["lr"] = part.defaults["lr"] * left
 
     def _move_actors(self, rollout: Rollout, advantages: list[Tensor]) -> list[Row]:
         """Each actor takes its step on M = factor * A, where the factor compounds if actors move one by one."""
@@ -134,9 +146,11 @@ class OnPolicy:
             explained.append(explained_variance(returns - advantages, returns))
             critic.returns.update(returns)
             target = critic.returns.normalise(returns)
+            with torch.no_grad():
+                V_old = critic(seen) if c.value_clip else None
             for _ in range(c.critic_epochs):
                 for part in minibatches(len(target), c.critic_minibatches, self.generators["minibatches"]):
-                    loss = nn.functional.huber_loss(critic(seen[part]), target[part], delta=c.huber_delta)
+                    loss = value_loss(critic(seen[part]), target[part], None if V_old is None else V_old[part], c)
                     critic.optimiser.zero_grad()
                     loss.backward()
                     nn.utils.clip_grad_norm_(critic.parameters(), c.max_grad_norm)
@@ -175,12 +189,25 @@ class OnPolicy:
 
     def state_dict(self) -> dict[str, Any]:
         """Networks, moments, optimisers, generators and counters."""
-        return {"gradient_updates": self.gradient_updates, **pack(self.parts)}
+        return {"gradient_updates": self.gradient_updates, "steps": self.steps, **pack(self.parts)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over what `state_dict` gave."""
-        self.gradient_updates = state["gradient_updates"]
+        self.gradient_updates, self.steps = state["gradient_updates"], state["steps"]
         unpack(self.parts, state)
+
+
+def value_loss(V: Tensor, G: Tensor, V_old: Tensor | None, c: OnPolicySettings) -> Tensor:
+    """E[max(h(V - G), h(V_old + clip(V - V_old, -epsilon, epsilon) - G))], epsilon = value_clip and h Huber's loss.
+
+    A sample pulls V towards its target by no more than epsilon per update, as in OpenAI's code of PPO.
+    Without V_old it is E[h(V - G)]. All are [B], in standard deviations of returns.
+    """
+    if V_old is None:
+        return nn.functional.huber_loss(V, G, delta=c.huber_delta)
+    near = V.clamp(V_old - c.value_clip, V_old + c.value_clip)
+    both = [nn.functional.huber_loss(x, G, delta=c.huber_delta, reduction="none") for x in (V, near)]
+    return torch.max(*both).mean()
 
 
 def _factor_row(factor: Tensor) -> Row:

@@ -146,8 +146,10 @@ def plan(selected: Sequence[Trial], prices: dict[Trial, Cost], folder: Path, job
     tasks = list(dict.fromkeys(t.task.label for t in selected))
     labels = list(dict.fromkeys(t.label for t in selected))
     seeds = list(dict.fromkeys(t.seed for t in selected))
+    skipped = len(tasks) * len(labels) - len({(t.task, t.label) for t in selected})
+    less = f", {skipped} pairing{'s' * (skipped > 1)} skipped" if skipped else ""
     lines = [
-        f"{len(selected)} trials: {len(tasks)} tasks x {len(labels)} algorithms x {len(seeds)} seeds -> {folder}",
+        f"{len(selected)} trials: {len(tasks)} tasks x {len(labels)} algorithms x {len(seeds)} seeds{less} -> {folder}",
         f"  tasks       {', '.join(tasks)}",
         f"  algorithms  {', '.join(labels)}",
         f"  seeds       {', '.join(map(str, seeds))}",

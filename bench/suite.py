@@ -26,6 +26,8 @@ from bench.yaml12 import parse
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,99}$")]
 Positive = Annotated[int, Field(ge=1)]
 
+SKIP = "skip"
+"""What `per_task` says of a pairing that is left out."""
 
 KINDS = {
     "dict_type": "a mapping of names to settings",
@@ -104,6 +106,7 @@ class Suite(_Strict):
     tasks: Annotated[list[str | dict[str, Any]], Field(min_length=1)]
     algorithms: Annotated[dict[Name, dict[str, Any] | None], Field(min_length=1)]
     defaults: dict[str, Any] = {}
+    per_task: dict[str, dict[str, Any]] = {}
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> tuple[Suite, dict[str, Any]]:
@@ -119,13 +122,6 @@ def load(path: Path, overrides: Sequence[str] = ()) -> tuple[Suite, dict[str, An
 
 def trials(suite: Suite, path: Path) -> list[Trial]:
     """Tasks x algorithms x seeds; refuses whatever a task, an algorithm or their pairing does not allow."""
-    chosen_tasks = _tasks(suite, path)
-    chosen = _algorithms(suite, path)
-    for label, (_, settings) in chosen.items():
-        _check_grid(suite, label, settings, path)
-        for task in chosen_tasks:
-            with _at(path, f"algorithms.{label}"):
-                algorithms.check(tasks.team(task), settings)
     return [
         Trial(
             suite=suite.name,
@@ -138,8 +134,7 @@ def trials(suite: Suite, path: Path) -> list[Trial]:
             every=suite.evaluate.every,
             episodes=suite.evaluate.episodes,
         )
-        for task in chosen_tasks
-        for label, (algorithm, settings) in chosen.items()
+        for task, label, algorithm, settings in _pairings(suite, path)
         for seed in range(suite.first_seed, suite.first_seed + suite.seeds)
     ]
 
@@ -216,11 +211,80 @@ def _algorithms(suite: Suite, path: Path) -> dict[str, tuple[str, Settings]]:
     return made
 
 
-def _check_grid(suite: Suite, label: str, settings: Settings, path: Path) -> None:
-    """Evaluations and the end must fall between two updates of every algorithm."""
+def _pairings(suite: Suite, path: Path) -> list[tuple[Task, str, str, Settings]]:
+    """(task, label, algorithm, settings) without what `per_task` skips; its settings go over those of the label."""
+    chosen_tasks, chosen = _tasks(suite, path), _algorithms(suite, path)
+    changes = _changes(suite, chosen_tasks, list(chosen), path)
+    made = []
+    for task in chosen_tasks:
+        for label, (algorithm, settings) in chosen.items():
+            key, change = changes.get((task, label), ("", {}))
+            if change == SKIP:
+                continue
+            if change:
+                with _at(path, f"per_task.{key}.{label}"):
+                    settings = algorithms.settings(algorithm, asdict(settings) | change)
+            _check_grid(suite, task, label, settings, path)
+            try:
+                algorithms.check(tasks.team(task), settings)
+            except SettingError as error:
+                where = f"per_task.{key}" if error.key in change else "algorithms"
+                raise SuiteError(
+                    f"{path}: {where}.{label}.{error.key}: on {task.label}: {error}; per_task may skip this pairing"
+                ) from None
+            made.append((task, label, algorithm, settings))
+    _refuse_empty(chosen_tasks, list(chosen), {(task, label) for task, label, *_ in made}, path)
+    return made
+
+
+def _refuse_empty(chosen: list[Task], labels: list[str], made: set[tuple[Task, str]], path: Path) -> None:
+    """A task without any algorithm, or an algorithm without any task, has no place in the suite."""
+    for task in chosen:
+        if not any((task, label) in made for label in labels):
+            raise SuiteError(f"{path}: per_task: skips every algorithm on {task.label}; take it out of tasks instead")
+    for label in labels:
+        if not any((task, label) in made for task in chosen):
+            raise SuiteError(f"{path}: per_task: skips {label} on every task; take it out of algorithms instead")
+
+
+def _changes(
+    suite: Suite, chosen: list[Task], labels: list[str], path: Path
+) -> dict[tuple[Task, str], tuple[str, Any]]:
+    """What `per_task` says of a pairing, settings or `skip`, with the key that says it; each entry must be of use.
+
+    A key is the label of a task; where no task has that label it means all tasks of that name.
+    """
+    made: dict[tuple[Task, str], tuple[str, Any]] = {}
+    for key, entries in suite.per_task.items():
+        meant = [t for t in chosen if t.label == key] or [t for t in chosen if t.name == key]
+        if not meant:
+            valid = ", ".join(t.label for t in chosen)
+            raise SuiteError(f"{path}: per_task.{key}: not a task of this suite; valid: {valid}")
+        if not entries:
+            raise SuiteError(f"{path}: per_task.{key}: says nothing; valid: {', '.join(labels)}")
+        for label, change in entries.items():
+            where = f"{path}: per_task.{key}.{label}"
+            if label not in labels:
+                raise SuiteError(f"{where}: not an algorithm of this suite; valid: {', '.join(labels)}")
+            if change != SKIP and not (isinstance(change, dict) and change):
+                raise SuiteError(f"{where}: {change!r} is neither a mapping of settings nor the word {SKIP}")
+            if change != SKIP and "algorithm" in change:
+                raise SuiteError(
+                    f"{where}.algorithm: {change['algorithm']!r} cannot be chosen per task; give it a label of its own "
+                    "under algorithms"
+                )
+            for task in meant:
+                if (task, label) in made:
+                    raise SuiteError(f"{where}: per_task.{made[task, label][0]}.{label} speaks of this pairing already")
+                made[task, label] = (key, change)
+    return made
+
+
+def _check_grid(suite: Suite, task: Task, label: str, settings: Settings, path: Path) -> None:
+    """Evaluations and the end must fall between two updates of every algorithm on every task."""
     block = settings.rollout_length * settings.envs
     for key, value, unit, of in (
-        ("evaluate.every", suite.evaluate.every, block, f"{label}'s rollout_length x envs = {block}"),
+        ("evaluate.every", suite.evaluate.every, block, f"{label}'s rollout_length x envs = {block} on {task.label}"),
         ("steps", suite.steps, suite.evaluate.every, f"evaluate.every = {suite.evaluate.every}"),
     ):
         if value % unit:

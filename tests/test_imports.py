@@ -22,7 +22,7 @@ ALGORITHMS = [
 ]
 BENCH = [
     ["", "envs", "yaml12", "provenance"],
-    ["store", "scores", "envs.batch"],
+    ["store", "scores", "envs.batch", "envs.robots"],
     ["envs.mujoco", "envs.pettingzoo", "envs.games"],
     ["tasks", "golden"],
     ["suite", "collect"],
@@ -156,4 +156,4 @@ def test_the_store_imports_nothing_of_ours() -> None:
 
 
 def test_the_algorithms_can_be_read_in_an_hour() -> None:
-    assert sum(len(path.read_text().splitlines()) for path in ROOT.glob("algorithms/**/*.py")) <= 1350
+    assert sum(len(path.read_text().splitlines()) for path in ROOT.glob("algorithms/**/*.py")) <= 1365

@@ -291,7 +291,7 @@ def test_the_hash_changes_with_what_all_trials_share(tmp_path: Path, override: s
 
 @pytest.mark.parametrize("key", list(METHODS["hatrpo"].settings.__dataclass_fields__))
 def test_the_hash_changes_with_every_setting(tmp_path: Path, key: str) -> None:
-    other = {"hidden_sizes": "[32]", "envs": "1", "rollout_length": "25", "share_actors": "true"}
+    other = {"hidden_sizes": "[32]", "envs": "1", "rollout_length": "25", "share_actors": "true", "value_clip": "0.2"}
     default = METHODS["matrpo"].settings.__dataclass_fields__[key].default
     value = other.get(key) or str(default + 1 if isinstance(default, int) else default * 0.5)
     where = {"algorithms": {"matrpo": None}, "tasks": ["mamujoco/Hopper-3x1"]}

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import mujoco
 import numpy as np
@@ -90,6 +90,17 @@ def compile_view(observe: Callable[[], Array], data: Any, derive: Callable[[Fiel
     return view
 
 
+class Share(NamedTuple):
+    """What one thread does of a step."""
+
+    work: list[tuple[Any, Array, Array]]
+    """MuJoCo's data, its control and where that is taken from, for each live environment"""
+    sources: list[Array]
+    """The fields of all its environments, live or not, one after the other"""
+    rows: Array
+    """Their raw rows, flat"""
+
+
 # Unstable physics end a trial by the numbers they give; MuJoCo's own way is to fill the terminal and leave a
 # MUJOCO_LOG.TXT wherever the user happens to be.
 mujoco.set_mju_user_warning(lambda message: None)
@@ -118,7 +129,7 @@ class MujocoBatch:
         self.model: Any = self._gym.model
         self.frame_skip, self._dt = self._gym.frame_skip, self._gym.dt
         act_ids = [[node.act_ids for node in part] for part in mamujoco.agent_action_partitions]
-        self._compile(mamujoco, observation)
+        tail = self._compile(mamujoco, observation)
         self.team = Team(
             observation_sizes=tuple(block.stop - block.start for block in self._blocks[1:]),
             action_spaces=tuple(Continuous(len(ids)) for ids in act_ids),
@@ -127,9 +138,9 @@ class MujocoBatch:
         )
         bounds = self.model.actuator_ctrlrange
         self._center, self._half = bounds.mean(axis=1), (bounds[:, 1] - bounds[:, 0]) / 2
-        self._maps = bool((self._center != 0).any() or (self._half != 1).any())
+        self._scales, self._shifts = bool((self._half != 1).any()), bool((self._center != 0).any())
         self._actuators = np.argsort([a for ids in act_ids for a in ids])  # where each actuator's action comes from
-        self._actions = np.zeros((self.envs, self.model.nu))
+        self._reorders = bool((np.diff(self._actuators) != 1).any())
         self.control = np.zeros((self.envs, self.model.nu))
 
         self._random = [np.random.Generator(np.random.PCG64(seed)) for seed in seeds]
@@ -140,23 +151,15 @@ class MujocoBatch:
         self.truncated = np.zeros(self.envs, dtype=np.bool_)
         self._threads = env_threads
         self._pool = ThreadPoolExecutor(env_threads - 1) if env_threads > 1 else None
-        # Views are taken once; copying after a step is all that Python does per environment.
-        self._work = [
-            (
-                data,
-                data.ctrl,
-                self.control[e],
-                [(self._fields[name][e], getattr(data, name).reshape(-1)) for name in self._fields],
-            )
-            for e, data in enumerate(self.data)
-        ]
+        self._sources = [[getattr(data, field).reshape(-1) for field in self._fields] + tail for data in self.data]
         self._step_only(np.ones(self.envs, dtype=np.bool_))
         for e in range(self.envs):
             self._reset(e)
-        self._observe()
+        self._position = self._positions()
+        self._observe(slice(None))
         self._no_ends()
 
-    def _compile(self, mamujoco: Any, observation: ObservationMode) -> None:
+    def _compile(self, mamujoco: Any, observation: ObservationMode) -> list[Array]:
         """Lay out the raw row (fields, derived features, the constants 0 and 1) and the features gathered from it.
 
         Features stand as [state | observation of agent 0 | ...], so that one gather and one clip serve all.
@@ -181,55 +184,71 @@ class MujocoBatch:
                         np.concatenate([state.high, free]),
                     )
                 )
-        self._index = np.concatenate([view.index for view in views])
+        index = np.concatenate([view.index for view in views])
         self._low = np.concatenate([view.low for view in views])
         self._high = np.concatenate([view.high for view in views])
         self._clips = bool(np.isfinite(self._low).any() or np.isfinite(self._high).any())
         sizes = [len(view.index) for view in views]
         self._blocks = [slice(end - size, end) for size, end in zip(sizes, np.cumsum(sizes), strict=True)]
 
-        self._raw = np.zeros((self.envs, total + derived + 2))
-        self._raw[:, -1] = 1.0
-        self._derived = self._raw[:, total : total + derived]
-        read = {"qpos", "qvel", *self.robot.reads}
-        self._fields = {
-            field: self._raw[:, place]
-            for field, place in places.items()
-            if field in read or ((place.start <= self._index) & (self._index < place.stop)).any()
-        }
+        tail = np.array([0.0] * derived + [0.0, 1.0] * (observation != "local"))
+        self._lay_out(index, places, derived, len(tail))
         self._needs_contact = "cfrc_ext" in self._fields
-        self._gathered = np.zeros((self.envs, len(self._index)))
-        self._features = np.zeros((self.envs, len(self._index)), dtype=np.float32)
+        self._features = np.zeros((self.envs, len(index)), dtype=np.float32)
         self.state, *self.observations = [self._features[:, block] for block in self._blocks]
+        return [tail] if len(tail) else []
+
+    def _lay_out(self, index: NDArray[np.intp], places: Mapping[str, slice], derived: int, tail: int) -> None:
+        """The raw rows, without the fields that nothing reads."""
+        read = {"qpos", "qvel", *self.robot.reads}
+        used = [
+            field
+            for field, place in places.items()
+            if field in read or ((place.start <= index) & (index < place.stop)).any()
+        ]
+        total = places[FIELDS[-1]].stop
+        columns = np.concatenate([np.arange(total)[places[field]] for field in used])
+        first = len(columns)
+        columns = np.concatenate([columns, np.arange(total, total + tail)])
+        self._index = np.searchsorted(columns, index)
+        self._raw = np.zeros((self.envs, len(columns)))
+        self._derived = self._raw[:, first : first + derived]
+        starts = np.searchsorted(columns, [places[field].start for field in used])
+        self._fields = {
+            field: self._raw[:, start : start + places[field].stop - places[field].start]
+            for field, start in zip(used, starts, strict=True)
+        }
 
     def set_control(self, actions: Sequence[NDArray[Any]]) -> None:
         """Clip N x [E, A_i] actions to [-1, 1] and map them to each actuator's own range, in `control` [E, nu]."""
         control = self.control
-        np.concatenate(actions, axis=1, out=self._actions)
-        np.take(self._actions, self._actuators, axis=1, out=control, mode="clip")
-        np.minimum(control, 1.0, out=control)
+        np.concatenate(actions, axis=1, out=control)
+        ordered = control.take(self._actuators, axis=1) if self._reorders else control
+        np.minimum(ordered, 1.0, out=control)
         np.maximum(control, -1.0, out=control)
-        if self._maps:
+        if self._scales:
             control *= self._half
+        if self._shifts:
             control += self._center
 
     def step(self, actions: Sequence[NDArray[Any]]) -> None:
         """Set the controls, advance the physics, then rewards, ends, resets and observations."""
         self.set_control(actions)
-        before = self.robot.position(self._gym, self._fields).copy()
         self._advance()
         self._elapsed += self._live
-
-        after = self.robot.position(self._gym, self._fields)
-        step = Transition(before, after, self._fields, self.control, self._dt)
+        before, self._position = self._position, self._positions()
+        step = Transition(before, self._position, self._fields, self.control, self._dt)
         self.reward, self.terminated = self.robot.reward(self._gym, step)
         self.truncated = self._elapsed >= self.episode_length
-        self._observe()
+        self._observe(slice(None))
         over = (self.terminated | self.truncated) & self._live
-        if over.any():
+        if np.count_nonzero(over):
             self._end(np.flatnonzero(over))
         elif len(self.ended):
             self._no_ends()
+
+    def _positions(self) -> Array:
+        return self.robot.position(self._gym, self._fields).copy()
 
     def _advance(self) -> None:
         """Step the environments, the first share of them in this thread."""
@@ -241,23 +260,28 @@ class MujocoBatch:
         for other in others:
             other.result()
 
-    def _simulate(self, share: list[Any]) -> None:
-        """The loop over MuJoCo data: set the control, step (which lets other threads run), copy out."""
+    def _simulate(self, share: Share) -> None:
+        """The loop over MuJoCo data: set the control, step (which lets other threads run); then copy all out."""
         model, frames, needs_contact = self.model, self.frame_skip, self._needs_contact
         step, contact = mujoco.mj_step, mujoco.mj_rnePostConstraint
-        for data, theirs, control, copies in share:
+        for data, theirs, control in share.work:
             theirs[:] = control
             step(model, data, frames)
             if needs_contact:  # Gymnasium's way: a sensor inside an RK4 step would give other numbers
                 contact(model, data)
-            for ours, field in copies:
-                ours[:] = field
+        np.concatenate(share.sources, 0, share.rows)
 
     def _step_only(self, live: NDArray[np.bool_]) -> None:
         """From now on step these environments, in about equal shares for the threads."""
         self._live = live
-        work = [self._work[e] for e in np.flatnonzero(live)]
-        self._shares = [work[k :: self._threads] for k in range(self._threads)]
+        self._shares = [
+            Share(
+                work=[(self.data[e], self.data[e].ctrl, self.control[e]) for e in block if live[e]],
+                sources=[source for e in block for source in self._sources[e]],
+                rows=self._raw[block[0] : block[-1] + 1].reshape(-1),
+            )
+            for block in np.array_split(np.arange(self.envs), min(self._threads, self.envs))
+        ]
 
     def _no_ends(self) -> None:
         self.ended = np.zeros(0, dtype=np.intp)
@@ -265,12 +289,13 @@ class MujocoBatch:
 
     def _end(self, ended: NDArray[np.intp]) -> None:
         """Keep the last observations of the episodes that ended, and begin new ones or leave them be."""
-        self.ended = ended
-        self.end_state, *self.end_observations = [self._features[ended, block] for block in self._blocks]
+        self.ended, last = ended, self._features[ended]
+        self.end_state, *self.end_observations = [last[:, block] for block in self._blocks]
         if self.auto_reset:
             for e in ended:
                 self._reset(e)
-            self._observe()
+            self._position = self._positions()
+            self._observe(ended)
         else:
             live = self._live.copy()
             live[ended] = False
@@ -278,32 +303,36 @@ class MujocoBatch:
 
     def _reset(self, e: int) -> None:
         """A new episode from Gymnasium's distribution, drawn from the environment's own generator in its order."""
-        self.begin(e, *self.robot.reset(self._gym, self._random[e]))
+        self._set(e, *self.robot.reset(self._gym, self._random[e]))
 
     def begin(self, e: int, qpos: Array, qvel: Array) -> None:
-        """A new episode of environment e from this state; its observations are made anew by the next `step`."""
-        data, _, _, copies = self._work[e]
+        """A new episode of environment e from this state."""
+        self._set(e, qpos, qvel)
+        self._position = self._positions()
+        self._observe(np.array([e]))
+
+    def _set(self, e: int, qpos: Array, qvel: Array) -> None:
+        data = self.data[e]
         mujoco.mj_resetData(self.model, data)
         data.qpos[:], data.qvel[:] = qpos, qvel
         mujoco.mj_forward(self.model, data)
         self._elapsed[e] = 0
-        for ours, field in copies:
-            ours[:] = field
+        np.concatenate(self._sources[e], 0, self._raw[e])
 
-    def _observe(self) -> None:
+    def _observe(self, rows: slice | NDArray[np.intp]) -> None:
         """Derive, gather, clip and, in the mode `paper`, standardise each observation over its own features."""
         if self._derived.size:
-            self._derived[:] = self.robot.derived(self._gym, self._fields)
-        np.take(self._raw, self._index, axis=1, out=self._gathered, mode="clip")
+            self._derived[rows] = self.robot.derived(self._gym, {name: x[rows] for name, x in self._fields.items()})
+        gathered = self._raw[rows].take(self._index, axis=1)
         if self._clips:
-            np.maximum(self._gathered, self._low, out=self._gathered)
-            np.minimum(self._gathered, self._high, out=self._gathered)
+            np.maximum(gathered, self._low, out=gathered)
+            np.minimum(gathered, self._high, out=gathered)
         if self._standardises:
             for block in self._blocks:
-                x = self._gathered[:, block]
+                x = gathered[:, block]
                 x -= x.mean(axis=1, keepdims=True)
                 x /= x.std(axis=1, keepdims=True)
-        self._features[:] = self._gathered
+        self._features[rows] = gathered
 
     def state_dict(self) -> dict[str, Any]:
         """Physics, clocks, generators and the observations to act on."""
@@ -325,4 +354,5 @@ class MujocoBatch:
             self._random[e].bit_generator.state = state["random"][e]
         self._elapsed[:] = state["elapsed"]
         self._raw[:] = state["raw"]
-        self._observe()
+        self._position = self._positions()
+        self._observe(slice(None))

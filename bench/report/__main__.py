@@ -24,7 +24,7 @@ class Parser(argparse.ArgumentParser):
 
 def write(suite: Suite) -> str:
     """Write the figures, tables and page of one suite into its folder; returns what the terminal shows."""
-    states = stats.trial_states(suite.records, suite.trials)
+    states = stats.trial_states(suite.records, suite.trials, suite.skipped)
     curves = stats.curves(suite.records, states)
     table = stats.returns_table(suite.records, states)
     figure = plots.curves(curves, states)

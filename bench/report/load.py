@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import yaml
 
 from bench import store
 
@@ -30,6 +31,8 @@ class Suite:
     """One row per evaluation episode."""
     trials: list[dict[str, Any]]
     """The contents of every trial.json; empty for a published suite that kept only its tables."""
+    skipped: set[tuple[str, str]]
+    """The pairings (task, algorithm) that the suite leaves out on purpose."""
 
     @property
     def name(self) -> str:
@@ -72,7 +75,22 @@ def load(folder: Path) -> Suite:
     except store.StoreError as error:
         raise ReportError(" ".join(str(error).split())) from error
     _check_records(folder / "records.parquet", records)
-    return Suite(folder, records, trials)
+    tasks = {*records["task"].unique(), *(trial["task"] for trial in trials)}
+    return Suite(folder, records, trials, _skipped(folder / "suite.yaml", tasks))
+
+
+def _skipped(path: Path, tasks: set[str]) -> set[tuple[str, str]]:
+    """What `per_task` of the suite file skips, a key being a task's label or else the name of tasks."""
+    if not path.is_file():
+        return set()
+    found = set()
+    try:
+        for key, entries in yaml.safe_load(path.read_text()).get("per_task", {}).items():
+            meant = [task for task in tasks if task == key] or [t for t in tasks if t.partition(":")[0] == key]
+            found |= {(task, label) for label, change in entries.items() if change == "skip" for task in meant}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError) as error:
+        raise ReportError(f"{path}: not a suite file as bench.run writes it ({type(error).__name__})") from error
+    return found
 
 
 def _statuses(trials: list[dict[str, Any]]) -> str:

@@ -159,6 +159,7 @@ def facts(suite: Suite, states: pd.DataFrame) -> dict[str, str]:
     done = int((states["state"] == "done").sum())
     found = {
         "trials": f"{count(done, len(states))} done (tasks x algorithms x seeds: {sizes})",
+        **_skipped(suite),
         "seeds": ", ".join(map(str, seeds)),
         "steps per trial": _span(states["steps"]),
         "evaluation": f"{_span(episodes.xs('grid', level='kind'))} episodes at each point of the grid"
@@ -171,6 +172,13 @@ def facts(suite: Suite, states: pd.DataFrame) -> dict[str, str]:
         evaluation = sum(trial.get("evaluation_seconds") or 0.0 for trial in trials)
         found["evaluation time"] = duration(evaluation)
     return found
+
+
+def _skipped(suite: Suite) -> dict[str, str]:
+    """The pairings that the suite leaves out: each algorithm with its tasks."""
+    tasks = {label: sorted(task for task, other in suite.skipped if other == label) for _, label in suite.skipped}
+    parts = [f"{label} on {', '.join(tasks[label])}" for label in stats.sort_labels(tasks)]
+    return {"skipped by the suite": "; ".join(parts)} if parts else {}
 
 
 def _span(values: Iterable[int]) -> str:

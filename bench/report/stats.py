@@ -6,7 +6,7 @@ one policy and say nothing about how the algorithm varies from one training to t
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import numpy as np
@@ -73,8 +73,12 @@ def seed_returns(records: pd.DataFrame, kind: str) -> pd.DataFrame:
     return pd.DataFrame({"value": means, "episodes": groups.size()}).reset_index()
 
 
-def trial_states(records: pd.DataFrame, trials: list[dict[str, Any]]) -> pd.DataFrame:
+def trial_states(
+    records: pd.DataFrame, trials: list[dict[str, Any]], skipped: Collection[tuple[str, str]] = ()
+) -> pd.DataFrame:
     """The matrix tasks x algorithms x seeds, one row per cell, whether or not the trial exists.
+
+    A pairing (task, algorithm) in `skipped` is not planned: it has rows only for trials that have records all the same.
 
     Columns: task, algorithm, seed; `state` (done, running, waiting, failed, incomplete, missing); `reached`, the last
     evaluated step; `steps`, the budget of the task; `seconds` of training; `error`. Without trial.json files
@@ -104,6 +108,7 @@ def trial_states(records: pd.DataFrame, trials: list[dict[str, Any]]) -> pd.Data
         for algorithm in sort_labels(cell[1] for cell in cells)
         for seed in sorted({cell[2] for cell in cells})
         for cell in [(task, algorithm, seed)]
+        if cell in reached or (task, algorithm) not in skipped
     ]
     return pd.DataFrame(rows)
 
