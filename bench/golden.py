@@ -67,7 +67,7 @@ def verdict(robot: str) -> str:
     wrong = _wrong_numbers(robot)
     if found == expected:
         return wrong or store.GOLDEN
-    return f"MuJoCo {found}, not {expected}; {wrong or 'the numbers agree'}"
+    return f"MuJoCo {found}, not {expected}, " + (f"and {wrong}" if wrong else "though the numbers agree")
 
 
 def _wrong_numbers(robot: str) -> str:

@@ -87,7 +87,7 @@ def test_rounding_is_borne_with_a_margin(robot: str, monkeypatch: pytest.MonkeyP
 
 def test_another_mujoco_version_is_named_even_where_its_numbers_agree(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(golden, "mujoco_version", lambda: "9.9.9")
-    assert FRESH("Hopper") == f"MuJoCo 9.9.9, not {golden.read()['mujoco']}; the numbers agree"
+    assert FRESH("Hopper") == f"MuJoCo 9.9.9, not {golden.read()['mujoco']}, though the numbers agree"
 
 
 def test_a_robot_that_cannot_be_played_has_a_verdict_of_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
