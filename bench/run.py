@@ -20,7 +20,7 @@ from joblib import Parallel, delayed, parallel_config
 from joblib.externals.loky import ProcessPoolExecutor, get_reusable_executor
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-from bench import store, trial
+from bench import golden, store, trial
 from bench.monitor import Monitor, clock
 from bench.plan import Cost, costs
 from bench.suite import Suite, SuiteError, Trial, load, only, trials
@@ -51,6 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("Stopped before anything was run.", file=sys.stderr)
         return INTERRUPTED
     print(plan(selected, prices, folder, jobs), flush=True)
+    if warning := physics_warning(todo):
+        print(warning, file=sys.stderr)
     if options.dry_run:
         return 0
     try:
@@ -168,6 +170,16 @@ def plan(selected: Sequence[Trial], prices: dict[Trial, Cost], folder: Path, job
             f"  disk        about {disk / 1e6:,.0f} MB, {checkpoints / 1e6:,.0f} MB of it only while it runs",
         ]
     return "\n".join(lines)
+
+
+def physics_warning(todo: Sequence[Trial]) -> str:
+    """One line where the physics of some robot are not those of golden.json: nobody should train in vain."""
+    verdicts = {t.task.robot: golden.verdict(t.task.robot) for t in todo}
+    wrong = "; ".join(f"{robot}: {verdict}" for robot, verdict in verdicts.items() if verdict != store.GOLDEN)
+    return wrong and (
+        f"Warning: other physics than golden.json's ({wrong}); bench.report will refuse these trials. "
+        "Install what constraints.txt names"
+    )
 
 
 def _refuse_changed(suite: Suite, planned: Sequence[Trial], folder: Path) -> None:

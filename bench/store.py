@@ -30,6 +30,8 @@ RECORD_COLUMNS = (
     "seconds",
 )
 TABLES = ("records", "updates")
+GOLDEN = "golden"
+"""What a trial's provenance says of physics that give the numbers of golden.json; anything else is how they differ."""
 
 
 class StoreError(Exception):

@@ -63,6 +63,11 @@ class Task:
     options: MujocoOptions
 
     @property
+    def robot(self) -> str:
+        """Whose physics it runs on."""
+        return _parts(self.name)[0]
+
+    @property
     def label(self) -> str:
         """The name with every option that is not at its default: what tables call this task."""
         default = task(self.name, {}).options

@@ -24,7 +24,7 @@ import torch
 
 import algorithms
 from algorithms import Diverged, Learner, Row
-from bench import store, tasks
+from bench import golden, store, tasks
 from bench.collect import Collector, play
 from bench.envs.batch import EnvBatch
 from bench.provenance import provenance
@@ -127,7 +127,7 @@ def _open(trial: Trial, folder: Path) -> dict[str, Any]:
         "earlier_provenance": old.get("earlier_provenance", []),
     }
     if (folder / "checkpoint.pt").exists() and old["provenance"] != about["provenance"]:
-        about["earlier_provenance"].append(old["provenance"])  # it goes on under another commit or machine
+        about["earlier_provenance"].append(old["provenance"])  # it goes on under another commit, machine or physics
     store.write_json(path, about)
     return about
 
@@ -146,7 +146,7 @@ def _about(trial: Trial) -> dict[str, Any]:
         "options": asdict(trial.task.options),
         "config_hash": trial.config_hash(),
         "error": "",
-        "provenance": provenance(),
+        "provenance": provenance() | {"physics": golden.verdict(trial.task.robot)},
     }
 
 

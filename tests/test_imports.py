@@ -22,9 +22,9 @@ ALGORITHMS = [
 ]
 BENCH = [
     ["", "envs", "yaml12", "provenance"],
-    ["store", "scores", "envs.batch"],
+    ["store", "scores", "envs.batch", "envs.robots"],
     ["envs.mujoco", "envs.pettingzoo", "envs.games"],
-    ["tasks"],
+    ["tasks", "golden"],
     ["suite", "collect"],
     ["checkpoint"],
     ["trial"],

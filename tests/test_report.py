@@ -309,6 +309,32 @@ def test_mixed_step_budgets_are_refused(suite: Path, capsys: pytest.CaptureFixtu
     assert "numbers of steps" in refused(suite, capsys)
 
 
+def test_other_physics_are_refused_by_name(suite: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_trial(suite, "mappo", provenance={"physics": "golden"})
+    write_trial(suite, "happo", provenance={"physics": "qvel[1] is off"})
+    line = refused(suite, capsys)
+    assert f"(qvel[1] is off: {TASK} happo seed 0)" in line
+    assert "constraints.txt" in line
+
+
+def test_other_physics_of_an_earlier_part_are_refused(suite: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    earlier = [{"commit": "older"}, {"physics": "qvel[1] is off"}]
+    write_trial(suite, provenance={"physics": "golden"}, earlier_provenance=earlier)
+    assert f"qvel[1] is off: {TASK} mappo seed 0" in refused(suite, capsys)
+
+
+def test_a_trial_that_waits_has_run_on_no_physics(suite: Path) -> None:
+    write_trial(suite, provenance={"physics": "golden"})
+    write_trial(suite, seed=1, returns=(), status="waiting", provenance={"physics": "qvel[1] is off"})
+    assert main([str(suite)]) == 0
+
+
+def test_trials_from_before_physics_were_compared_are_shown_as_such(suite: Path) -> None:
+    write_trial(suite)
+    assert main([str(suite)]) == 0
+    assert "not compared with golden.json" in (suite / "report.html").read_text()
+
+
 def test_missing_folder_is_named(suite: Path, capsys: pytest.CaptureFixture[str]) -> None:
     line = refused(suite, capsys)
     assert str(suite) in line

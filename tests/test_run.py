@@ -18,7 +18,7 @@ import yaml
 from filelock import FileLock
 from joblib.externals.loky import get_reusable_executor
 
-from bench import run, store, trial
+from bench import golden, run, store, trial
 from bench.plan import Cost
 from bench.suite import Trial
 
@@ -205,6 +205,17 @@ def test_a_dry_run_leaves_results_as_they_are(tmp_path: Path, capsys: pytest.Cap
     assert main(tmp_path, "--dry-run", seeds=2, **TWO) == 0
     assert "2 are done already, 2 to run" in capsys.readouterr().out
     assert snapshot(tmp_path / "tiny") == before
+
+
+def test_other_physics_are_one_line_of_warning_before_anything_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(golden, "verdict", lambda robot: "golden" if robot == "Ant" else "qvel[1] is off")
+    names = ["mamujoco/Ant-2x4", "mamujoco/Hopper-3x1", "mamujoco/Hopper-1x3", "mamujoco/Swimmer-2x1"]
+    assert main(tmp_path, "--dry-run", tasks=names, **TWO) == 0
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1
+    assert "(Hopper: qvel[1] is off; Swimmer: qvel[1] is off)" in line
 
 
 def test_a_second_run_in_the_same_folder_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,7 +15,7 @@ import yaml
 
 from algorithms import Diverged
 from algorithms.on_policy import OnPolicy
-from bench import store, trial
+from bench import golden, store, trial
 from bench.collect import play
 from bench.envs.mujoco import MujocoBatch
 from bench.suite import Trial, load, trials
@@ -196,7 +196,8 @@ def test_trial_json_says_what_was_run_and_on_what(finished: dict[str, Path], tmp
     assert about["steps"] == 300
     assert about["evaluate"] == {"every": 100, "episodes": 2}
     assert about["started"] <= about["finished"]
-    assert about["provenance"].keys() == {"commit", "dirty", "versions", "machine"}
+    assert about["provenance"].keys() == {"commit", "dirty", "versions", "machine", "physics"}
+    assert about["provenance"]["physics"] == "golden"
     assert about["provenance"]["versions"].keys() >= {"python", "torch", "mujoco", "numpy", "gymnasium"}
     assert about["provenance"]["machine"].keys() == {"cpu", "cores", "system"}
 
@@ -408,6 +409,19 @@ def test_a_resumed_trial_keeps_when_it_started(tmp_path: Path) -> None:
     store.write_json(path, store.read_json(path) | {"started": "2000-01-01T00:00:00+00:00"})
     about = store.read_json(finish(t, tmp_path / "tiny") / "trial.json")
     assert about["started"] == "2000-01-01T00:00:00+00:00"
+
+
+def test_a_trial_resumed_on_other_physics_says_what_both_parts_ran_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    t = planned(tmp_path)["happo"]
+    with monkeypatch.context() as patch:
+        patch.setattr(golden, "verdict", lambda robot: f"{robot} is odd")
+        interrupt(t, tmp_path / "tiny", trial.Session, "_train", 3)
+    interrupt(t, tmp_path / "tiny", trial.Session, "_train", 2)
+    about = store.read_json(finish(t, tmp_path / "tiny") / "trial.json")
+    assert [part["physics"] for part in about["earlier_provenance"]] == ["Hopper is odd"]
+    assert about["provenance"]["physics"] == "golden"
 
 
 # Failures

@@ -303,9 +303,18 @@ class MujocoBatch:
 
     def _reset(self, e: int) -> None:
         """A new episode from Gymnasium's distribution, drawn from the environment's own generator in its order."""
+        self._set(e, *self.robot.reset(self._gym, self._random[e]))
+
+    def begin(self, e: int, qpos: Array, qvel: Array) -> None:
+        """A new episode of environment e from this state."""
+        self._set(e, qpos, qvel)
+        self._position = self._positions()
+        self._observe(np.array([e]))
+
+    def _set(self, e: int, qpos: Array, qvel: Array) -> None:
         data = self.data[e]
         mujoco.mj_resetData(self.model, data)
-        data.qpos[:], data.qvel[:] = self.robot.reset(self._gym, self._random[e])
+        data.qpos[:], data.qvel[:] = qpos, qvel
         mujoco.mj_forward(self.model, data)
         self._elapsed[e] = 0
         np.concatenate(self._sources[e], 0, self._raw[e])

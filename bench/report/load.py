@@ -65,6 +65,7 @@ def load(folder: Path) -> Suite:
     try:
         trials = store.read_trials(folder)
         _check_keys(folder, trials)
+        _refuse_other_physics(folder, trials)
         _refuse_mixtures(folder, trials)
         if not _has_records(folder):
             have = _statuses(trials)
@@ -129,6 +130,31 @@ def trial_name(trial: dict[str, Any]) -> str:
 def mujoco_version(trial: dict[str, Any]) -> str:
     """The MuJoCo version that the trial ran with, "none" where its task needs no MuJoCo."""
     return str(trial["provenance"].get("versions", {}).get("mujoco") or "none")
+
+
+def other_physics(trial: dict[str, Any]) -> str:
+    """How the physics that the trial or an earlier part of it ran on differ from those of golden.json, if they do.
+
+    A trial from before physics were compared has nothing to say, and one that waits has not run on any.
+    """
+    if trial["status"] == "waiting":
+        return ""
+    parts = [trial["provenance"], *trial.get("earlier_provenance", [])]
+    return next((said for part in parts if (said := part.get("physics", store.GOLDEN)) != store.GOLDEN), "")
+
+
+def _refuse_other_physics(folder: Path, trials: list[dict[str, Any]]) -> None:
+    """Stop where a trial ran on physics of its own, whose returns mean something else than those of any other."""
+    groups: dict[str, list[str]] = defaultdict(list)
+    for trial in trials:
+        if said := other_physics(trial):
+            groups[said].append(trial_name(trial))
+    if groups:
+        lists = "; ".join(f"{said}: {_some(names)}" for said, names in sorted(groups.items()))
+        raise ReportError(
+            f"{folder}: trials on other physics than those of bench/golden.json cannot be pooled ({lists}); "
+            "install what constraints.txt names, and run them again with another --results"
+        )
 
 
 def _refuse_mixtures(folder: Path, trials: list[dict[str, Any]]) -> None:

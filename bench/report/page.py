@@ -212,9 +212,10 @@ def provenance(suite: Suite) -> list[dict[str, str]]:
         state = " with uncommitted changes" if source.get("dirty") else ""
         machine = source.get("machine", {})
         tally["commit", f"{source.get('commit') or 'unknown'}{state}"] += 1
+        tally["physics", source.get("physics", "not compared with golden.json")] += 1
         tally["machine", ", ".join(f"{key} {machine[key]}" for key in sorted(machine)) or "unknown"] += 1
         tally.update((package, str(version)) for package, version in source.get("versions", {}).items())
-    first = ("commit", "machine")
+    first = ("commit", "physics", "machine")
     return [
         {"what": what, "value": value, "trials": str(tally[what, value])}
         for what, value in sorted(tally, key=lambda fact: (fact[0] not in first, fact))
