@@ -29,7 +29,8 @@ BENCH = [
     ["checkpoint"],
     ["trial"],
     ["plan", "monitor"],
-    ["run", "play", "speed", "verify", "doctor"],
+    ["run", "play", "speed", "verify", "doctor", "speed.training", "speed.envs"],
+    ["speed.__main__"],
     ["tune"],
 ]
 REPORT = [
