@@ -171,7 +171,7 @@ class Best(TypedDict):
 class Session:
     """The running state of a trial between its checkpoints."""
 
-    def __init__(self, trial: Trial, folder: Path, owner: int, env_threads: int):
+    def __init__(self, trial: Trial, folder: Path, owner: int, env_threads: int = 1):
         self.trial, self.folder, self.owner, self.env_threads = trial, folder, owner, env_threads
         self._identity: Row = {
             "suite": trial.suite,

@@ -62,7 +62,9 @@ def main(folder: Path, *arguments: str, jobs: int = 1, priced: bool = False, **c
     path = write_suite(folder, **changes)
     with pytest.MonkeyPatch.context() as patch:
         if not priced:
-            patch.setattr(run, "costs", lambda trials: {t: Cost(*[1.0] * len(fields(Cost))) for t in trials})
+            patch.setattr(
+                run, "costs", lambda trials, env_threads: {t: Cost(*[1.0] * len(fields(Cost))) for t in trials}
+            )
         return run.main([str(path), "--results", str(folder), "--jobs", str(jobs), *arguments])
 
 
@@ -109,6 +111,11 @@ def test_two_jobs_give_the_numbers_of_one(tmp_path: Path, alone: Path) -> None:
     assert main(tmp_path, jobs=2) == 0
     assert_same_tables(tmp_path, alone)
     assert not temporary(tmp_path)
+
+
+def test_threads_for_the_physics_change_no_number(tmp_path: Path, alone: Path) -> None:
+    assert main(tmp_path, "--env-threads", "2") == 0
+    assert_same_tables(tmp_path, alone)
 
 
 def test_the_joined_records_hold_every_trial(alone: Path) -> None:
@@ -304,7 +311,7 @@ def test_a_keyboard_interrupt_stops_with_130_and_the_same_command_goes_on(
 def test_a_keyboard_interrupt_while_the_plan_is_made_stops_with_130(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def costs(_: Any) -> Any:
+    def costs(*_: Any) -> Any:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(run, "costs", costs)
@@ -394,7 +401,7 @@ def test_the_command_says_where_the_records_are_and_nothing_else_on_stderr(tmp_p
 whole_trial = trial.run
 
 
-def dies_once(t: Trial, folder: Path, owner: int) -> trial.Outcome:
+def dies_once(t: Trial, folder: Path, owner: int, env_threads: int) -> trial.Outcome:
     """The worker of `happo` is killed at its first attempt, in the middle of a write."""
     mark = folder.parent / "killed"
     if t.label == "happo" and not mark.exists():
@@ -408,10 +415,10 @@ def dies_once(t: Trial, folder: Path, owner: int) -> trial.Outcome:
             sync(descriptor)
 
         os.fsync = killed
-    return whole_trial(t, folder, owner)
+    return whole_trial(t, folder, owner, env_threads)
 
 
-def dies_always(t: Trial, folder: Path, owner: int) -> trial.Outcome:
+def dies_always(t: Trial, folder: Path, owner: int, env_threads: int) -> trial.Outcome:
     """`happo` kills its worker, at first while `mappo` is at work; `mappo` takes its time."""
     if t.label == "happo":
         attempt = trial._open(t, t.folder(folder))["attempts"]
@@ -430,7 +437,7 @@ def dies_always(t: Trial, folder: Path, owner: int) -> trial.Outcome:
             real(self)
 
         trial.Session._evaluate_and_save = slow  # type: ignore[method-assign]
-    return whole_trial(t, folder, owner)
+    return whole_trial(t, folder, owner, env_threads)
 
 
 def next_to(t: Trial) -> Trial:
