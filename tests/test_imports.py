@@ -22,7 +22,7 @@ ALGORITHMS = [
 ]
 BENCH = [
     ["", "envs", "yaml12", "provenance"],
-    ["store", "scores", "envs.batch"],
+    ["store", "scores", "envs.batch", "envs.robots"],
     ["envs.mujoco", "envs.pettingzoo", "envs.games"],
     ["tasks"],
     ["suite", "collect"],
