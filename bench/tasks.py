@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -41,18 +42,18 @@ PAPERS: dict[str, tuple[str, ...]] = {
 """Whose comparison of these methods a task is part of."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class MujocoOptions:
     """Options of a Multi-Agent MuJoCo task."""
 
-    episode_length: Count
-    """Steps after which an episode is cut; unless told Gymnasium's: 1000, Reacher's 50, Pusher's 100."""
     observation: ObservationMode = "local"
     """What an agent observes: `local` its own joints, those up to `obsk` joints away and the torso, as in MaMuJoCo;
     `global` the whole state and its own index; `paper` the same standardised over the features of each sample, as
     the wrapper of Kuba et al. (2022) did."""
     obsk: Annotated[int, Bounds(0)] = 1
     """How many joints away an agent sees, for `local` observations."""
+    episode_length: Count
+    """Steps after which an episode is cut; unless told Gymnasium's: 1000, Reacher's 50, Pusher's 100."""
 
 
 @dataclass(frozen=True)
@@ -87,11 +88,16 @@ def names() -> list[str]:
 def task(name: str, options: Mapping[str, Any]) -> Task:
     """The task of that name, refusing what does not exist."""
     robot, partition = _parts(name)
-    made = Task(name, strict(MujocoOptions, {"episode_length": ROBOTS[robot].episode_length, **options}))
-    if "obsk" in options and made.options.observation != "local":
-        raise SettingError("obsk", f"has no meaning for {made.options.observation!r} observations, only for 'local'")
+    spec = ROBOTS[robot]
     if "obsk" in options and partition.startswith("1x"):
         raise SettingError("obsk", f"has no meaning for {name}, whose one agent observes the whole state")
+    if "obsk" in options and options["obsk"] is None:
+        whole = f"1x{math.prod(map(int, partition.split('x')))}" if spec.segments else spec.whole
+        valid = f"valid: whole numbers at least 0, or task mamujoco/{robot}-{whole}"
+        raise SettingError("obsk", f"None (null) would make one agent of the whole robot; {valid}")
+    made = Task(name, strict(MujocoOptions, {"episode_length": spec.episode_length, **options}))
+    if "obsk" in options and made.options.observation != "local":
+        raise SettingError("obsk", f"has no meaning for {made.options.observation!r} observations, only for 'local'")
     return made
 
 

@@ -12,6 +12,7 @@ import yaml
 
 from algorithms import METHODS, SettingError
 from bench import run, tasks
+from bench.envs.robots import ROBOTS
 from bench.suite import SuiteError, Trial, load, only, trials
 
 SMALL = {
@@ -65,22 +66,29 @@ def says(message: str, *parts: str) -> None:
 
 
 def test_there_is_a_task_for_every_partition() -> None:
-    assert tasks.names() == [
-        "mamujoco/Ant-2x4",
-        "mamujoco/Ant-2x4d",
-        "mamujoco/Ant-4x2",
-        "mamujoco/HalfCheetah-2x3",
-        "mamujoco/HalfCheetah-6x1",
-        "mamujoco/Hopper-3x1",
-        "mamujoco/Walker2d-2x3",
-    ]
+    partitions = {
+        "Ant": ["2x4", "2x4d", "4x2", "8x1", "1x8"],
+        "HalfCheetah": ["2x3", "6x1", "3x2", "1x6"],
+        "Hopper": ["3x1", "1x3"],
+        "Walker2d": ["2x3", "3x2", "6x1", "1x6"],
+        "Humanoid": ["9|8", "17x1", "1x17"],
+        "HumanoidStandup": ["9|8", "17x1", "1x17"],
+        "Swimmer": ["2x1", "1x2"],
+        "Reacher": ["2x1", "1x2"],
+        "Pusher": ["3p", "1x7"],
+        "CoupledHalfCheetah": ["1p1", "1x12"],
+        "ManySegmentSwimmer": ["10x2", "1x20"],
+        "ManySegmentAnt": ["2x3", "1x6"],
+    }
+    assert tasks.names() == [f"mamujoco/{robot}-{cut}" for robot, cuts in partitions.items() for cut in cuts]
 
 
-@pytest.mark.parametrize("name", tasks.names())
+@pytest.mark.parametrize("name", [*tasks.names(), "mamujoco/ManySegmentSwimmer-4x3", "mamujoco/ManySegmentAnt-5x1"])
 def test_every_task_can_be_made(name: str) -> None:
+    agents = {"9|8": 2, "3p": 3, "1p1": 2}
+    _, _, partition = name.rpartition("-")
     team = tasks.team(tasks.task(name, {}))
-    _, _, agents = name.rpartition("-")
-    assert team.size == int(agents[0])
+    assert team.size == (agents[partition] if partition in agents else int(partition.split("x")[0]))
 
 
 def test_a_task_at_its_defaults_is_labelled_by_its_name() -> None:
@@ -95,10 +103,86 @@ def test_a_label_names_what_is_not_at_its_default() -> None:
     assert tasks.task("mamujoco/Ant-2x4", {"observation": "paper"}).label == "mamujoco/Ant-2x4:observation=paper"
 
 
-def test_an_unknown_task_is_refused_with_all_that_there_are() -> None:
+def test_a_label_names_no_episode_length_that_is_the_robots_own() -> None:
+    assert tasks.task("mamujoco/Reacher-2x1", {"episode_length": 50}).label == "mamujoco/Reacher-2x1"
+    assert tasks.task("mamujoco/Reacher-2x1", {"episode_length": 1000}).label.endswith("-2x1:episode_length=1000")
+    assert tasks.task("mamujoco/Pusher-3p", {"episode_length": 50}).label == "mamujoco/Pusher-3p:episode_length=50"
+
+
+@pytest.mark.parametrize("name", ["", "Hopper-3x1", "brax/Hopper-3x1", "/Hopper-3x1", "mamujoco"])
+def test_a_task_of_an_unknown_kind_is_refused_with_the_form_of_a_name_and_the_robots(name: str) -> None:
     with pytest.raises(SettingError) as refused:
-        tasks.task("mamujoco/HalfCheetah-3x2", {})
-    says(str(refused.value), "mamujoco/HalfCheetah-3x2", *tasks.names())
+        tasks.task(name, {})
+    says(str(refused.value), repr(name), "mamujoco/<robot>-<partition>", *ROBOTS, "python -m bench.tasks")
+
+
+@pytest.mark.parametrize("robot", ["", "Cheetah", "hopper", "Humanoid9"])
+def test_an_unknown_robot_is_refused_with_the_robots_that_there_are(robot: str) -> None:
+    with pytest.raises(SettingError) as refused:
+        tasks.task(f"mamujoco/{robot}-2x3", {})
+    says(str(refused.value), f"unknown robot {robot!r}", *ROBOTS, "python -m bench.tasks")
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        ("Ant-2x4e", ["'2x4e'", "Ant-2x4, ", "Ant-2x4d, ", "Ant-4x2, ", "Ant-8x1, ", "Ant-1x8"]),
+        ("Hopper-3x1-v1", ["'3x1-v1'", "Hopper-3x1, mamujoco/Hopper-1x3"]),
+        ("Hopper-3x01", ["'3x01'", "Hopper-3x1, mamujoco/Hopper-1x3"]),
+        ("Hopper", ["''", "Hopper-3x1, mamujoco/Hopper-1x3"]),
+        ("Humanoid-9x8", ["'9x8' of Humanoid: 9 x 8 joints are 72, it has 17", "Humanoid-9|8, mamujoco/Humanoid-17x1"]),
+        (
+            "HalfCheetah-4x2",
+            ["'4x2' of HalfCheetah: 4 x 2 joints are 8, it has 6", "HalfCheetah-2x3", "HalfCheetah-6x1"],
+        ),
+    ],
+)
+def test_an_unknown_partition_is_refused_with_those_of_its_robot(name: str, parts: list[str]) -> None:
+    with pytest.raises(SettingError) as refused:
+        tasks.task(f"mamujoco/{name}", {})
+    says(str(refused.value), "unknown partition", *parts)
+    others = [f"mamujoco/{robot}-" for robot in ROBOTS if robot != name.split("-")[0]]
+    assert not any(other in str(refused.value) for other in others)
+
+
+@pytest.mark.parametrize("robot", ["ManySegmentSwimmer", "ManySegmentAnt"])
+@pytest.mark.parametrize(
+    "partition", ["0x2", "2x0", "1x1", "101x1", "1x101", "11x10", "99999x99999", "2", "1٠x2", "2x3x1"]
+)
+def test_too_few_or_too_many_segments_are_refused_with_how_many_there_may_be(robot: str, partition: str) -> None:
+    with pytest.raises(SettingError) as refused:
+        tasks.task(f"mamujoco/{robot}-{partition}", {})
+    says(str(refused.value), f"unknown partition {partition!r} of {robot}", "any NxM", "2 to 100 segments in all")
+
+
+@pytest.mark.parametrize("partition", ["1x2", "2x1", "100x1", "1x100", "4x25", "10x10"])
+def test_a_robot_of_2_to_100_segments_is_known(partition: str) -> None:
+    assert (
+        tasks.task(f"mamujoco/ManySegmentSwimmer-{partition}", {}).label == f"mamujoco/ManySegmentSwimmer-{partition}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "whole"),
+    [
+        ("Hopper-3x1", "Hopper-1x3"),
+        ("Humanoid-9|8", "Humanoid-1x17"),
+        ("CoupledHalfCheetah-1p1", "CoupledHalfCheetah-1x12"),
+        ("ManySegmentSwimmer-4x3", "ManySegmentSwimmer-1x12"),
+    ],
+)
+def test_no_depth_of_observation_is_refused_with_the_task_that_it_would_be(name: str, whole: str) -> None:
+    with pytest.raises(SettingError) as refused:
+        tasks.task(f"mamujoco/{name}", {"obsk": None})
+    assert refused.value.key == "obsk"
+    says(str(refused.value), "null", "one agent of the whole robot", f"task mamujoco/{whole}", "at least 0")
+
+
+@pytest.mark.parametrize("obsk", [0, 1, None])
+def test_obsk_is_refused_for_a_whole_robot(obsk: int | None) -> None:
+    with pytest.raises(SettingError, match="has no meaning for mamujoco/Hopper-1x3, whose one agent") as refused:
+        tasks.task("mamujoco/Hopper-1x3", {"obsk": obsk})
+    assert refused.value.key == "obsk"
 
 
 @pytest.mark.parametrize("mode", ["global", "paper"])
@@ -325,7 +409,11 @@ def test_the_hash_tells_two_algorithms_apart(tmp_path: Path) -> None:
     ("changes", "parts"),
     [
         # names that do not exist
-        ({"tasks": ["mamujoco/Cheetah-6x1"]}, ["tasks.0.name", "'mamujoco/Cheetah-6x1'", *tasks.names()]),
+        ({"tasks": ["Hopper-3x1"]}, ["tasks.0.name", "'Hopper-3x1'", "mamujoco/<robot>-<partition>", *ROBOTS]),
+        ({"tasks": ["mamujoco/Cheetah-6x1"]}, ["tasks.0.name", "'Cheetah'", "'mamujoco/Cheetah-6x1'", *ROBOTS]),
+        ({"tasks": ["mamujoco/Hopper-6x1"]}, ["tasks.0.name", "'6x1'", "mamujoco/Hopper-3x1, mamujoco/Hopper-1x3"]),
+        ({"tasks": ["mamujoco/HalfCheetah-4x2"]}, ["tasks.0.name", "4 x 2 joints are 8, it has 6"]),
+        ({"tasks": ["mamujoco/ManySegmentSwimmer-0x2"]}, ["tasks.0.name", "'0x2'", "2 to 100 segments"]),
         ({"tasks": ["mamujoco/Hopper-3x1", {"obsk": 1}]}, ["tasks.1.name", "needs a name", "mamujoco/Hopper-3x1"]),
         ({"tasks": [{"name": 5}]}, ["tasks.0.name", "mamujoco/Hopper-3x1"]),
         ({"algorithms": {"hapo": None}}, ["algorithms.hapo", "'hapo'", *METHODS]),
@@ -343,6 +431,10 @@ def test_the_hash_tells_two_algorithms_apart(tmp_path: Path) -> None:
         ({"defaults": SMALL["defaults"] | {"gama": 1}}, ["defaults.gama", "gamma"]),
         ({"defaults": SMALL["defaults"] | {"delta": 0.1}}, ["defaults.delta", "no algorithm of this suite", "clip"]),
         ({"tasks": [{"name": "mamujoco/Hopper-3x1", "obk": 1}]}, ["tasks.0.obk", "observation, obsk"]),
+        (
+            {"tasks": [{"name": "mamujoco/Hopper-3x1", "agent_obsk": None}]},
+            ["tasks.0.agent_obsk", "unknown setting 'agent_obsk'", "valid: observation, obsk, episode_length"],
+        ),
         # values of another type
         ({"seeds": True}, ["seeds:", "True", "whole number"]),
         ({"steps": "400"}, ["steps:", "'400'", "whole number"]),
@@ -400,6 +492,18 @@ def test_the_hash_tells_two_algorithms_apart(tmp_path: Path) -> None:
         (
             {"tasks": [{"name": "mamujoco/Hopper-3x1", "observation": "global", "obsk": 2}]},
             ["tasks.0.obsk", "'global'", "local"],
+        ),
+        (
+            {"tasks": [{"name": "mamujoco/Hopper-3x1", "obsk": None}]},
+            ["tasks.0.obsk", "null", "task mamujoco/Hopper-1x3"],
+        ),
+        (
+            {"tasks": [{"name": "mamujoco/Hopper-1x3", "obsk": 1}]},
+            ["tasks.0.obsk", "mamujoco/Hopper-1x3", "whole state"],
+        ),
+        (
+            {"tasks": [{"name": "mamujoco/Hopper-3x1", "episode_length": 0}]},
+            ["tasks.0.episode_length", "0", "at least 1"],
         ),
     ],
 )

@@ -189,7 +189,7 @@ class MujocoBatch:
         self._high = np.concatenate([view.high for view in views])
         self._clips = bool(np.isfinite(self._low).any() or np.isfinite(self._high).any())
         sizes = [len(view.index) for view in views]
-        self._blocks = [slice(end - size, end) for size, end in zip(sizes, np.cumsum(sizes), strict=True)]
+        self._blocks = [slice(end - size, end) for size, end in zip(sizes, np.cumsum(sizes).tolist(), strict=True)]
 
         tail = np.array([0.0] * derived + [0.0, 1.0] * (observation != "local"))
         self._lay_out(index, places, derived, len(tail))

@@ -249,7 +249,7 @@ class Robot:
         """Whether there is such a partition."""
         if not self.segments:
             return partition in self.listed()
-        form = re.fullmatch(r"[1-9]\d{0,2}x[1-9]\d{0,2}", partition)
+        form = re.fullmatch(r"[1-9][0-9]{0,2}x[1-9][0-9]{0,2}", partition)
         return bool(form) and 2 <= math.prod(_numbers(partition)) <= MAX_SEGMENTS
 
 

@@ -1,0 +1,107 @@
+"""The list of tasks as a user sees it, and that every task on it can be learned."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from helpers import finite
+
+import algorithms
+from algorithms import Row
+from bench import tasks
+from bench.collect import Collector
+from bench.trial import seeds
+
+SIZES = {
+    "mamujoco/Hopper-3x1": ([8, 9, 8], [1, 1, 1], 11),  # own joint 2, joints next to it 1, 2, 1, root 5
+    "mamujoco/HalfCheetah-3x2": ([11, 12, 10], [2, 2, 2], 17),  # own joints 4, joints next to them 2, 3, 1, root 5
+    "mamujoco/HalfCheetah-1x6": ([17], [6], 17),
+    "mamujoco/Humanoid-1x17": ([348], [17], 348),
+    "mamujoco/Reacher-1x2": ([10], [2], 10),
+    "mamujoco/ManySegmentSwimmer-10x2": ([5, *[6] * 8, 5], [2] * 10, 44),  # own joints 4, segments next to them 1 or 2
+}
+"""Numbers that each agent observes, numbers that it does, numbers in the state."""
+
+
+def test_the_list_has_a_line_for_every_task_and_nothing_is_printed_besides() -> None:
+    command = [sys.executable, "-m", "bench.tasks"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    header, *lines = done.stdout.splitlines()
+    assert header.split() == ["task", "agents", "state", "observations", "actions", "papers"]
+    families = ["mamujoco/ManySegmentSwimmer-NxM:", "mamujoco/ManySegmentAnt-NxM:"]
+    assert [line.split()[0] for line in lines] == [*tasks.names(), *families]
+
+
+def test_building_every_task_prints_nothing() -> None:
+    code = """
+import numpy as np
+from bench import tasks
+for name in tasks.names():
+    tasks.make(tasks.task(name, {}), [np.random.SeedSequence(0)])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("", "")
+
+
+def test_the_list_says_sizes_once_where_agents_agree_and_as_a_range_where_they_are_many(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert tasks.main([]) == 0
+    lines = {line.split()[0]: " ".join(line.split()[1:]) for line in capsys.readouterr().out.splitlines()}
+    assert lines["mamujoco/Hopper-3x1"] == "3 11 8, 9, 8 1 Zhong et al. 2024"
+    assert lines["mamujoco/HalfCheetah-1x6"] == "1 17 17 6 -"
+    assert lines["mamujoco/ManySegmentSwimmer-10x2"] == "10 44 5 to 6 2 Kuba et al. 2022"
+
+
+def test_the_list_as_json_has_the_sizes_of_every_task(capsys: pytest.CaptureFixture[str]) -> None:
+    assert tasks.main(["--json"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    rows = {row["task"]: row for row in json.loads(out)}
+    assert list(rows) == tasks.names()
+    for name, (observations, actions, state) in SIZES.items():
+        row = rows[name]
+        assert row["agents"] == len(observations)
+        assert (row["observation_sizes"], row["action_sizes"], row["state_size"]) == (observations, actions, state)
+    assert [rows[f"mamujoco/{name}"]["episode_length"] for name in ("Ant-4x2", "Reacher-2x1", "Pusher-3p")] == [
+        1000,
+        50,
+        100,
+    ]
+    assert rows["mamujoco/Walker2d-6x1"]["papers"] == ["Kuba et al. 2022", "Zhong et al. 2024"]
+    assert rows["mamujoco/Swimmer-2x1"]["papers"] == []
+
+
+def test_every_task_of_a_paper_exists() -> None:
+    assert {*tasks.PAPERS} <= {*tasks.names()}
+
+
+def happo(name: str, updates: int, **settings: int | list[int]) -> list[Row]:
+    """The rows of HAPPO's first updates on a task."""
+    torch.set_num_threads(1)
+    own, environments = seeds(0)
+    resolved = algorithms.settings("happo", settings)
+    batch = tasks.make(tasks.task(name, {}), environments.spawn(resolved.envs))
+    learner = algorithms.build("happo", batch.team, resolved, own)
+    collector = Collector(batch, resolved.rollout_length)
+    return [row for _ in range(updates) for row in learner.update(collector.collect(learner))]
+
+
+@pytest.mark.parametrize("name", tasks.names())
+def test_happo_updates_on_every_task(name: str) -> None:
+    rows = happo(name, 1, envs=2, rollout_length=5, hidden_sizes=[4], actor_epochs=1, critic_epochs=1)
+    assert len(rows) == tasks.team(tasks.task(name, {})).size + 1
+    assert finite(rows)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", tasks.names())
+def test_happo_trains_20_000_steps_on_every_task(name: str) -> None:
+    rows = happo(name, 5)
+    assert len(rows) == 5 * (tasks.team(tasks.task(name, {})).size + 1)
+    assert finite(rows)
