@@ -287,7 +287,7 @@ ROBOTS: dict[str, Robot] = {
 def reference(robot: str, partition: str, obsk: int) -> Any:
     """MaMuJoCo's own environment, built without the notice that its import prints, its races and its luck.
 
-    MaMuJoCo sorts the joints that an agent sees by name, but two of Pusher's have the same: their order then depends
+    MaMuJoCo sorts the joints that an agent sees by name, but three of Pusher's have the same: their order then depends
     on where Python happened to put them in memory. Here it is that of the actuators.
     """
     with contextlib.redirect_stderr(io.StringIO()):
