@@ -90,15 +90,19 @@ def compile_view(observe: Callable[[], Array], data: Any, derive: Callable[[Fiel
     return view
 
 
-class Share(NamedTuple):
-    """What one thread does of a step."""
+class Group(NamedTuple):
+    """Environments that one thread steps one after the other and then copies out together."""
 
     work: list[tuple[Any, Array, Array]]
     """MuJoCo's data, its control and where that is taken from, for each live environment"""
     sources: list[Array]
-    """The fields of all its environments, live or not, one after the other"""
+    """The fields of all of them, live or not, one after the other"""
     rows: Array
     """Their raw rows, flat"""
+
+
+GROUP = 5
+"""Environments whose fields are copied out together: while they are in the cache, and not one by one."""
 
 
 # Unstable physics end a trial by the numbers they give; MuJoCo's own way is to fill the terminal and leave a
@@ -151,10 +155,12 @@ class MujocoBatch:
         self.truncated = np.zeros(self.envs, dtype=np.bool_)
         self._threads = env_threads
         self._pool = ThreadPoolExecutor(env_threads - 1) if env_threads > 1 else None
+        # Views of each environment's fields, qpos and qvel first, taken once and copied into its raw row after a step.
         self._sources = [[getattr(data, field).reshape(-1) for field in self._fields] + tail for data in self.data]
         self._step_only(np.ones(self.envs, dtype=np.bool_))
         for e in range(self.envs):
             self._reset(e)
+        self._positions = self.robot.position(self._gym, self._fields)
         self._position = self._positions()
         self._observe(slice(None))
         self._no_ends()
@@ -185,8 +191,10 @@ class MujocoBatch:
                     )
                 )
         index = np.concatenate([view.index for view in views])
-        self._low = np.concatenate([view.low for view in views])
-        self._high = np.concatenate([view.high for view in views])
+        # Rounding first and clipping then is the same, at half the memory; standardising takes the full precision.
+        dtype = np.float64 if self._standardises else np.float32
+        self._low = np.concatenate([view.low for view in views]).astype(dtype)
+        self._high = np.concatenate([view.high for view in views]).astype(dtype)
         self._clips = bool(np.isfinite(self._low).any() or np.isfinite(self._high).any())
         sizes = [len(view.index) for view in views]
         self._blocks = [slice(end - size, end) for size, end in zip(sizes, np.cumsum(sizes).tolist(), strict=True)]
@@ -247,9 +255,6 @@ class MujocoBatch:
         elif len(self.ended):
             self._no_ends()
 
-    def _positions(self) -> Array:
-        return self.robot.position(self._gym, self._fields).copy()
-
     def _advance(self) -> None:
         """Step the environments, the first share of them in this thread."""
         if self._pool is None:
@@ -260,28 +265,32 @@ class MujocoBatch:
         for other in others:
             other.result()
 
-    def _simulate(self, share: Share) -> None:
-        """The loop over MuJoCo data: set the control, step (which lets other threads run); then copy all out."""
+    def _simulate(self, share: list[Group]) -> None:
+        """The loop over MuJoCo data: set the control, step (which lets other threads run), copy the fields."""
         model, frames, needs_contact = self.model, self.frame_skip, self._needs_contact
         step, contact = mujoco.mj_step, mujoco.mj_rnePostConstraint
-        for data, theirs, control in share.work:
-            theirs[:] = control
-            step(model, data, frames)
-            if needs_contact:  # Gymnasium's way: a sensor inside an RK4 step would give other numbers
-                contact(model, data)
-        np.concatenate(share.sources, 0, share.rows)
+        for work, sources, rows in share:
+            for data, theirs, control in work:
+                theirs[:] = control
+                step(model, data, frames)
+                if needs_contact:  # Gymnasium's way: a sensor inside an RK4 step would give other numbers
+                    contact(model, data)
+            np.concatenate(sources, 0, rows)
 
     def _step_only(self, live: NDArray[np.bool_]) -> None:
         """From now on step these environments, in about equal shares for the threads."""
         self._live = live
         self._shares = [
-            Share(
-                work=[(self.data[e], self.data[e].ctrl, self.control[e]) for e in block if live[e]],
-                sources=[source for e in block for source in self._sources[e]],
-                rows=self._raw[block[0] : block[-1] + 1].reshape(-1),
-            )
+            [self._group(block[k : k + GROUP]) for k in range(0, len(block), GROUP)]
             for block in np.array_split(np.arange(self.envs), min(self._threads, self.envs))
         ]
+
+    def _group(self, block: NDArray[np.intp]) -> Group:
+        return Group(
+            work=[(self.data[e], self.data[e].ctrl, self.control[e]) for e in block if self._live[e]],
+            sources=[source for e in block for source in self._sources[e]],
+            rows=self._raw[block[0] : block[-1] + 1].reshape(-1),
+        )
 
     def _no_ends(self) -> None:
         self.ended = np.zeros(0, dtype=np.intp)
@@ -312,18 +321,18 @@ class MujocoBatch:
         self._observe(np.array([e]))
 
     def _set(self, e: int, qpos: Array, qvel: Array) -> None:
-        data = self.data[e]
+        data, sources = self.data[e], self._sources[e]
         mujoco.mj_resetData(self.model, data)
-        data.qpos[:], data.qvel[:] = qpos, qvel
+        sources[0][:], sources[1][:] = qpos, qvel
         mujoco.mj_forward(self.model, data)
         self._elapsed[e] = 0
-        np.concatenate(self._sources[e], 0, self._raw[e])
+        np.concatenate(sources, 0, self._raw[e])
 
     def _observe(self, rows: slice | NDArray[np.intp]) -> None:
         """Derive, gather, clip and, in the mode `paper`, standardise each observation over its own features."""
         if self._derived.size:
             self._derived[rows] = self.robot.derived(self._gym, {name: x[rows] for name, x in self._fields.items()})
-        gathered = self._raw[rows].take(self._index, axis=1)
+        gathered = self._raw[rows].astype(self._low.dtype, copy=False).take(self._index, axis=1)
         if self._clips:
             np.maximum(gathered, self._low, out=gathered)
             np.minimum(gathered, self._high, out=gathered)

@@ -31,7 +31,7 @@ class Transition(NamedTuple):
 
     before: Array
     after: Array
-    """What `Robot.position` gave before and after."""
+    """The forward positions before and after."""
     fields: Fields
     action: Array
     """[E, nu] in the units of the actuators"""
@@ -195,22 +195,25 @@ def _nothing(env: Any, fields: Fields) -> Array:
     return np.zeros((len(fields["qpos"]), 0))
 
 
-def _root(env: Any, fields: Fields) -> Array:
-    return fields["qpos"][:, 0]
+def _root(env: Any, fields: Fields) -> Callable[[], Array]:
+    x = fields["qpos"][:, 0]
+    return x.copy
 
 
-def _roots(env: Any, fields: Fields) -> Array:
-    return fields["qpos"][:, [0, env.model.nq // 2]]
+def _roots(env: Any, fields: Fields) -> Callable[[], Array]:
+    xs = fields["qpos"][:, :: env.model.nq // 2]
+    return xs.copy
 
 
-def _torso(env: Any, fields: Fields) -> Array:
-    return fields["xpos"][:, 3 * env._main_body]
+def _torso(env: Any, fields: Fields) -> Callable[[], Array]:
+    x = fields["xpos"][:, 3 * env._main_body]
+    return x.copy
 
 
-def _centre_of_mass(env: Any, fields: Fields) -> Array:
-    mass = env.model.body_mass
-    moment = np.einsum("b,ebj->ej", mass, fields["xipos"].reshape(-1, len(mass), 3))
-    return (moment / np.add.reduce(mass))[:, 0]
+def _centre_of_mass(env: Any, fields: Fields) -> Callable[[], Array]:
+    mass, total = env.model.body_mass, env.model.body_mass.sum()
+    xipos = fields["xipos"].reshape(-1, len(mass), 3)
+    return lambda: (np.einsum("b,ebj->ej", mass, xipos) / total)[:, 0]
 
 
 @dataclass(frozen=True)
@@ -227,8 +230,8 @@ class Robot:
     """Actuated joints, or those of one segment."""
     reads: tuple[str, ...] = ()
     """Fields that reward and position read besides qpos and qvel."""
-    position: Callable[[Any, Fields], Array] = _root
-    """The forward position [E], whose change over a step the reward may want."""
+    position: Callable[[Any, Fields], Callable[[], Array]] = _root
+    """(Gymnasium's environment, fields) -> what tells the forward positions [E] at any time from then on."""
     derived: Callable[[Any, Fields], Array] = _nothing
     """Features [E, D] that observations compute rather than gather."""
     episode_length: int = 1000
