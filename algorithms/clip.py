@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from algorithms.config import ClipSettings
-from algorithms.networks import GaussianActor, policy_change
+from algorithms.networks import GaussianActor, descend, policy_change
 from algorithms.rollout import Row, minibatches
 
 
@@ -31,26 +31,24 @@ def clip_step(
     with torch.no_grad():
         old = actor(seen)
         old_log_prob = old.log_prob(action)  # [T, E]
-    flat_seen, flat_action = seen.flatten(0, 1), action.flatten(0, 1)
-    flat_old, flat_M = old_log_prob.flatten(), M.flatten()
+    flat = [seen.flatten(0, 1), action.flatten(0, 1), old_log_prob.flatten(), M.flatten()]
+
+    def loss(seen: Tensor, action: Tensor, old_log_prob: Tensor, M: Tensor) -> Tensor:
+        policy = actor(seen)
+        objective = clip_objective(torch.exp(policy.log_prob(action) - old_log_prob), M, c.clip)
+        if c.entropy_coef:
+            objective = objective + c.entropy_coef * policy.entropy()
+        return -objective
 
     for _ in range(c.actor_epochs):
         for part in minibatches(samples, c.actor_minibatches, generator):
-            policy = actor(flat_seen[part])
-            ratio = torch.exp(policy.log_prob(flat_action[part]) - flat_old[part])
-            objective = clip_objective(ratio, flat_M[part], c.clip).mean()
-            if c.entropy_coef:
-                objective = objective + c.entropy_coef * policy.entropy().mean()
-            actor.optimiser.zero_grad()
-            (-objective).backward()
-            norm = torch.nn.utils.clip_grad_norm_(actor.parameters(), c.max_grad_norm)
-            actor.optimiser.step()
+            value, norm = descend(actor, loss, [x[part] for x in flat], c.max_grad_norm)
 
     with torch.no_grad():
         new = actor(seen)
         ratio = torch.exp(new.log_prob(action) - old_log_prob)
         row = policy_change(old, new, ratio)
-    row["objective"] = objective.item()
+    row["objective"] = -value
     row["clip_fraction"] = ((ratio - 1).abs() > c.clip).float().mean().item()
-    row["gradient_norm"] = norm.item()
+    row["gradient_norm"] = norm
     return ratio, row

@@ -6,7 +6,7 @@ number per sample: they are sums over action dimensions (`Independent`), never p
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 
 import torch
@@ -18,6 +18,8 @@ from algorithms.rollout import Continuous, Row
 HIDDEN_GAIN = 2**0.5
 POLICY_GAIN = 0.01  # nearly equal means at first: exploration is the noise's, not the initial network's
 OBSERVATION_CLIP = 10.0
+PIECE = 1024
+"""Rows that a network takes at a time."""
 
 
 class RunningMoments(nn.Module):
@@ -57,7 +59,18 @@ class RunningMoments(nn.Module):
         self.count += x.shape[0]
 
 
-def mlp(sizes: Sequence[int], head_gain: float, generator: torch.Generator) -> nn.Sequential:
+class MLP(nn.Sequential):
+    """Layers that take many rows in pieces where no gradient is wanted: what passes between them stays in the cache."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., F] -> [..., O]"""
+        if torch.is_grad_enabled() or x.shape[:-1].numel() <= PIECE:
+            return super().forward(x)
+        rows = [super(MLP, self).forward(piece) for piece in x.flatten(0, -2).split(PIECE)]
+        return torch.cat(rows).unflatten(0, x.shape[:-1])
+
+
+def mlp(sizes: Sequence[int], head_gain: float, generator: torch.Generator) -> MLP:
     """Linear, ReLU, LayerNorm for each hidden layer, then a linear head; orthogonal weights, zero biases."""
     layers: list[nn.Module] = []
     for index, (fan_in, fan_out) in enumerate(pairwise(sizes)):
@@ -65,8 +78,8 @@ def mlp(sizes: Sequence[int], head_gain: float, generator: torch.Generator) -> n
         linear = nn.utils.skip_init(nn.Linear, fan_in, fan_out)  # the default init would draw from global randomness
         nn.init.orthogonal_(linear.weight, head_gain if is_head else HIDDEN_GAIN, generator=generator)
         nn.init.zeros_(linear.bias)
-        layers += [linear] if is_head else [linear, nn.ReLU(), nn.LayerNorm(fan_out)]
-    return nn.Sequential(*layers)
+        layers += [linear] if is_head else [linear, nn.ReLU(inplace=True), nn.LayerNorm(fan_out)]
+    return MLP(*layers)
 
 
 class Normalised(nn.Module):
@@ -103,13 +116,6 @@ class GaussianActor(Normalised):
         normal = Normal(self.mean(seen), self.log_std.exp(), validate_args=False)
         return Independent(normal, 1, validate_args=False)
 
-    def act(self, observation: Tensor, generator: torch.Generator | None) -> Tensor:
-        """A sample, or the mode where no generator is given.  [E, O] -> [E, A]"""
-        mean = self.mean(self.see(observation))
-        if generator is None:
-            return mean
-        return mean + self.log_std.exp() * torch.randn(mean.shape, generator=generator)
-
 
 def stochastic_actor(
     observation_size: int,
@@ -120,6 +126,48 @@ def stochastic_actor(
 ) -> GaussianActor:
     """The policy class for an action space: the one place that knows which belongs to which."""
     return GaussianActor(observation_size, space.size, hidden_sizes, initial_log_std, generator)
+
+
+class Stack:
+    """N networks as one, to act with: a copy of their weights, stacked and padded with zeros to common sizes.
+
+    The scale and shift of a layer norm are folded into the layer after it, so outputs differ from theirs by rounding.
+    """
+
+    def __init__(self, networks: Sequence[Normalised], layers: Sequence[nn.Sequential]):
+        self.mean = stacked([network.moments.mean[None] for network in networks])  # [N, 1, F]
+        self.scale = stacked([torch.rsqrt(network.moments.var + 1e-8)[None] for network in networks])
+        folded = [list(_folded(mlp)) for mlp in layers]
+        self.layers = [
+            (stacked([W for W, _ in row]), stacked([b for _, b in row])) for row in zip(*folded, strict=True)
+        ]
+
+    def __call__(self, inputs: Sequence[Tensor]) -> Tensor:
+        """Each network's outputs for its own inputs.  N x [E, F_i] -> [N, E, O]"""
+        x = stacked(inputs).sub_(self.mean).mul_(self.scale).clamp_(-OBSERVATION_CLIP, OBSERVATION_CLIP)
+        for W, b in self.layers[:-1]:
+            x = torch.baddbmm(b, x, W).relu_()
+            x = nn.functional.layer_norm(x, x.shape[-1:])
+        W, b = self.layers[-1]
+        return torch.baddbmm(b, x, W)
+
+
+def stacked(matrices: Sequence[Tensor]) -> Tensor:
+    """Matrices [r_i, c_i] padded with zeros to the largest, as one [N, r, c]."""
+    rows, columns = (max(m.shape[axis] for m in matrices) for axis in (0, 1))
+    padding = [(0, columns - m.shape[1], 0, rows - m.shape[0]) for m in matrices]
+    return torch.stack([nn.functional.pad(m, p) if any(p) else m for m, p in zip(matrices, padding, strict=True)])
+
+
+@torch.no_grad()
+def _folded(mlp: nn.Sequential) -> Iterator[tuple[Tensor, Tensor]]:
+    """W [fan_in, fan_out] and b [1, fan_out] of each linear layer, with the layer norm before it folded in."""
+    gain, shift = torch.ones(()), torch.zeros(())
+    for layer in mlp:
+        if isinstance(layer, nn.Linear):
+            yield (layer.weight * gain).t(), (layer.bias + (layer.weight * shift).sum(1))[None]
+        elif isinstance(layer, nn.LayerNorm):
+            gain, shift = layer.weight, layer.bias
 
 
 class DeterministicActor(Normalised):
@@ -172,6 +220,24 @@ def optimisers(kind: str, networks: Sequence[Normalised], lr: float, eps: float)
     for network in networks:
         network.optimiser = torch.optim.Adam(network.parameters(), lr, eps=eps, fused=True)
     return {f"{kind} optimiser {k}": network.optimiser for k, network in enumerate(networks)}
+
+
+def descend(
+    network: Normalised, loss: Callable[..., Tensor], data: Sequence[Tensor], max_grad_norm: float
+) -> tuple[float, float]:
+    """One step of Adam down the mean of `loss(*rows)` [B] over the B rows of `data`; its value and gradient norm.
+
+    The gradient is summed over pieces of PIECE rows, whose activations stay in the processor's cache.
+    """
+    rows, value = len(data[0]), 0.0
+    network.optimiser.zero_grad()
+    for piece in zip(*(x.split(PIECE) for x in data), strict=True):
+        part = loss(*piece).sum() / rows
+        part.backward()
+        value += part.item()
+    norm = nn.utils.clip_grad_norm_(network.parameters(), max_grad_norm)
+    network.optimiser.step()
+    return value, norm.item()
 
 
 def policy_change(old: Distribution, new: Distribution, ratio: Tensor) -> Row:

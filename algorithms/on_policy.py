@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from algorithms.config import ClipSettings, OnPolicySettings
-from algorithms.networks import ValueCritic, optimisers, stochastic_actor
+from algorithms.networks import Stack, ValueCritic, descend, optimisers, stacked, stochastic_actor
 from algorithms.returns import explained_variance, gae, standardise
 from algorithms.rollout import Rollout, Row, Team, check_finite, generators, minibatches, pack, unpack
 
@@ -64,6 +64,8 @@ class OnPolicy:
         self.critics = [ValueCritic(size, c.hidden_sizes, init) for size in inputs]
 
         self.policy = nn.ModuleList(self.actors)
+        self._stack: Stack | None = None  # what acts, until the policy changes
+        self.policy.register_load_state_dict_post_hook(lambda *_: self._forget())
         self.parts = {"policy": self.policy, "critics": nn.ModuleList(self.critics), **self.generators}
         if isinstance(c, ClipSettings):  # a trust-region step needs no optimiser
             self.parts |= optimisers("actor", self.actors, c.actor_lr, eps=1e-5)
@@ -72,12 +74,17 @@ class OnPolicy:
     @torch.no_grad()
     def act(self, observations: Sequence[Tensor], explore: bool) -> list[Tensor]:
         """N x [E, O_i] -> N x [E, A_i]; the sample's tails reach beyond [-1, 1], the environment clips."""
-        generator = self.generators["exploration"] if explore else None
-        actions: list[Tensor] = []
-        for actor, group in zip(self.actors, self.groups, strict=True):
-            x = torch.cat([self._with_id(observations[i], i) for i in group])
-            actions += actor.act(x, generator).chunk(len(group))
-        return actions
+        if self._stack is None:
+            actors = [actor for actor, group in zip(self.actors, self.groups, strict=True) for _ in group]
+            self._stack = Stack(actors, [actor.mean for actor in actors])
+            self._std = stacked([actor.log_std.exp()[None] for actor in actors])  # [N, 1, A]
+        action = self._stack([self._with_id(x, i) for i, x in enumerate(observations)])  # [N, E, A]
+        if explore:
+            action.addcmul_(self._std, torch.randn(action.shape, generator=self.generators["exploration"]))
+        return [a[:, : space.size] for a, space in zip(action, self.team.action_spaces, strict=True)]
+
+    def _forget(self) -> None:
+        self._stack = None
 
     def update(self, rollout: Rollout) -> list[Row]:
         """One iteration: advantages by the critics as they are, then actors, then critics, then the moments."""
@@ -93,6 +100,7 @@ class OnPolicy:
         rows = self._move_actors(rollout, advantages)
         rows.append(self._fit_critics(views, estimates))
         self._update_moments(rollout, views)
+        self._forget()
         self.steps += rollout.reward.numel()
         check_finite(rows, [*self.actors, *self.critics])
         return rows
@@ -146,16 +154,18 @@ class OnPolicy:
             explained.append(explained_variance(returns - advantages, returns))
             critic.returns.update(returns)
             target = critic.returns.normalise(returns)
-            with torch.no_grad():
-                V_old = critic(seen) if c.value_clip else None
+            data = [seen, target]
+            if c.value_clip:
+                with torch.no_grad():
+                    data.append(critic(seen))
+
+            def fit(seen: Tensor, *rest: Tensor, critic: ValueCritic = critic) -> Tensor:
+                return value_loss(c, critic(seen), *rest)
+
             for _ in range(c.critic_epochs):
                 for part in minibatches(len(target), c.critic_minibatches, self.generators["minibatches"]):
-                    loss = value_loss(critic(seen[part]), target[part], None if V_old is None else V_old[part], c)
-                    critic.optimiser.zero_grad()
-                    loss.backward()
-                    nn.utils.clip_grad_norm_(critic.parameters(), c.max_grad_norm)
-                    critic.optimiser.step()
-            losses.append(loss.item())
+                    loss, _ = descend(critic, fit, [x[part] for x in data], c.max_grad_norm)
+            losses.append(loss)
         self.gradient_updates += c.critic_epochs * c.critic_minibatches
         return {
             "agent": "team",
@@ -197,17 +207,17 @@ class OnPolicy:
         unpack(self.parts, state)
 
 
-def value_loss(V: Tensor, G: Tensor, V_old: Tensor | None, c: OnPolicySettings) -> Tensor:
-    """E[max(h(V - G), h(V_old + clip(V - V_old, -epsilon, epsilon) - G))], epsilon = value_clip and h Huber's loss.
+def value_loss(c: OnPolicySettings, V: Tensor, G: Tensor, V_old: Tensor | None = None) -> Tensor:
+    """max(h(V - G), h(V_old + clip(V - V_old, -epsilon, epsilon) - G)), epsilon = value_clip and h Huber's loss.
 
     A sample pulls V towards its target by no more than epsilon per update, as in OpenAI's code of PPO.
-    Without V_old it is E[h(V - G)]. All are [B], in standard deviations of returns.
+    Without V_old it is h(V - G). All are [B], in standard deviations of returns.
     """
+    loss = nn.functional.huber_loss(V, G, delta=c.huber_delta, reduction="none")
     if V_old is None:
-        return nn.functional.huber_loss(V, G, delta=c.huber_delta)
+        return loss
     near = V.clamp(V_old - c.value_clip, V_old + c.value_clip)
-    both = [nn.functional.huber_loss(x, G, delta=c.huber_delta, reduction="none") for x in (V, near)]
-    return torch.max(*both).mean()
+    return torch.max(loss, nn.functional.huber_loss(near, G, delta=c.huber_delta, reduction="none"))
 
 
 def _factor_row(factor: Tensor) -> Row:

@@ -19,7 +19,7 @@ from algorithms.on_policy import OnPolicy, value_loss
 
 def loss_of(V: float, V_old: float, G: float, **given: float) -> float:
     x = [torch.tensor([number]) for number in (V, G, V_old)]
-    return value_loss(*x, OnPolicySettings(**given)).item()  # type: ignore[arg-type]
+    return value_loss(OnPolicySettings(**given), *x).item()  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -52,16 +52,16 @@ def test_the_clipped_loss_is_that_of_a_plain_loop() -> None:
     for v, g_, old in zip(V.tolist(), G.tolist(), V_old.tolist(), strict=True):
         near = old + min(max(v - old, -0.3), 0.3)
         losses.append(max(huber(v - g_), huber(near - g_)))
-    found = value_loss(V, G, V_old, OnPolicySettings(value_clip=0.3, huber_delta=0.7))
-    assert found.item() == pytest.approx(sum(losses) / 200, rel=1e-12)
+    found = value_loss(OnPolicySettings(value_clip=0.3, huber_delta=0.7), V, G, V_old)
+    assert found.tolist() == pytest.approx(losses, rel=1e-12)
 
 
 def test_a_value_beyond_the_clip_is_pulled_back_but_not_on() -> None:
     """Targets far above: the first value is within, the second beyond on the way there, the third on the way off."""
     V = torch.tensor([0.1, 0.5, -0.5], requires_grad=True)
-    value_loss(V, torch.full((3,), 2.0), torch.zeros(3), OnPolicySettings(value_clip=0.2)).backward()
+    value_loss(OnPolicySettings(value_clip=0.2), V, torch.full((3,), 2.0), torch.zeros(3)).sum().backward()
     assert V.grad is not None
-    torch.testing.assert_close(V.grad, torch.tensor([-1.9, 0.0, -2.5]) / 3)
+    torch.testing.assert_close(V.grad, torch.tensor([-1.9, 0.0, -2.5]))
 
 
 def plainly_fitted(critic: Any, data: Rollout, returns: Tensor, c: OnPolicySettings) -> list[Tensor]:
@@ -124,9 +124,9 @@ def test_values_are_clipped_around_the_critic_before_the_first_gradient_step(mon
     learner, data = build("ippo", members, value_clip=0.1, share_actors=True, critic_minibatches=2), rollout(members)
     given: list[tuple[Tensor, ...]] = []
 
-    def watching(V: Tensor, G: Tensor, V_old: Tensor, c: OnPolicySettings) -> Tensor:
+    def watching(c: OnPolicySettings, V: Tensor, G: Tensor, V_old: Tensor) -> Tensor:
         given.append((V.detach().clone(), V_old.clone()))
-        return value_loss(V, G, V_old, c)
+        return value_loss(c, V, G, V_old)
 
     monkeypatch.setattr("algorithms.on_policy.value_loss", watching)
     learner.update(data)

@@ -160,10 +160,11 @@ def test_samples_are_not_clipped_and_the_log_probability_is_that_of_the_sample()
 
 
 def test_sampled_actions_follow_the_mean_and_standard_deviation_of_the_policy() -> None:
-    actor = gaussian_actor(log_std=-1.0)
-    x = torch.randn(1, 3, generator=generator()).expand(20_000, -1)
-    sample = actor.act(x, generator())
-    policy = actor(actor.see(x[:1])).base_dist
+    members = team()
+    learner = build("happo", members, initial_log_std=-1.0)
+    actor, observations = learner.actors[0], [torch.ones(20_000, size) for size in members.observation_sizes]
+    sample = learner.act(observations, explore=True)[0]
+    policy = actor(actor.see(observations[0][:1])).base_dist
     torch.testing.assert_close(sample.mean(0), policy.mean[0], atol=0.02, rtol=0)
     torch.testing.assert_close(sample.std(0), policy.stddev[0], atol=0.02, rtol=0)
 
@@ -174,7 +175,7 @@ def test_an_evaluated_policy_acts_by_its_mean(name: str) -> None:
     learner = build(name, members)
     observations = [x[0] for x in rollout(members).observations]
     for actor, x, action in zip(learner.actors, observations, learner.act(observations, explore=False), strict=True):
-        assert torch.equal(action, actor.mean(actor.see(x)))
+        torch.testing.assert_close(action, actor.mean(actor.see(x)))
 
 
 # The clip objective

@@ -1,0 +1,102 @@
+"""What networks do in another way than one by one or all at once, against the plain way."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from helpers import build, rollout, same, team
+from torch import Tensor, nn
+
+from algorithms import networks
+from algorithms.networks import MLP, Stack, descend, mlp, optimisers, stacked
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def trained(network: Any) -> Any:
+    """The network with layer norms and moments that are not those of a new one."""
+    with torch.no_grad():
+        for k, p in enumerate(network.parameters()):
+            p += 0.3 * torch.randn(p.shape, generator=generator(k))
+    network.moments.update(3 + 2 * torch.randn(50, len(network.moments.mean), generator=generator()))
+    return network
+
+
+def test_matrices_are_stacked_with_zeros_around_the_smaller() -> None:
+    both = stacked([torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0], [4.0]])])
+    assert both.tolist() == [[[1.0, 2.0], [0.0, 0.0]], [[3.0, 0.0], [4.0, 0.0]]]
+
+
+def test_a_stack_gives_the_outputs_of_networks_of_all_sizes() -> None:
+    members = team()
+    actors = [trained(actor) for actor in build("happo", members).actors]
+    inputs = [5 * torch.randn(7, size, generator=generator()) for size in members.observation_sizes]
+    outputs = Stack(actors, [actor.mean for actor in actors])(inputs)
+    for actor, x, y, space in zip(actors, inputs, outputs, members.action_spaces, strict=True):
+        torch.testing.assert_close(y[:, : space.size], actor.mean(actor.see(x)), rtol=1e-4, atol=1e-5)
+
+
+def test_a_stack_leaves_its_inputs_and_networks_alone() -> None:
+    members = team((4, 4), (2, 2))
+    actors = build("happo", members).actors
+    before = [x.clone() for actor in actors for x in actor.state_dict().values()]
+    inputs = [torch.full((3, 4), 20.0) for _ in range(2)]
+    Stack(actors, [actor.mean for actor in actors])(inputs)
+    assert same([x for actor in actors for x in actor.state_dict().values()], before)
+    assert all((x == 20).all() for x in inputs)
+
+
+@pytest.mark.parametrize("name", ["mappo", "hatrpo"])
+def test_the_policy_acts_anew_after_each_update(name: str) -> None:
+    members = team()
+    learner, data = build(name, members), rollout(members)
+    observations = [x[0] for x in data.observations]
+    before = [x.clone() for x in learner.act(observations, explore=False)]
+    learner.update(data)
+    after = learner.act(observations, explore=False)
+    assert not same(before, after)
+    for actor, x, action in zip(learner.actors, observations, after, strict=True):
+        torch.testing.assert_close(action, actor.mean(actor.see(x)))
+
+
+def test_rows_in_pieces_give_the_outputs_of_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = mlp([3, 8, 2], 1.0, generator())
+    x = torch.randn(5, 7, 3, generator=generator())
+    monkeypatch.setattr(networks, "PIECE", 8)
+    with torch.no_grad():
+        torch.testing.assert_close(net(x), nn.Sequential.forward(net, x))
+    assert net(x).requires_grad
+
+
+def test_rows_stay_whole_where_a_gradient_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(networks, "PIECE", 8)
+    net, x = mlp([3, 8, 2], 1.0, generator()), torch.randn(20, 3, generator=generator())
+    assert torch.equal(net(x), nn.Sequential.forward(net, x))
+    assert isinstance(net, MLP)
+
+
+@pytest.mark.parametrize("piece", [1, 7, 1000])
+def test_one_descent_in_pieces_is_one_step_of_adam_on_the_mean(piece: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(networks, "PIECE", piece)
+    ours = build("happo", team((3,), (1,))).critics[0]
+    theirs = copy.deepcopy(ours)
+    x, y = torch.randn(20, 6, generator=generator()), torch.randn(20, generator=generator(1))
+
+    def loss(x: Tensor, y: Tensor) -> Tensor:
+        return (ours(x) - y).square()
+
+    optimisers("", [ours, theirs], 1e-2, eps=1e-5)
+    value, norm = descend(ours, loss, [x, y], max_grad_norm=0.1)
+    whole = (theirs(x) - y).square().mean()
+    whole.backward()
+    expected = nn.utils.clip_grad_norm_(theirs.parameters(), 0.1)
+    theirs.optimiser.step()
+    assert value == pytest.approx(whole.item(), rel=1e-5)
+    assert norm == pytest.approx(expected.item(), rel=1e-5)
+    for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5)
