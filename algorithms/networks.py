@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
+from math import log, pi
 
 import torch
 from torch import Tensor, nn
@@ -96,6 +97,19 @@ class Normalised(nn.Module):
         return self.moments.normalise(x).clamp(-OBSERVATION_CLIP, OBSERVATION_CLIP)
 
 
+class DiagonalGaussian(Independent):
+    """N(mu, diag(sigma^2)) with one sigma for all samples, which saves its log-probability most of the logarithms."""
+
+    def __init__(self, mean: Tensor, log_std: Tensor):
+        super().__init__(Normal(mean, log_std.exp(), validate_args=False), 1, validate_args=False)
+        self.log_std = log_std
+
+    def log_prob(self, action: Tensor) -> Tensor:
+        """-|z|^2 / 2 - sum log sigma - A log(2 pi) / 2, z = (a - mu) / sigma.  [..., A] -> [...]"""
+        z = (action - self.mean) * torch.exp(-self.log_std)
+        return -0.5 * z.square().sum(-1) - (self.log_std.sum() + 0.5 * log(2 * pi) * len(self.log_std))
+
+
 class GaussianActor(Normalised):
     """pi(a|o) = N(mu(o), diag(sigma^2)), with log sigma a free parameter that does not depend on the state."""
 
@@ -111,10 +125,9 @@ class GaussianActor(Normalised):
         self.mean = mlp([observation_size, *hidden_sizes, action_size], POLICY_GAIN, generator)
         self.log_std = nn.Parameter(torch.full((action_size,), initial_log_std))
 
-    def forward(self, seen: Tensor) -> Distribution:
+    def forward(self, seen: Tensor) -> DiagonalGaussian:
         """The policy at normalised observations.  [..., O] -> distribution over [..., A]"""
-        normal = Normal(self.mean(seen), self.log_std.exp(), validate_args=False)
-        return Independent(normal, 1, validate_args=False)
+        return DiagonalGaussian(self.mean(seen), self.log_std)
 
 
 def stochastic_actor(
@@ -135,6 +148,7 @@ class Stack:
     """
 
     def __init__(self, networks: Sequence[Normalised], layers: Sequence[nn.Sequential]):
+        self.equal = len({len(network.moments.mean) for network in networks}) == 1
         self.mean = stacked([network.moments.mean[None] for network in networks])  # [N, 1, F]
         self.scale = stacked([torch.rsqrt(network.moments.var + 1e-8)[None] for network in networks])
         folded = [list(_folded(mlp)) for mlp in layers]
@@ -144,7 +158,12 @@ class Stack:
 
     def __call__(self, inputs: Sequence[Tensor]) -> Tensor:
         """Each network's outputs for its own inputs.  N x [E, F_i] -> [N, E, O]"""
-        x = stacked(inputs).sub_(self.mean).mul_(self.scale).clamp_(-OBSERVATION_CLIP, OBSERVATION_CLIP)
+        x = (
+            (torch.stack(list(inputs)) if self.equal else stacked(inputs))
+            .sub_(self.mean)
+            .mul_(self.scale)
+            .clamp_(-OBSERVATION_CLIP, OBSERVATION_CLIP)
+        )
         for W, b in self.layers[:-1]:
             x = torch.baddbmm(b, x, W).relu_()
             x = nn.functional.layer_norm(x, x.shape[-1:])

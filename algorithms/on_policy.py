@@ -78,7 +78,8 @@ class OnPolicy:
             actors = [actor for actor, group in zip(self.actors, self.groups, strict=True) for _ in group]
             self._stack = Stack(actors, [actor.mean for actor in actors])
             self._std = stacked([actor.log_std.exp()[None] for actor in actors])  # [N, 1, A]
-        action = self._stack([self._with_id(x, i) for i, x in enumerate(observations)])  # [N, E, A]
+        seen = [self._with_id(x, i) for i, x in enumerate(observations)] if self.appends_id else observations
+        action = self._stack(seen)  # [N, E, A]
         if explore:
             action.addcmul_(self._std, torch.randn(action.shape, generator=self.generators["exploration"]))
         return [a[:, : space.size] for a, space in zip(action, self.team.action_spaces, strict=True)]
