@@ -6,9 +6,10 @@ number per sample: they are sums over action dimensions (`Independent`), never p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from math import log, pi
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -83,6 +84,42 @@ def mlp(sizes: Sequence[int], head_gain: float, generator: torch.Generator) -> M
     return MLP(*layers)
 
 
+def linearise(network: nn.Sequential, x: Tensor) -> tuple[Tensor, Callable[[Mapping[Tensor, Tensor]], Tensor]]:
+    """The output of an `mlp` at x [B, F], and v -> J v [B, A], J its Jacobian in the parameters: one pass forward.
+
+    v holds a tensor for each parameter. As `torch.func.linearize`, without its tracing, by the rules
+        Linear      y = W x + b          dy = dW x + db + W dx
+        ReLU        y = max(x, 0)        dy = [x > 0] dx
+        LayerNorm   y = gamma z + beta   dy = gamma dz + dgamma z + dbeta, where z = (x - E[x]) / s moves by
+                    dz = (dx - E[dx] - z E[z dx]) / s: a symmetric matrix times dx, hence z's own backward pass
+    """
+    kept: list[tuple[nn.Module, Tensor, Any]] = []
+    for layer in network:
+        still, norm = x.detach(), None
+        if isinstance(layer, nn.LayerNorm):
+            norm = torch.native_layer_norm(still, layer.normalized_shape, None, None, layer.eps)  # z, E[x], 1 / s
+        kept.append((layer, still, norm))
+        x = layer(x)
+
+    @torch.no_grad()
+    def J(v: Mapping[Tensor, Tensor]) -> Any:
+        dx = None  # the network's input does not move
+        for layer, x, norm in kept:
+            match layer:
+                case nn.Linear(weight=W, bias=b):
+                    dy = torch.addmm(v[b], x, v[W].T)
+                    dx = dy if dx is None else dy.addmm_(dx, W.T)
+                case nn.ReLU():
+                    dx = torch.ops.aten.threshold_backward(dx, x, 0)
+                case nn.LayerNorm(weight=gamma, bias=beta, normalized_shape=F):
+                    z, *moments = norm
+                    dz = torch.ops.aten.native_layer_norm_backward(dx, x, F, *moments, None, None, [True, False, False])
+                    dx = torch.addcmul(torch.addcmul(v[beta], dz[0], gamma), z, v[gamma])
+        return dx
+
+    return x, J
+
+
 class Normalised(nn.Module):
     """A network with the running moments of its input, and the optimiser that moves it where it has one."""
 
@@ -127,7 +164,16 @@ class GaussianActor(Normalised):
 
     def forward(self, seen: Tensor) -> DiagonalGaussian:
         """The policy at normalised observations.  [..., O] -> distribution over [..., A]"""
-        return DiagonalGaussian(self.mean(seen), self.log_std)
+        return self.policy(self.mean(seen), self.log_std)
+
+    def policy(self, mean: Tensor, log_std: Tensor) -> DiagonalGaussian:
+        """The distribution with the parameters phi = (mean, log sigma)."""
+        return DiagonalGaussian(mean, log_std)
+
+    def linearise(self, seen: Tensor) -> tuple[tuple[Tensor, ...], Callable[..., tuple[Tensor, ...]]]:
+        """phi at normalised observations [B, O], and v -> J v, J the Jacobian of phi in the actor's parameters."""
+        mean, J = linearise(self.mean, seen)
+        return (mean, self.log_std), lambda v: (J(v), v[self.log_std])
 
 
 def stochastic_actor(

@@ -15,33 +15,27 @@ from algorithms.rollout import Row
 
 
 def trust_region_step(
-    actor: GaussianActor,
-    seen: Tensor,
-    action: Tensor,
-    M: Tensor,
-    c: TrustRegionSettings,
-    generator: torch.Generator,
+    actor: GaussianActor, seen: Tensor, action: Tensor, M: Tensor, c: TrustRegionSettings, generator: torch.Generator
 ) -> tuple[Tensor, Row]:
     """theta + alpha^j sqrt(2 delta / g^T H^-1 g) H^-1 g, with the smallest j that is accepted.
 
     g is the gradient of the surrogate E[ratio M], H the Fisher matrix (the Hessian of the mean KL at the old policy).
     seen [T, E, O] (normalised observations), action [T, E, A], M [T, E] -> ratio = new(a|o) / old(a|o) [T, E].
     """
-    with torch.no_grad():
-        old = actor(seen)
-        old_log_prob = old.log_prob(action)  # [T, E]
+    old = actor(seen)  # one pass serves the gradient and all that the new policy is compared with
+    old_log_prob = old.log_prob(action).detach()  # [T, E]
 
     def surrogate(policy: Distribution) -> tuple[Tensor, Tensor]:
         ratio = torch.exp(policy.log_prob(action) - old_log_prob)
         return (ratio * M).mean(), ratio
 
     parameters = list(actor.parameters())
-    theta = parameters_to_vector(parameters).detach().clone()
-    value, _ = surrogate(actor(seen))
+    theta = parameters_to_vector(parameters).detach()
+    value, _ = surrogate(old)
     g = parameters_to_vector(torch.autograd.grad(value, parameters))
-    H = fisher_product(actor, parameters, seen[:: c.fisher_stride], c.damping)
-    direction = conjugate_gradient(H, g, c.cg_steps)  # H^-1 g
-    curvature = direction.dot(H(direction))
+    H = fisher_product(actor, parameters, seen[:: c.fisher_stride].flatten(0, 1), c.damping)
+    direction = conjugate_gradient(H, g, c.cg_steps)  # x = H^-1 g
+    curvature = g.dot(direction)  # x^T H x, for every iterate of conjugate gradients that start from 0
     step = direction * torch.sqrt(2 * c.delta / curvature.clamp(min=1e-12))
 
     new, ratio, row = line_search(actor, parameters, theta, step, g.dot(step).item(), old, surrogate, seen, c)
@@ -83,22 +77,32 @@ def line_search(
 
 def assign(theta: Tensor, parameters: list[torch.nn.Parameter]) -> None:
     """Write theta into the parameters where they lie: as views of one vector their products would round otherwise."""
-    for p, part in zip(parameters, theta.split([p.numel() for p in parameters]), strict=True):
-        p.copy_(part.view_as(p))
+    for p, part in zip(parameters, split(theta, parameters), strict=True):
+        p.copy_(part)
+
+
+def split(v: Tensor, parameters: list[torch.nn.Parameter]) -> list[Tensor]:
+    """The parts of a vector that belong to each parameter, of its shape: the inverse of `parameters_to_vector`."""
+    parts = v.split([p.numel() for p in parameters])
+    return [part.view_as(p) for p, part in zip(parameters, parts, strict=True)]
 
 
 def fisher_product(
     actor: GaussianActor, parameters: list[torch.nn.Parameter], seen: Tensor, damping: float
 ) -> Callable[[Tensor], Tensor]:
-    """The map v -> (H + damping I) v, H the Hessian of E[KL(old, new)] at new = old, by differentiating twice."""
-    policy = actor(seen)
-    with torch.no_grad():
-        old = actor(seen)
-    kl = kl_divergence(old, policy).mean()
-    slope = parameters_to_vector(torch.autograd.grad(kl, parameters, create_graph=True))
+    """The map v -> (H + damping I) v, H the Hessian of E[KL(old, new)] at new = old.  seen [B, O]
+
+    There H = J^T F J / B exactly (TRPO, appendix C), with J the Jacobian of the policy's parameters phi (a Gaussian's
+    mean and log sigma) and F the Hessian of the KL in phi, their Fisher matrix: second derivatives of the network are
+    multiplied by the slope of the KL, which is 0. One pass forward gives J v, one backward the rest.
+    """
+    phi, J = actor.linearise(seen)
+    kl = kl_divergence(actor.policy(*(x.detach() for x in phi)), actor.policy(*phi)).mean()
+    slope = torch.autograd.grad(kl, phi, create_graph=True)  # its derivative is F / B in phi, J^T F / B in theta
 
     def product(v: Tensor) -> Tensor:
-        rows = torch.autograd.grad(slope.dot(v), parameters, retain_graph=True)
+        Jv = J(dict(zip(parameters, split(v, parameters), strict=True)))
+        rows = torch.autograd.grad(slope, parameters, Jv, retain_graph=True)
         return parameters_to_vector(rows) + damping * v
 
     return product

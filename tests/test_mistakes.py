@@ -359,10 +359,38 @@ def test_conjugate_gradient_of_a_zero_matrix_stays_finite() -> None:
     assert conjugate_gradient(torch.zeros_like, torch.tensor([1.0, -2.0]), 10).isfinite().all()
 
 
-def test_the_fisher_product_is_the_dense_hessian_of_the_mean_kl_times_the_vector() -> None:
-    actor = GaussianActor(3, 2, (4,), -0.5, generator()).double()
-    actor.mean = mlp([3, 4, 2], 1.0, generator(2)).double()
-    x = torch.randn(5, 2, 3, generator=generator(), dtype=torch.float64)
+@pytest.mark.parametrize("steps", [1, 2, 5, 10])
+def test_an_iterate_of_conjugate_gradients_is_as_long_as_its_share_of_the_right_hand_side(steps: int) -> None:
+    """x^T A x = x^T b however early the iteration stops: the step's length needs no product more."""
+    root = torch.randn(12, 12, generator=generator(), dtype=torch.float64)
+    A, b = root @ root.T, torch.randn(12, generator=generator(1), dtype=torch.float64)
+    x = conjugate_gradient(lambda v: A @ v, b, steps)
+    torch.testing.assert_close(x.dot(A @ x), x.dot(b))
+
+
+def gaussian_of_small_size() -> GaussianActor:
+    actor = gaussian_actor()
+    with torch.no_grad():
+        actor.log_std.copy_(torch.tensor([-1.0, 0.3]))
+    return actor
+
+
+POLICIES = {"gaussian": gaussian_of_small_size}
+"""One small actor of each policy class, that sees three numbers."""
+
+
+@pytest.fixture(params=POLICIES)
+def small_actor(request: pytest.FixtureRequest) -> GaussianActor:
+    """An actor of which no parameter is a round number: a fresh LayerNorm (gamma 1, beta 0) would hide mistakes."""
+    actor, random = POLICIES[request.param](), generator(6)
+    with torch.no_grad():
+        for p in actor.parameters():
+            p += 0.1 * torch.randn(p.shape, generator=random)
+    return actor
+
+
+def hessian_of_the_mean_kl(actor: GaussianActor, x: Tensor) -> Tensor:
+    """The dense Hessian of E[KL(old, new)] in the parameters of new, at new = old."""
     shapes = {name: p.shape for name, p in actor.named_parameters()}
     with torch.no_grad():
         old = actor(x)
@@ -372,16 +400,42 @@ def test_the_fisher_product_is_the_dense_hessian_of_the_mean_kl_times_the_vector
         named = {name: part.view(shape) for (name, shape), part in zip(shapes.items(), parts, strict=True)}
         return kl_divergence(old, functional_call(actor, named, (x,))).mean()
 
-    parameters = list(actor.parameters())
-    theta = parameters_to_vector(parameters).detach()
-    H = torch.autograd.functional.hessian(mean_kl, theta)
+    H = torch.autograd.functional.hessian(mean_kl, parameters_to_vector(list(actor.parameters())).detach())
     assert isinstance(H, Tensor)
-    v = torch.randn(len(theta), generator=generator(), dtype=torch.float64)
-    torch.testing.assert_close(fisher_product(actor, parameters, x, 0.0)(v), H @ v, rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(fisher_product(actor, parameters, x, 0.1)(v), H @ v + 0.1 * v, rtol=1e-5, atol=1e-5)
-    # In log sigma the Fisher matrix of a Gaussian is 2 on the diagonal, which pins the scale.
-    assert next(iter(shapes)) == "log_std"
-    torch.testing.assert_close(H[:2, :2], 2 * torch.eye(2, dtype=torch.float64))
+    return H
+
+
+@pytest.mark.parametrize("damping", [0.0, 0.1])
+def test_the_fisher_product_is_the_dense_hessian_of_the_mean_kl_times_the_vector(
+    small_actor: GaussianActor, damping: float
+) -> None:
+    actor = small_actor.double()
+    x = torch.randn(10, 3, generator=generator(), dtype=torch.float64)
+    H = hessian_of_the_mean_kl(actor, x)
+    v = torch.randn(len(H), generator=generator(), dtype=torch.float64)
+    product = fisher_product(actor, list(actor.parameters()), x, damping)
+    torch.testing.assert_close(product(v), H @ v + damping * v, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(product(2 * v), 2 * product(v))  # nothing of one product is left for the next
+
+
+def test_the_fisher_product_in_single_precision_is_off_by_less_than_a_hundred_thousandth(
+    small_actor: GaussianActor,
+) -> None:
+    x = torch.randn(10, 3, generator=generator())
+    exact = hessian_of_the_mean_kl(copy.deepcopy(small_actor).double(), x.double())
+    v = torch.randn(len(exact), generator=generator())
+    found = fisher_product(small_actor, list(small_actor.parameters()), x, 0.0)(v)
+    assert (found - exact @ v.double()).norm() < 1e-5 * (exact @ v.double()).norm()
+
+
+def test_in_log_sigma_the_fisher_matrix_of_a_gaussian_is_two_on_the_diagonal() -> None:
+    """Which pins the scale: neither the mean over samples nor the sum over action dimensions is lost."""
+    actor = gaussian_of_small_size()
+    product = fisher_product(actor, list(actor.parameters()), torch.randn(10, 3, generator=generator()), 0.0)
+    assert next(name for name, _ in actor.named_parameters()) == "log_std"
+    v = torch.zeros(sum(p.numel() for p in actor.parameters()))
+    v[1] = 1.0
+    torch.testing.assert_close(product(v), 2 * v)
 
 
 # Advantages, time limits, value scale
