@@ -44,14 +44,15 @@ class MADDPG:
         for network, target in zip(networks, targets, strict=True):
             target.moments = network.moments
             target.requires_grad_(False)
-        self.fast, self.slow = ([p for x in xs for p in x.parameters()] for xs in (networks, targets))
-        self.actor_optimiser = torch.optim.Adam(nn.ModuleList(self.actors).parameters(), c.actor_lr, fused=True)
-        self.critic_optimiser = torch.optim.Adam(nn.ModuleList(self.critics).parameters(), c.critic_lr, fused=True)
+        self.fast: list[Tensor] = [p for network in networks for p in network.parameters()]
+        self.slow: list[Tensor] = [p for target in targets for p in target.parameters()]
         self.replay = Replay(team, c.buffer_size, c.envs)
-        self.policy = nn.ModuleList(self.actors)
+        self.policy, critics = nn.ModuleList(self.actors), nn.ModuleList(self.critics)
+        self.actor_optimiser = torch.optim.Adam(self.policy.parameters(), c.actor_lr, fused=True)
+        self.critic_optimiser = torch.optim.Adam(critics.parameters(), c.critic_lr, fused=True)
         self.parts = {
             "policy": self.policy,
-            "critics": nn.ModuleList(self.critics),
+            "critics": critics,
             "target actors": nn.ModuleList(self.target_actors),
             "target critics": nn.ModuleList(self.target_critics),
             "replay": self.replay,
@@ -66,11 +67,12 @@ class MADDPG:
         actions = [actor(actor.see(x)) for actor, x in zip(self.actors, observations, strict=True)]
         if not explore:
             return actions
-        generator, c = self.generators["exploration"], self.settings
+        joint, c, generator = torch.cat(actions, dim=-1), self.settings, self.generators["exploration"]
         if self.steps < c.warmup_steps:
-            return [torch.rand(a.shape, generator=generator) * 2 - 1 for a in actions]
-        noise = [torch.randn(a.shape, generator=generator) for a in actions]
-        return [(a + c.exploration_noise * e).clamp(-1, 1) for a, e in zip(actions, noise, strict=True)]
+            joint = torch.rand(joint.shape, generator=generator) * 2 - 1
+        else:
+            joint = (joint + c.exploration_noise * torch.randn(joint.shape, generator=generator)).clamp(-1, 1)
+        return list(joint.split([a.shape[-1] for a in actions], dim=-1))
 
     def update(self, rollout: Rollout) -> list[Row]:
         """Store the rollout, then take `update_to_data` gradient steps per environment step, none in the warm-up."""
@@ -134,16 +136,15 @@ class MADDPG:
     def _actor_gradient(self, i: int, actor: DeterministicActor, critic: ActionValueCritic, batch: Batch) -> float:
         """Climb Q_i with the agent's own action from its policy and the others' from the replay."""
         actions = [*batch.actions[:i], actor(batch.observations[i]), *batch.actions[i + 1 :]]
-        critic.requires_grad_(False)
         objective = critic(batch.state, actions).mean()
         self._backward(actor, -objective)
-        critic.requires_grad_(True)
         return objective.item()
 
     def _backward(self, network: Normalised, loss: Tensor) -> None:
-        """Leave the loss's gradient, cut to its greatest norm, with the network's parameters."""
-        loss.backward()
-        nn.utils.clip_grad_norm_(network.parameters(), self.settings.max_grad_norm)
+        """Leave the loss's gradient, cut to its greatest norm, with this network's parameters and no other's."""
+        own = list(network.parameters())
+        loss.backward(inputs=own)
+        nn.utils.clip_grad_norm_(own, self.settings.max_grad_norm)
 
     def _update_moments(self, rollout: Rollout) -> None:
         """Take the new observations and states into the normalisers, which targets share with their networks."""
