@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from algorithms.config import MADDPGSettings
-from algorithms.networks import ActionValueCritic, DeterministicActor, Normalised, optimisers
+from algorithms.networks import ActionValueCritic, DeterministicActor, Normalised
 from algorithms.replay import Batch, Replay
 from algorithms.rollout import Rollout, Row, Team, check_finite, generators, pack, unpack
 
@@ -35,21 +36,29 @@ class MADDPG:
             for size, space in zip(team.observation_sizes, team.action_spaces, strict=True)
         ]
         self.critics = [ActionValueCritic(team.state_size, joint, c.hidden_sizes, init) for _ in self.actors]
+        for critic in self.critics:
+            critic.moments = self.critics[0].moments  # all see the same states
         self.target_actors = copy.deepcopy(self.actors)
         self.target_critics = copy.deepcopy(self.critics)
-        for target in (*self.target_actors, *self.target_critics):
+        networks, targets = [*self.actors, *self.critics], [*self.target_actors, *self.target_critics]
+        for network, target in zip(networks, targets, strict=True):
+            target.moments = network.moments
             target.requires_grad_(False)
+        self.fast: list[Tensor] = [p for network in networks for p in network.parameters()]
+        self.slow: list[Tensor] = [p for target in targets for p in target.parameters()]
         self.replay = Replay(team, c.buffer_size, c.envs)
-        self.policy = nn.ModuleList(self.actors)
+        self.policy, critics = nn.ModuleList(self.actors), nn.ModuleList(self.critics)
+        self.actor_optimiser = torch.optim.Adam(self.policy.parameters(), c.actor_lr, fused=True)
+        self.critic_optimiser = torch.optim.Adam(critics.parameters(), c.critic_lr, fused=True)
         self.parts = {
             "policy": self.policy,
-            "critics": nn.ModuleList(self.critics),
+            "critics": critics,
             "target actors": nn.ModuleList(self.target_actors),
             "target critics": nn.ModuleList(self.target_critics),
             "replay": self.replay,
             **self.generators,
-            **optimisers("actor", self.actors, c.actor_lr, eps=1e-8),
-            **optimisers("critic", self.critics, c.critic_lr, eps=1e-8),
+            "actor optimiser": self.actor_optimiser,
+            "critic optimiser": self.critic_optimiser,
         }
 
     @torch.no_grad()
@@ -58,11 +67,12 @@ class MADDPG:
         actions = [actor(actor.see(x)) for actor, x in zip(self.actors, observations, strict=True)]
         if not explore:
             return actions
-        generator, c = self.generators["exploration"], self.settings
+        joint, c, generator = torch.cat(actions, dim=-1), self.settings, self.generators["exploration"]
         if self.steps < c.warmup_steps:
-            return [torch.rand(a.shape, generator=generator) * 2 - 1 for a in actions]
-        noise = [torch.randn(a.shape, generator=generator) for a in actions]
-        return [(a + c.exploration_noise * e).clamp(-1, 1) for a, e in zip(actions, noise, strict=True)]
+            joint = torch.rand(joint.shape, generator=generator) * 2 - 1
+        else:
+            joint = (joint + c.exploration_noise * torch.randn(joint.shape, generator=generator)).clamp(-1, 1)
+        return list(joint.split([a.shape[-1] for a in actions], dim=-1))
 
     def update(self, rollout: Rollout) -> list[Row]:
         """Store the rollout, then take `update_to_data` gradient steps per environment step, none in the warm-up."""
@@ -83,64 +93,64 @@ class MADDPG:
 
     def _gradient_step(self, batch: Batch) -> list[Row]:
         """Every critic, then every actor, then every target moves once."""
+        batch = self._seen(batch)
         with torch.no_grad():
-            next_actions = [
-                actor(actor.see(x)) for actor, x in zip(self.target_actors, batch.next_observations, strict=True)
-            ]
+            next_actions = [mu(x) for mu, x in zip(self.target_actors, batch.next_observations, strict=True)]
         rows: list[Row] = []
+        self.critic_optimiser.zero_grad()
         for i, critic in enumerate(self.critics):
-            critic_loss, q = self._critic_step(critic, self.target_critics[i], batch, next_actions)
+            critic_loss, q = self._critic_gradient(critic, self.target_critics[i], batch, next_actions)
             rows.append({"agent": str(i), "critic_loss": critic_loss, "q_mean": q})
+        self.critic_optimiser.step()
+        self.actor_optimiser.zero_grad()
         for i, actor in enumerate(self.actors):
-            rows[i]["objective"] = self._actor_step(i, actor, self.critics[i], batch)
-        self._move_targets()
+            rows[i]["objective"] = self._actor_gradient(i, actor, self.critics[i], batch)
+        self.actor_optimiser.step()
+        torch._foreach_lerp_(self.slow, self.fast, self.settings.polyak)  # target += tau (network - target)
         self.gradient_updates += 1
         return rows
 
-    def _critic_step(
+    def _seen(self, batch: Batch) -> Batch:
+        """The batch as the networks see it: observations by each actor's moments, states by those of all critics."""
+        see = self.critics[0].see
+        return replace(
+            batch,
+            observations=[actor.see(x) for actor, x in zip(self.actors, batch.observations, strict=True)],
+            next_observations=[actor.see(x) for actor, x in zip(self.actors, batch.next_observations, strict=True)],
+            state=see(batch.state),
+            next_state=see(batch.next_state),
+        )
+
+    def _critic_gradient(
         self, critic: ActionValueCritic, target: ActionValueCritic, batch: Batch, next_actions: list[Tensor]
     ) -> tuple[float, float]:
         """Squared error to y = R + gamma^m Q'(s', mu'(o')), R the sum of m <= n_step rewards."""
         with torch.no_grad():
-            following = target(target.see(batch.next_state), next_actions)
+            following = target(batch.next_state, next_actions)
             y = batch.returns + batch.discount * following.masked_fill(batch.discount == 0, 0)
-        q = critic(critic.see(batch.state), batch.actions)
+        q = critic(batch.state, batch.actions)
         loss = nn.functional.mse_loss(q, y)
-        self._descend(critic, loss)
+        self._backward(critic, loss)
         return loss.item(), q.mean().item()
 
-    def _actor_step(self, i: int, actor: DeterministicActor, critic: ActionValueCritic, batch: Batch) -> float:
+    def _actor_gradient(self, i: int, actor: DeterministicActor, critic: ActionValueCritic, batch: Batch) -> float:
         """Climb Q_i with the agent's own action from its policy and the others' from the replay."""
-        own = actor(actor.see(batch.observations[i]))
-        actions = [*batch.actions[:i], own, *batch.actions[i + 1 :]]
-        critic.requires_grad_(False)
-        objective = critic(critic.see(batch.state), actions).mean()
-        self._descend(actor, -objective)
-        critic.requires_grad_(True)
+        actions = [*batch.actions[:i], actor(batch.observations[i]), *batch.actions[i + 1 :]]
+        objective = critic(batch.state, actions).mean()
+        self._backward(actor, -objective)
         return objective.item()
 
-    def _descend(self, network: Normalised, loss: Tensor) -> None:
-        network.optimiser.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(network.parameters(), self.settings.max_grad_norm)
-        network.optimiser.step()
-
-    @torch.no_grad()
-    def _move_targets(self) -> None:
-        """target += tau (network - target)."""
-        targets = [*self.target_actors, *self.target_critics]
-        for target, network in zip(targets, [*self.actors, *self.critics], strict=True):
-            for slow, fast in zip(target.parameters(), network.parameters(), strict=True):
-                slow.lerp_(fast, self.settings.polyak)
+    def _backward(self, network: Normalised, loss: Tensor) -> None:
+        """Leave the loss's gradient, cut to its greatest norm, with this network's parameters and no other's."""
+        own = list(network.parameters())
+        loss.backward(inputs=own)
+        nn.utils.clip_grad_norm_(own, self.settings.max_grad_norm)
 
     def _update_moments(self, rollout: Rollout) -> None:
-        """Take the new observations into the normalisers; a target sees through its network's moments."""
-        for actor, target, x in zip(self.actors, self.target_actors, rollout.observations, strict=True):
+        """Take the new observations and states into the normalisers, which targets share with their networks."""
+        for actor, x in zip(self.actors, rollout.observations, strict=True):
             actor.moments.update(x[:-1])
-            target.moments.load_state_dict(actor.moments.state_dict())
-        for critic, slow in zip(self.critics, self.target_critics, strict=True):
-            critic.moments.update(rollout.state[:-1])
-            slow.moments.load_state_dict(critic.moments.state_dict())
+        self.critics[0].moments.update(rollout.state[:-1])
 
     def state_dict(self) -> dict[str, Any]:
         """Networks, targets, moments, optimisers, replay, generators and counters."""

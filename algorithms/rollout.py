@@ -40,6 +40,8 @@ class Team:
     """S: how many numbers the state has that a central critic sees."""
     observes_id: bool = False
     """Whether each observation already ends with the agent's one-hot index."""
+    sources: tuple[int, ...] = ()
+    """For each feature of [state | o_1 | ... | o_N] the first of them that always equals it; empty: none is known."""
 
     @property
     def size(self) -> int:

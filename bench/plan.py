@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 import resource
 import sys
 import time
@@ -12,6 +14,7 @@ from dataclasses import dataclass, replace
 from algorithms import Diverged
 from algorithms.config import MADDPGSettings
 from algorithms.registry import Settings
+from algorithms.replay import transition_bytes
 from bench.collect import Collector
 from bench.suite import SuiteError, Trial
 from bench.tasks import team
@@ -34,6 +37,26 @@ class Cost:
     """Bytes on disk while it runs."""
 
 
+def refuse_replays_beyond_memory(trials: Sequence[Trial], jobs: int) -> None:
+    """Raise SuiteError if the `jobs` trials with the largest replays cannot be at work at once."""
+    largest = sorted(trials, key=_replay_bytes, reverse=True)[:jobs]
+    needed, memory = sum(map(_replay_bytes, largest)), machine_memory()
+    if needed > memory:
+        raise SuiteError(
+            f"{largest[0].name}: its replay and the copy that a checkpoint takes of it need "
+            f"{_replay_bytes(largest[0]) / 1e9:.1f} GB, the {len(largest)} largest at once {needed / 1e9:.1f} GB, and "
+            f"this machine has {memory / 1e9:.1f} GB; lower buffer_size or --jobs"
+        )
+
+
+def machine_memory() -> float:
+    """Bytes of memory that this machine has, infinitely many where the system does not say."""
+    try:
+        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    except (AttributeError, ValueError, OSError):
+        return math.inf
+
+
 def costs(trials: Sequence[Trial], env_threads: int = 1) -> dict[Trial, Cost]:
     """The cost of each trial; those that differ only in their seed are measured once."""
     measured: dict[str, Cost] = {}
@@ -52,13 +75,12 @@ def _cost(trial: Trial, env_threads: int) -> Cost:
     evaluations = trial.steps // trial.every + 1 + ABSOLUTE_FACTOR
     episode_steps = evaluations * trial.episodes * trial.task.options.episode_length  # at most: some end early
     data = _data_bytes(trial)
-    off_policy = isinstance(trial.settings, MADDPGSettings)
     updates = trial.steps / (trial.settings.envs * trial.settings.rollout_length) * (team(trial.task).size + 1)
     return Cost(
         seconds=trial.steps * (collecting + updating) + episode_steps * collecting,
         memory=_resident_bytes() + data,
         disk=updates * 150 + evaluations * trial.episodes * 20 + 1e6,
-        checkpoint=data * off_policy + 2e6,
+        checkpoint=_replay_bytes(trial) / 2 + 2e6,
     )
 
 
@@ -89,16 +111,20 @@ def _short(settings: Settings) -> Settings:
 
 
 def _data_bytes(trial: Trial) -> float:
-    """Float32 numbers that grow with the settings: the replay, or a rollout with the activations of its gradient."""
+    """What grows with the settings: the replay, or a rollout with the activations of its gradient in float32."""
     sizes, settings = team(trial.task), trial.settings
     features = sum(sizes.observation_sizes) + sizes.state_size
     if isinstance(settings, MADDPGSettings):
-        return (
-            4.0
-            * min(settings.buffer_size, trial.steps)
-            * (2 * features + sum(space.size for space in sizes.action_spaces))
-        )
+        return _replay_bytes(trial)
     return 4.0 * settings.envs * settings.rollout_length * (3 * features + 8 * sum(settings.hidden_sizes))
+
+
+def _replay_bytes(trial: Trial) -> float:
+    """A trial's replay at its fullest, twice: a checkpoint copies it. 0 for what learns on-policy."""
+    settings = trial.settings
+    if not isinstance(settings, MADDPGSettings):
+        return 0.0
+    return 2.0 * min(settings.buffer_size, trial.steps) * transition_bytes(team(trial.task))
 
 
 def _resident_bytes() -> float:

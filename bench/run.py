@@ -22,7 +22,7 @@ from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from bench import golden, store, trial
 from bench.monitor import Monitor, clock
-from bench.plan import Cost, costs
+from bench.plan import Cost, costs, refuse_replays_beyond_memory
 from bench.suite import Suite, SuiteError, Trial, load, only, trials
 from bench.trial import MAX_ATTEMPTS, Outcome, read_status
 
@@ -39,8 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         folder = options.results / suite.name
         _refuse_changed(suite, planned, folder)
         todo = [t for t in selected if read_status(t, folder).get("status") != "done"]
-        prices = costs(todo, options.env_threads)
         jobs = options.jobs or max((os.cpu_count() or 1) // options.env_threads, 1)
+        refuse_replays_beyond_memory(todo, jobs)
+        prices = costs(todo, options.env_threads)
     except (SuiteError, store.StoreError) as error:
         print(error, file=sys.stderr)
         return BAD_INPUT

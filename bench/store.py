@@ -11,8 +11,9 @@ import json
 import os
 import re
 import uuid
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pandas as pd
 
@@ -48,13 +49,16 @@ def trial_folder(suite_folder: Path, task: str, label: str, seed: int) -> Path:
     return suite_folder / "trials" / slug(task) / slug(label) / f"seed-{seed:02d}"
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write `content` to `path` whole or not at all."""
+def write_bytes(path: Path, content: bytes | Callable[[BinaryIO], object]) -> None:
+    """Write `content`, or what it writes itself when given the file, to `path` whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         with temporary.open("wb") as file:
-            file.write(content)
+            if callable(content):
+                content(file)
+            else:
+                file.write(content)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)

@@ -8,13 +8,13 @@ the last evaluation. The numbers are the same, to the bit, however often that ha
 from __future__ import annotations
 
 import copy
-import io
 import os
 import signal
 import time
 import traceback
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -333,6 +333,4 @@ class Session:
 
 
 def _save(path: Path, value: Any) -> None:
-    buffer = io.BytesIO()
-    torch.save(value, buffer)
-    store.write_bytes(path, buffer.getvalue())
+    store.write_bytes(path, partial(torch.save, value))  # straight into the file: a replay is large

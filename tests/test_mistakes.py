@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import io
 import math
 from collections.abc import Callable
@@ -34,7 +35,7 @@ from algorithms import Diverged, Rollout, Team, on_policy, trust_region
 from algorithms.clip import clip_objective, clip_step
 from algorithms.config import ClipSettings, TrustRegionSettings
 from algorithms.networks import DeterministicActor, GaussianActor, RunningMoments, ValueCritic, mlp, policy_change
-from algorithms.replay import Replay
+from algorithms.replay import Replay, transition_bytes
 from algorithms.returns import explained_variance, gae, standardise
 from algorithms.rollout import minibatches
 from algorithms.trust_region import conjugate_gradient, fisher_product, line_search, trust_region_step
@@ -1050,16 +1051,70 @@ def test_a_loaded_ring_draws_the_same_and_goes_on_the_same() -> None:
     assert drawn(ours, n=2) == drawn(theirs, n=2)
 
 
+def echoes(T: int = 6, seed: int = 0) -> tuple[Team, Rollout]:
+    """Two agents, one seeing the state backwards and one a number of its own besides, and random steps of theirs."""
+    plain = team((2, 2), (1, 2), state=2)
+    data = rollout(plain, seed, T, E=3, ending=0.4)
+    for state, (first, second) in (
+        (data.state, data.observations),
+        (data.end_state, data.end_observations),
+    ):
+        first.copy_(state.flip(-1))
+        second[..., 0] = state[..., 1]
+    return dataclasses.replace(plain, sources=(0, 1, 1, 0, 1, 5)), data
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_features_that_repeat_others_are_stored_once_and_sampled_as_they_were(n: int) -> None:
+    members, _ = echoes()
+    whole, sparing = Replay(dataclasses.replace(members, sources=()), 12, 3), Replay(members, 12, 3)
+    for k in range(3):
+        following = echoes(seed=k)[1]
+        for replay in (whole, sparing):
+            replay.add(following)
+    assert (whole.features.shape[-1], sparing.features.shape[-1]) == (6, 3)
+    ours, theirs = (vars(replay.sample(500, n, 0.5, generator())) for replay in (sparing, whole))
+    for name, x in ours.items():
+        y = theirs[name]
+        assert same(x, y) if isinstance(x, list) else torch.equal(x, y), name
+
+
+def test_the_ends_of_episodes_leave_the_replay_with_their_rows() -> None:
+    replay = replay_of(rows=4)
+    for first in range(0, 40, 2):
+        replay.add(story(2, first=first, ends={(0, 1): "terminated", (1, 0): "truncated"}))
+        assert replay.end_features[:, 0].tolist() == [
+            x for k in (first - 2, first) if k >= 0 for x in (1100.0 + k, 1000.0 + k + 1)
+        ]
+    assert drawn(replay, n=1)[139] == (139, 0.5, 140)
+
+
+def test_a_transition_takes_the_memory_that_is_foretold() -> None:
+    members, _ = echoes()
+    replay = Replay(members, 300, 3)
+    stored = (replay.features, replay.actions, replay.reward, replay.terminated, replay.ended)
+    assert sum(x.nbytes for x in stored) == transition_bytes(members) * 101 * 3
+    assert transition_bytes(members) == 4 * (3 + 3 + 1) + 2
+
+
 # MADDPG: learning
 
 
 def maddpg_on(members: Team, **given: Any) -> tuple[Any, Any]:
-    """A learner that has seen a rollout but taken no gradient step, and a batch from its replay."""
+    """A learner that has seen a rollout but taken no gradient step, and a batch as its networks see it."""
     learner = build("maddpg", members, update_to_data=1e-9, **given)
     learner.update(rollout(members))
     assert learner.gradient_updates == 0
     c = learner.settings
-    return learner, learner.replay.sample(c.batch_size, c.n_step, c.gamma, generator())
+    return learner, learner._seen(learner.replay.sample(c.batch_size, c.n_step, c.gamma, generator()))
+
+
+def actor_step(learner: Any, i: int, batch: Any) -> float:
+    """Move actor i alone."""
+    learner.actor_optimiser.zero_grad()
+    objective: float = learner._actor_gradient(i, learner.actors[i], learner.critics[i], batch)
+    learner.actor_optimiser.step()
+    return objective
 
 
 def test_the_critic_regresses_on_reward_plus_discounted_target_of_the_next_actions() -> None:
@@ -1072,9 +1127,9 @@ def test_the_critic_regresses_on_reward_plus_discounted_target_of_the_next_actio
     y = batch.returns + 8 * batch.discount  # 4 more than the reward, or nothing more after an end
     assert set(batch.discount.tolist()) == {0.0, 0.5}
     with torch.no_grad():
-        q = critic(critic.see(batch.state), batch.actions)
+        q = critic(batch.state, batch.actions)
     next_action = [torch.zeros_like(batch.actions[0])]
-    loss, q_mean = learner._critic_step(critic, target, batch, next_action)
+    loss, q_mean = learner._critic_gradient(critic, target, batch, next_action)
     assert loss == pytest.approx(((q - y) ** 2).mean().item(), rel=1e-5)
     assert q_mean == pytest.approx(q.mean().item(), rel=1e-5)
 
@@ -1089,7 +1144,7 @@ def test_the_target_takes_the_next_actions_of_all_agents_from_the_target_actors(
             torch.nn.init.zeros_(value)
         torch.nn.init.constant_(actor.action[-1].bias, 0.5)
     handed: list[list[Tensor]] = []
-    monkeypatch.setattr(learner, "_critic_step", lambda c, t, b, a: (handed.append(a), (0.0, 0.0))[1])
+    monkeypatch.setattr(learner, "_critic_gradient", lambda c, t, b, a: (handed.append(a), (0.0, 0.0))[1])
     learner._gradient_step(batch)
     assert len(handed) == 3
     for actions in handed:
@@ -1106,13 +1161,13 @@ def test_an_actor_moves_by_its_own_action_while_the_others_keep_theirs_from_the_
     critic = learner.critics[1]
     critic.register_forward_pre_hook(lambda module, args: handed.append(list(args[1])))
     before = parameters(learner)
-    learner._actor_step(1, learner.actors[1], critic, batch)
+    actor_step(learner, 1, batch)
     ((first, own, third),) = handed
     assert first is batch.actions[0]
     assert third is batch.actions[2]
     actor = DeterministicActor(3, 1, (16, 16), generator())
     actor.load_state_dict(dict(zip(actor.state_dict(), _of(before, learner, 1), strict=True)))
-    torch.testing.assert_close(own, actor(actor.see(batch.observations[1])))
+    torch.testing.assert_close(own, actor(batch.observations[1]))
     assert batch.actions[1].grad is None  # its own action of the replay plays no part
 
 
@@ -1128,7 +1183,7 @@ def test_an_actors_step_moves_no_other_actor_no_critic_and_no_target() -> None:
     others = [learner.actors[0], learner.actors[2], *learner.critics, *learner.target_actors, *learner.target_critics]
     before = [p.clone() for network in others for p in network.parameters()]
     own = [p.clone() for p in learner.actors[1].parameters()]
-    learner._actor_step(1, learner.actors[1], learner.critics[1], batch)
+    actor_step(learner, 1, batch)
     assert same([p for network in others for p in network.parameters()], before)
     assert not same(list(learner.actors[1].parameters()), own)
     assert all(p.grad is None for p in learner.critics[1].parameters())
@@ -1138,7 +1193,7 @@ def test_an_actors_step_moves_no_other_actor_no_critic_and_no_target() -> None:
 def test_an_actor_climbs_its_critic() -> None:
     members = team()
     learner, batch = maddpg_on(members, actor_lr=0.01)
-    objectives = [learner._actor_step(0, learner.actors[0], learner.critics[0], batch) for _ in range(20)]
+    objectives = [actor_step(learner, 0, batch) for _ in range(20)]
     assert objectives[-1] > objectives[0]
 
 
@@ -1208,7 +1263,7 @@ def test_actions_stored_in_the_replay_are_those_that_the_environment_saw() -> No
     data.actions = [torch.tensor([[[3.0], [-2.0]], [[0.5], [1.0]]])]
     replay = Replay(ALONE, 4, 2)
     replay.add(data)
-    assert replay.actions[0].flatten().tolist() == [1, -1, 0.5, 1]
+    assert replay.actions[:2].flatten().tolist() == [1, -1, 0.5, 1]
 
 
 def test_a_window_longer_than_the_replay_is_refused_rather_than_never_learned_from() -> None:

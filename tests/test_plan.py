@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bench import run
+from bench import plan, run
 from bench.plan import costs
 from bench.suite import Trial, load, trials
 
@@ -92,10 +92,43 @@ def test_a_replay_costs_disk_in_proportion_to_what_it_will_hold(path: Path) -> N
         maddpg = planned(path, f"algorithms.maddpg.buffer_size={buffer}", f"steps={steps}")[-1]
         return costs([maddpg])[maddpg].checkpoint
 
-    floats_per_transition = 2 * (3 * 10 + 11) + 3  # two observations of each agent, two states, the actions
+    # What three agents observe are numbers of the state; then the actions and the reward, and two flags.
+    bytes_per_transition = 4 * (11 + 3 + 1) + 2
     small, large = cost(10_000, 1_000_000), cost(1_000_000, 1_000_000)
-    assert large - small > 0.5 * 4 * floats_per_transition * 990_000
-    assert cost(1_000_000, 10_000) < 0.1 * large
+    assert large - small == 990_000 * bytes_per_transition
+    assert cost(1_000_000, 10_000) == small
+
+
+def test_a_replay_counts_twice_in_memory_as_a_checkpoint_copies_it(path: Path) -> None:
+    maddpg = [planned(path, f"algorithms.maddpg.buffer_size={size}", "steps=1000000")[-1] for size in (10**4, 10**6)]
+    small, large = (costs([t])[t].memory for t in maddpg)
+    assert large - small == pytest.approx(2 * 990_000 * (4 * (11 + 3 + 1) + 2), rel=0.1)  # and what this process grew
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_replays_beyond_the_machines_memory_are_refused_before_anything_runs(
+    path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, jobs: int
+) -> None:
+    """The machine has just the memory of one trial's replay, 62 bytes for each transition, and its copy."""
+    monkeypatch.setattr(plan, "machine_memory", lambda: 2 * 62 * 1e9)
+    settings = ["--set", "steps=1000000000", "--set", "algorithms.maddpg.buffer_size=1000000000"]
+    arguments = [str(path), "--results", str(tmp_path / "results"), *settings, "--only", "algorithm=maddpg"]
+    before = sorted(tmp_path.rglob("*"))
+    assert run.main([*arguments, "--dry-run", "--jobs", str(jobs)]) == (2 if jobs == 2 else 0)
+    assert sorted(tmp_path.rglob("*")) == before
+    out, err = capsys.readouterr()
+    if jobs == 1:
+        assert err == ""
+        return
+    assert out == ""
+    assert err == (
+        f"{planned(path)[3].name}: its replay and the copy that a checkpoint takes of it need 124.0 GB, the 2 largest "
+        "at once 248.0 GB, and this machine has 124.0 GB; lower buffer_size or --jobs\n"
+    )
+
+
+def test_this_machine_has_memory() -> None:
+    assert 1e8 < plan.machine_memory() < math.inf
 
 
 def test_the_probe_leaves_the_trial_as_it_is(path: Path) -> None:

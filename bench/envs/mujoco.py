@@ -139,6 +139,7 @@ class MujocoBatch:
             action_spaces=tuple(Continuous(len(ids)) for ids in act_ids),
             state_size=self._blocks[0].stop,
             observes_id=observation != "local",
+            sources=tuple(self._firsts.tolist()),
         )
         bounds = self.model.actuator_ctrlrange
         self._center, self._half = bounds.mean(axis=1), (bounds[:, 1] - bounds[:, 0]) / 2
@@ -198,6 +199,11 @@ class MujocoBatch:
         self._clips = bool(np.isfinite(self._low).any() or np.isfinite(self._high).any())
         sizes = [len(view.index) for view in views]
         self._blocks = [slice(end - size, end) for size, end in zip(sizes, np.cumsum(sizes).tolist(), strict=True)]
+        # Features that are gathered, clipped and standardised alike are equal: of each the first. Standardised,
+        # observations share one mean and deviation, being the same numbers in another order, the state has its own.
+        alike = [index, self._low, self._high, self._standardises * (np.arange(len(index)) >= sizes[0])]
+        _, first, which = np.unique(np.stack(alike), axis=1, return_index=True, return_inverse=True)
+        self._firsts = first[which.reshape(-1)]
 
         tail = np.array([0.0] * derived + [0.0, 1.0] * (observation != "local"))
         self._lay_out(index, places, derived, len(tail))
@@ -337,10 +343,11 @@ class MujocoBatch:
             np.maximum(gathered, self._low, out=gathered)
             np.minimum(gathered, self._high, out=gathered)
         if self._standardises:
-            for block in self._blocks:
+            for block in self._blocks[:2]:
                 x = gathered[:, block]
                 x -= x.mean(axis=1, keepdims=True)
                 x /= x.std(axis=1, keepdims=True)
+            gathered = gathered[:, self._firsts]
         self._features[rows] = gathered
 
     def state_dict(self) -> dict[str, Any]:
