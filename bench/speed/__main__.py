@@ -38,6 +38,8 @@ TASKS = (
     "mamujoco/Ant-4x2",
     "mamujoco/Humanoid-17x1",
 )
+UNDISTURBED = 0.9
+"""The share of a core below which somebody else had too much of it."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -160,10 +162,11 @@ def _training(pairings: Sequence[Trial], given: Mapping[str, Any]) -> list[dict[
     """Print the tables, a row of each pairing as it is measured; a JSON row holds them all and what was `given`."""
     torch.set_num_threads(1)
     print(f"Training on one core, medians of {training.ROUNDS} or more rounds; training and its limit take turns")
-    print(f"{'':<36} {'steps/s':>29}  {'':>5}  {'share of a trial of 1M steps and 20 x 16 episodes':>50}")
+    print(f"{'':<36} {'steps/s':>29}  {'':>5}  {'share of a trial of 1M steps and 20 x 16 episodes':>51}")
     print(
         f"{'task':<26} {'algorithm':<9} {'training':>9} {'limit':>9} {'mj_step':>9}  {'ratio':>5} "
-        + "".join(f" {part:>10}" for part in training.PARTS)
+        + "".join(f" {part:>11}" for part in training.PARTS)
+        + "  core"
     )
     rows = []
     for trial in pairings:
@@ -171,26 +174,28 @@ def _training(pairings: Sequence[Trial], given: Mapping[str, Any]) -> list[dict[
         print(
             f"{row['task']:<26} {row['algorithm']:<9} {row['steps_per_second']:>9,.0f}"
             f" {row['limit_steps_per_second']:>9,.0f} {row['raw_steps_per_second']:>9,.0f}  {row['ratio']:>5.2f} "
-            + "".join(f" {row[part]:>10.1%}" for part in training.PARTS),
+            + "".join(f" {row[part]:>11.1%}" for part in training.PARTS)
+            + f"  {row['core_share']:>4.0%}",
             flush=True,
         )
         rows.append(row | {"settings": dict(given)})
     _together(pairings, rows)
+    lowest = min(min(row["core_share"], row["two_core_share"]) for row in rows)
+    if lowest < UNDISTURBED:
+        print(f"\nOther programs were at work: down to {lowest:.0%} of a core was left. Close them and measure again.")
     return rows
 
 
 def _together(pairings: Sequence[Trial], rows: Sequence[dict[str, Any]]) -> None:
     """Print the tables of trials at once and of memory, and add their columns to the rows."""
-    print(
-        f"\nTwo trials at once in steps/s over twice one alone, medians of {trials.ROUNDS} rounds; peak memory of each"
-    )
-    print(f"{'task':<26} {'algorithm':<9} {'two / twice one':>15} {'MB':>7} {'MB with a full replay':>21}")
+    print(f"\nSteps/s of two trials at once over twice one alone, means of {trials.ROUNDS} rounds; peak memory of each")
+    print(f"{'task':<26} {'algorithm':<9} {'two / twice one':>15}  core {'MB':>7} {'MB with a full replay':>21}")
     for trial, row in zip(pairings, rows, strict=True):
         row |= trials.measure(trial)
         full, peak = row["peak_memory_full_replay_mb"], row["peak_memory_mb"]
         print(
-            f"{row['task']:<26} {row['algorithm']:<9} {row['two_over_twice_one']:>15.2f} {peak:>7,.0f}"
-            + (f" {full:>21,.0f}" if full > peak else ""),
+            f"{row['task']:<26} {row['algorithm']:<9} {row['two_over_twice_one']:>15.2f}"
+            f"  {row['two_core_share']:>4.0%} {peak:>7,.0f}" + (f" {full:>21,.0f}" if full > peak else ""),
             flush=True,
         )
 

@@ -26,7 +26,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
-from statistics import median
 from typing import Literal
 
 import torch
@@ -39,10 +38,8 @@ from algorithms.on_policy import OnPolicy
 
 PIECE = 512
 """Rows of a piece that stays in the cache from layer to layer: a pass over more may go piece by piece."""
-AT_LEAST = 1e-3
-"""Seconds for which a product is repeated to be timed."""
-REPEATS = 3
-"""Of which the median counts."""
+AT_LEAST = 4e-3
+"""Seconds for which a product is repeated to be timed; the mean counts, as what disturbs it disturbs training too."""
 
 
 @dataclass(frozen=True)
@@ -171,8 +168,8 @@ def _timed(product: Product) -> float:
     precision = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:
-        count = max(1, math.ceil(AT_LEAST / min(_repeat(a, b, out, 1) for _ in range(3))))
-        return median(_repeat(a, b, out, count) for _ in range(REPEATS))
+        count = math.ceil(AT_LEAST / min(_repeat(a, b, out, 1) for _ in range(3)))
+        return _repeat(a, b, out, max(count, 1))
     finally:
         torch.set_float32_matmul_precision(precision)
 

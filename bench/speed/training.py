@@ -2,7 +2,7 @@
 
 The limit is the same work without all that can be thought away: `mj_step` alone over the very states that training went
 through, and the bare matrix products of `bench.speed.products`. Both are measured in each round after training, so that
-what else the machine does meets all three; rates and ratios are medians over rounds.
+what else the machine does meets all three; rates are medians over rounds, and the ratio is that of the rates.
 """
 
 from __future__ import annotations
@@ -150,21 +150,26 @@ class Bench:
 
 
 def measure(trial: Trial) -> dict[str, Any]:
-    """Steps/s of training, of bare physics and of the limit; their ratio; the split of a whole trial."""
-    bench, start = Bench(trial), time.perf_counter()
+    """Steps/s of training, of bare physics and of the limit; their ratio; the split of a whole trial.
+
+    `core_share` is how much of one core the measurement had: well below 1, other programs had the rest.
+    """
+    bench, start, cpu = Bench(trial), time.perf_counter(), time.process_time()
     taken: list[Round] = []
     while len(taken) < ROUNDS or time.perf_counter() - start < TIME:
         taken.append(bench.round())
+    core = (time.process_time() - cpu) / (time.perf_counter() - start)
     rounds = pd.DataFrame(map(asdict, taken))
-    limit = rounds["raw"] + rounds["products"]
+    steps, limit = (float(1 / x.median()) for x in (rounds["training"], rounds["raw"] + rounds["products"]))
     return {
         "task": trial.task.label,
         "algorithm": trial.label,
-        "steps_per_second": float((1 / rounds["training"]).median()),
-        "limit_steps_per_second": float((1 / limit).median()),
-        "ratio": float((limit / rounds["training"]).median()),
-        "raw_steps_per_second": float((1 / rounds["raw"]).median()),
+        "steps_per_second": steps,
+        "limit_steps_per_second": limit,
+        "ratio": steps / limit,
+        "raw_steps_per_second": float(1 / rounds["raw"].median()),
         "rounds": len(rounds),
+        "core_share": core,
         "products_seconds_per_million_steps": float(rounds["products"].median() * 1e6),
         **split(rounds),
     }

@@ -10,7 +10,7 @@ import multiprocessing
 import resource
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from multiprocessing.connection import Connection
@@ -30,26 +30,35 @@ ROUNDS = 2
 SECONDS = 1.0
 """Of training in one turn, about."""
 
+Spent = tuple[float, float]
+"""Seconds by the clock and seconds of a core."""
+
 
 def measure(trial: Trial) -> dict[str, Any]:
-    """Two trials at once against twice one alone, in turns, and the larger peak of memory of the two in MB."""
+    """Two trials at once against twice one alone, in turns, and the larger peak of memory of the two in MB.
+
+    `two_core_share` is how much of a core each of the two had: well below 1, other programs had the rest, or there are
+    fewer cores than trials.
+    """
     with _worker(trial) as first, _worker(replace(trial, seed=1)) as second:
         both = (first, second)
-        updates = math.ceil(SECONDS / max([pipe.recv() for pipe in both]))
-        ratios = []
-        for number in range(ROUNDS):
-            alone = 1 / sum(_turn(updates, both[number % 2]))
-            together = sum(1 / seconds for seconds in _turn(updates, *both))
-            ratios.append(together / (2 * alone))
+        updates = math.ceil(SECONDS / max([pipe.recv()[0] for pipe in both]))
+        turns = [(_turn(updates, both[number % 2]), _turn(updates, *both)) for number in range(ROUNDS)]
         peaks = _turn(0, *both)
     measured, full = (max(column) / 1e6 for column in zip(*peaks, strict=True))
     return {
         "task": trial.task.label,
         "algorithm": trial.label,
-        "two_over_twice_one": mean(ratios),
+        "two_over_twice_one": mean(two_over_twice_one(one[0], together) for one, together in turns),
+        "two_core_share": mean(cpu / seconds for _, together in turns for seconds, cpu in together),
         "peak_memory_mb": measured,
         "peak_memory_full_replay_mb": full,
     }
+
+
+def two_over_twice_one(one: Spent, two: Sequence[Spent]) -> float:
+    """Steps/s of two together over twice the steps/s of one alone, all having done the same number of steps."""
+    return sum(one[0] / seconds for seconds, _ in two) / 2
 
 
 @contextmanager
@@ -68,23 +77,23 @@ def _worker(trial: Trial) -> Iterator[Connection]:
 
 
 def _turn(updates: int, *pipes: Connection) -> list[Any]:
-    """Seconds that each took for its updates, all begun at once; for none, what `_work` tells at its end."""
+    """What each spent on its updates, all begun at once; for none, what `_work` tells at its end."""
     for pipe in pipes:
         pipe.send(updates)
     return [pipe.recv() for pipe in pipes]
 
 
 def _work(trial: Trial, pipe: Connection) -> None:
-    """Tell the seconds of a first update, then of as many as are asked for; asked for none, the peak memory."""
+    """Tell the cost of a first update, then of as many as are asked for; asked for none, the peak memory."""
     torch.set_num_threads(1)
     learner, batch = learner_and_batch(trial)
     collector = Collector(batch, trial.settings.rollout_length)
 
-    def train(updates: int) -> float:
-        start = time.perf_counter()
+    def train(updates: int) -> Spent:
+        start, cpu = time.perf_counter(), time.process_time()
         for _ in range(updates):
             learner.update(collector.collect(learner))
-        return time.perf_counter() - start
+        return time.perf_counter() - start, time.process_time() - cpu
 
     pipe.send(train(1))
     while updates := pipe.recv():
