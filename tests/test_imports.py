@@ -29,7 +29,8 @@ BENCH = [
     ["checkpoint"],
     ["trial"],
     ["plan", "monitor"],
-    ["run", "play", "speed", "verify", "doctor", "speed.training", "speed.envs"],
+    ["run", "play", "speed", "verify", "doctor", "speed.envs", "speed.products", "speed.trials"],
+    ["speed.training"],
     ["speed.__main__"],
     ["tune"],
 ]

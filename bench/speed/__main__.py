@@ -1,8 +1,8 @@
 """How fast training (`python -m bench.speed`) and the environments alone (`python -m bench.speed envs`) are.
 
-Each stands beside the bare physics measured in the same run. It is a benchmark, not a test: seconds differ between
-machines and hours, ratios much less. The raw rate is that of `mj_step` from the same states under the same controls,
-one environment after the other on one core, with nothing else in the loop. Close other programs first.
+Each stands beside a limit measured in the same run: bare `mj_step` over the same states under the same controls and,
+for training, the bare matrix products of every network pass that the algorithm needs. It is a benchmark, not a test:
+seconds differ between machines and hours, ratios much less. Close other programs first.
 """
 
 from __future__ import annotations
@@ -12,49 +12,130 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import argparse
+import itertools
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 
 import algorithms
 from algorithms import SettingError
+from algorithms.registry import Settings
 from bench import store, tasks
 from bench.envs.robots import ROBOTS
-from bench.speed import envs, training
+from bench.speed import envs, training, trials
+from bench.suite import Trial
 from bench.tasks import Task
+from bench.yaml12 import parse
+
+TASKS = (
+    "mamujoco/HalfCheetah-2x3",
+    "mamujoco/HalfCheetah-6x1",
+    "mamujoco/Ant-4x2",
+    "mamujoco/Humanoid-17x1",
+)
+UNDISTURBED = 0.9
+"""The share of a core below which somebody else had too much of it."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the table, and write it as JSON where asked."""
-    parser = argparse.ArgumentParser(prog="python -m bench.speed", description=__doc__, allow_abbrev=False)
-    parser.add_argument(
-        "what", nargs="?", choices=["training", "envs"], default="training", help="training unless told"
-    )
-    parser.add_argument(
-        "--task", help="mamujoco/HalfCheetah-2x3 unless told; for envs each robot in its first partition"
-    )
-    parser.add_argument("--env-threads", type=int, default=2, help="for envs: compare so many threads with one")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows there")
+    """Print the tables, and write them as JSON where asked."""
+    parser = _parser()
     options = parser.parse_args(arguments)
     if options.json and (options.json.is_dir() or not options.json.parent.is_dir()):
         parser.error(f"--json {options.json}: not a file in an existing folder")
     if not 1 <= options.env_threads <= 1024:
         parser.error(f"--env-threads {options.env_threads}: must be from 1 to 1024")
+    if options.what == "envs" and (options.algorithm or options.set):
+        parser.error("--algorithm and --set: envs measures no algorithm")
     try:
-        chosen = [tasks.task(options.task, {})] if options.task else []
+        chosen = [tasks.task(name, {}) for name in options.task]
     except SettingError as error:
         parser.error(f"--task: {error}")
     if options.what == "envs":
         firsts = [f"mamujoco/{robot}-{spec.partitions[0]}" for robot, spec in ROBOTS.items()]
         rows = _envs(chosen or [tasks.task(name, {}) for name in firsts], options.env_threads)
     else:
-        rows = _training(chosen[0] if chosen else tasks.task("mamujoco/HalfCheetah-2x3", {}))
+        names = options.algorithm or [name for name, method in algorithms.METHODS.items() if not method.ablation]
+        try:
+            given = dict(_setting(text) for text in options.set)
+            pairings = planned(chosen or [tasks.task(name, {}) for name in TASKS], names, given)
+        except SettingError as error:
+            parser.error(f"--set {error.key}: {error}")
+        rows = _training(pairings, given)
     if options.json:
         store.write_json(options.json, rows)
     return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m bench.speed", description=__doc__, allow_abbrev=False)
+    parser.add_argument(
+        "what", nargs="?", choices=["training", "envs"], default="training", help="training unless told"
+    )
+    parser.add_argument(
+        "--task",
+        action="append",
+        default=[],
+        help=f"only this one, any number of times; unless told {', '.join(TASKS)}, for envs each robot in its first "
+        "partition",
+    )
+    parser.add_argument(
+        "--algorithm",
+        action="append",
+        default=[],
+        choices=list(algorithms.METHODS),
+        help="only this one, any number of times; unless told all but the ablations",
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="SETTING=VALUE",
+        help="for every algorithm that has it: actor_epochs=15",
+    )
+    parser.add_argument("--env-threads", type=int, default=2, help="for envs: compare so many threads with one")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows there")
+    return parser
+
+
+def planned(chosen: Sequence[Task], names: Sequence[str], given: Mapping[str, Any]) -> list[Trial]:
+    """One trial per task and algorithm, with the settings given; refuses what no algorithm or team allows."""
+    settings = {name: _settings(name, given) for name in names}
+    known = {field.name for s in settings.values() for field in fields(s)}
+    for key in given:
+        if key not in known:
+            raise SettingError(key, f"no such setting; valid: {', '.join(sorted(known))}")
+    made = []
+    for task, (name, own) in itertools.product(chosen, settings.items()):
+        algorithms.check(tasks.team(task), own)
+        block = own.envs * own.rollout_length
+        made.append(Trial("speed", task, name, name, own, 0, block, block, 1))
+    return made
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    """SETTING=VALUE, the value read as in suites."""
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise SettingError(text, "write SETTING=VALUE, for example actor_epochs=15")
+    if key == "warmup_steps":
+        raise SettingError(key, "is always 0 here: nothing is learned in the warm-up")
+    try:
+        return key, parse(value)
+    except yaml.YAMLError:
+        raise SettingError(key, f"{value!r} is not YAML") from None
+
+
+def _settings(name: str, given: Mapping[str, Any]) -> Settings:
+    """The defaults of an algorithm under those given that it has; MADDPG learns from the first step on."""
+    known = {field.name for field in fields(algorithms.METHODS[name].settings)}
+    own = {key: value for key, value in given.items() if key in known}
+    return algorithms.settings(name, {"warmup_steps": 0, **own} if "warmup_steps" in known else own)
 
 
 def _envs(chosen: Sequence[Task], env_threads: int) -> list[dict[str, Any]]:
@@ -77,21 +158,46 @@ def _envs(chosen: Sequence[Task], env_threads: int) -> list[dict[str, Any]]:
     return rows
 
 
-def _training(task: Task) -> list[dict[str, Any]]:
-    """Print a row per algorithm as it is measured."""
+def _training(pairings: Sequence[Trial], given: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Print the tables, a row of each pairing as it is measured; a JSON row holds them all and what was `given`."""
     torch.set_num_threads(1)
-    print(f"{task.label}, one core, medians of {training.ROUNDS} alternating rounds")
-    print(f"{'algorithm':<10} {'training':>10} {'mj_step':>10} {'ratio':>6}")
+    print(f"Training on one core, medians of {training.ROUNDS} or more rounds; training and its limit take turns")
+    print(f"{'':<36} {'steps/s':>29}  {'':>5}  {'share of a trial of 1M steps and 20 x 16 episodes':>51}")
+    print(
+        f"{'task':<26} {'algorithm':<9} {'training':>9} {'limit':>9} {'mj_step':>9}  {'ratio':>5} "
+        + "".join(f" {part:>11}" for part in training.PARTS)
+        + "  core"
+    )
     rows = []
-    for name in algorithms.METHODS:
-        row = training.measure(task, name)
+    for trial in pairings:
+        row = training.measure(trial)
         print(
-            f"{row['algorithm']:<10} {row['steps_per_second']:>10,.0f} {row['raw_steps_per_second']:>10,.0f}"
-            f" {row['ratio']:>6.3f}",
+            f"{row['task']:<26} {row['algorithm']:<9} {row['steps_per_second']:>9,.0f}"
+            f" {row['limit_steps_per_second']:>9,.0f} {row['raw_steps_per_second']:>9,.0f}  {row['ratio']:>5.2f} "
+            + "".join(f" {row[part]:>11.1%}" for part in training.PARTS)
+            + f"  {row['core_share']:>4.0%}",
             flush=True,
         )
-        rows.append(row)
+        rows.append(row | {"settings": dict(given)})
+    _together(pairings, rows)
+    lowest = min(min(row["core_share"], row["two_core_share"]) for row in rows)
+    if lowest < UNDISTURBED:
+        print(f"\nOther programs were at work: down to {lowest:.0%} of a core was left. Close them and measure again.")
     return rows
+
+
+def _together(pairings: Sequence[Trial], rows: Sequence[dict[str, Any]]) -> None:
+    """Print the tables of trials at once and of memory, and add their columns to the rows."""
+    print(f"\nSteps/s of two trials at once over twice one alone, means of {trials.ROUNDS} rounds; peak memory of each")
+    print(f"{'task':<26} {'algorithm':<9} {'two / twice one':>15}  core {'MB':>7} {'MB with a full replay':>21}")
+    for trial, row in zip(pairings, rows, strict=True):
+        row |= trials.measure(trial)
+        full, peak = row["peak_memory_full_replay_mb"], row["peak_memory_mb"]
+        print(
+            f"{row['task']:<26} {row['algorithm']:<9} {row['two_over_twice_one']:>15.2f}"
+            f"  {row['two_core_share']:>4.0%} {peak:>7,.0f}" + (f" {full:>21,.0f}" if full > peak else ""),
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -91,11 +91,12 @@ def _play(batch: MujocoBatch, actions: Sequence[Sequence[NDArray[Any]]]) -> tupl
         batch.step(action)
         seconds += time.perf_counter() - start
         if len(batch.ended):
-            beginnings[t] = {int(e): _physics(batch, int(e)) for e in batch.ended}
+            beginnings[t] = {int(e): physics(batch, int(e)) for e in batch.ended}
     return seconds, beginnings
 
 
-def _physics(batch: MujocoBatch, e: int) -> Array:
+def physics(batch: MujocoBatch, e: int) -> Array:
+    """All that the next `mj_step` of environment e depends on."""
     state = np.zeros(mujoco.mj_stateSize(batch.model, KIND))
     mujoco.mj_getState(batch.model, batch.data[e], state, KIND)
     return state
@@ -111,10 +112,10 @@ class Raw:
     def start(self) -> None:
         """Stand where the batch stands."""
         for e in range(self.batch.envs):
-            self._set(e, _physics(self.batch, e))
+            self._set(e, physics(self.batch, e))
 
-    def _set(self, e: int, physics: Array) -> None:
-        mujoco.mj_setState(self.model, self.data[e], physics, KIND)
+    def _set(self, e: int, state: Array) -> None:
+        mujoco.mj_setState(self.model, self.data[e], state, KIND)
 
     def play(self, actions: Sequence[Sequence[NDArray[Any]]], beginnings: Beginnings) -> float:
         """Seconds in `mj_step` under the same actions."""
@@ -127,8 +128,8 @@ class Raw:
             for data in self.data:
                 step(model, data, frames)
             seconds += time.perf_counter() - start
-            for e, physics in beginnings.get(t, {}).items():
-                self._set(e, physics)
+            for e, state in beginnings.get(t, {}).items():
+                self._set(e, state)
         return seconds
 
 

@@ -1,0 +1,182 @@
+"""The matrix products that an update cannot do without: the other half, beside bare physics, of a trial's limit.
+
+A layer of a network that R rows pass through is one product of [R, fan_in] by [fan_in, fan_out], and so is each of its
+two gradients. The table is made from a learner's own networks and settings; biases, activations, normalisation, losses
+and optimisers count nothing.
+
+    all on-policy  each actor acts on E rows, T times; each actor forward over the rollout for the old log-probabilities
+                   and each critic for the values; each epoch of a critic forward and backward over the rollout
+    clip           each epoch of an actor forward and backward, and one pass forward for the ratio afterwards
+    trust region   one pass forward and backward for g; per conjugate-gradient step one product with the Fisher matrix
+                   over every `fisher_stride`-th step; one pass forward for the line search, which gives the ratio too
+    maddpg         each actor acts on E rows, T times; per gradient step, over the B rows of a batch: target actors and
+                   target critics forward, critics forward and backward, actors forward and backward, and critics
+                   forward and backward to the agent's own action
+
+Backward means a product for the gradient of each layer's weights and one for that of its input, the latter not for the
+first layer, whose input is data. What can be had from these passes costs nothing: the Fisher matrix's activations are
+those of g's pass, and the curvature along the direction follows from the last residual.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from algorithms import Learner
+from algorithms.config import ClipSettings, OnPolicySettings, TrustRegionSettings
+from algorithms.maddpg import MADDPG
+from algorithms.on_policy import OnPolicy
+
+PIECE = 512
+"""Rows of a piece that stays in the cache from layer to layer: a pass over more may go piece by piece."""
+AT_LEAST = 4e-3
+"""Seconds for which a product is repeated to be timed; the mean counts, as what disturbs it disturbs training too."""
+
+
+@dataclass(frozen=True)
+class Product:
+    """rows x fan_in x fan_out multiplications and additions, and which of the three matrices they give."""
+
+    rows: int
+    fan_in: int
+    fan_out: int
+    kind: Literal["forward", "weights", "inputs"]
+    """The layer's output [rows, fan_out], or the gradient of its weights [fan_out, fan_in] or input [rows, fan_in]."""
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One passage through a network, and how often an update takes it."""
+
+    what: str
+    times: float
+    products: tuple[Product, ...]
+
+
+def layers(network: nn.Module) -> list[tuple[int, int]]:
+    """(fan_in, fan_out) of each layer, in their order."""
+    return [(p.shape[1], p.shape[0]) for p in network.parameters() if p.dim() == 2]
+
+
+def forward(network: nn.Module, rows: int) -> tuple[Product, ...]:
+    """One product per layer."""
+    return tuple(Product(rows, *layer, "forward") for layer in layers(network))
+
+
+def backward(network: nn.Module, rows: int) -> tuple[Product, ...]:
+    """Two products per layer, one in the first: nobody asks for the gradient of the data."""
+    weights = tuple(Product(rows, *layer, "weights") for layer in layers(network))
+    return weights + tuple(Product(rows, *layer, "inputs") for layer in layers(network)[1:])
+
+
+def tangent(network: nn.Module, rows: int) -> tuple[Product, ...]:
+    """Forward mode, d(x W) = x dW + dx W: two products per layer, one in the first, where the data's dx is 0."""
+    return forward(network, rows) + forward(network, rows)[1:]
+
+
+def table(learner: Learner) -> list[Pass]:
+    """All passes of one update of `learner` and of the collection before it."""
+    if isinstance(learner, MADDPG):
+        return list(_maddpg(learner))
+    assert isinstance(learner, OnPolicy)
+    return [*_actors(learner), *_critics(learner)]
+
+
+def _actors(learner: OnPolicy) -> Iterator[Pass]:
+    c = learner.settings
+    for k, (actor, group) in enumerate(zip(learner.actors, learner.groups, strict=True)):
+        rows = c.rollout_length * c.envs * len(group)
+        yield Pass(f"actor {k} acts", c.rollout_length, forward(actor, c.envs * len(group)))
+        yield Pass(f"actor {k} old log-probabilities", 1, forward(actor, rows))
+        if isinstance(c, TrustRegionSettings):
+            yield from _trust_region(f"actor {k}", actor, c, len(group))
+        else:
+            assert isinstance(c, ClipSettings)
+            yield from _epochs(f"actor {k}", actor, rows, c.actor_epochs, c.actor_minibatches)
+            yield Pass(f"actor {k} ratio", 1, forward(actor, rows))
+
+
+def _trust_region(name: str, actor: nn.Module, c: TrustRegionSettings, agents: int) -> Iterator[Pass]:
+    """A product with the Fisher matrix, J^T M J v, is one pass in forward mode (J v) and one in reverse mode (J^T)."""
+    rows = c.rollout_length * c.envs * agents
+    strided = len(range(0, c.rollout_length, c.fisher_stride)) * c.envs * agents
+    yield Pass(f"{name} gradient", 1, forward(actor, rows) + backward(actor, rows))
+    yield Pass(f"{name} conjugate gradient", c.cg_steps, tangent(actor, strided) + backward(actor, strided))
+    yield Pass(f"{name} line search", 1, forward(actor, rows))
+
+
+def _critics(learner: OnPolicy) -> Iterator[Pass]:
+    """The values of the states after the last step and of those that ended episodes are few, and left out."""
+    c: OnPolicySettings = learner.settings
+    agents = [1] if learner.critic_sees == "state" else [len(group) for group in learner.groups]
+    for k, (critic, count) in enumerate(zip(learner.critics, agents, strict=True)):
+        rows = c.rollout_length * c.envs * count
+        yield Pass(f"critic {k} values", 1, forward(critic, rows))
+        yield from _epochs(f"critic {k}", critic, rows, c.critic_epochs, c.critic_minibatches)
+
+
+def _epochs(name: str, network: nn.Module, rows: int, epochs: int, parts: int) -> Iterator[Pass]:
+    """Forward and backward over all rows, in each epoch, in nearly equal parts as `rollout.minibatches` cuts them."""
+    for size, count in Counter(len(part) for part in torch.arange(rows).tensor_split(parts)).items():
+        yield Pass(f"{name} epochs", epochs * count, forward(network, size) + backward(network, size))
+
+
+def _maddpg(learner: MADDPG) -> Iterator[Pass]:
+    c, B = learner.settings, learner.settings.batch_size
+    times = c.update_to_data * c.envs * c.rollout_length
+    for i, (actor, critic) in enumerate(zip(learner.actors, learner.critics, strict=True)):
+        yield Pass(f"actor {i} acts", c.rollout_length, forward(actor, c.envs))
+        yield Pass(f"target actor {i}", times, forward(actor, B))
+        yield Pass(f"target critic {i}", times, forward(critic, B))
+        yield Pass(f"critic {i}", times, forward(critic, B) + backward(critic, B))
+        yield Pass(f"actor {i}", times, forward(actor, B) + backward(actor, B))
+        (_, first), *rest = layers(critic)
+        own = Product(B, learner.team.action_spaces[i].size, first, "inputs")
+        inputs = tuple(Product(B, *layer, "inputs") for layer in rest)
+        yield Pass(f"critic {i} to action", times, (*forward(critic, B), own, *inputs))
+
+
+def seconds(passes: Iterable[Pass]) -> float:
+    """What all products of a table take, each distinct one timed alone and counted as often as it occurs."""
+    once = cache(_timed)  # within this call only: the next measures the machine as it is then
+    return sum(p.times * sum(_faster(product, once) for product in p.products) for p in passes)
+
+
+def _faster(product: Product, timed: Callable[[Product], float]) -> float:
+    """Of the whole at once and piece by piece."""
+    whole, (pieces, rest) = timed(product), divmod(product.rows, PIECE)
+    if not pieces:
+        return whole
+    cut = pieces * timed(replace(product, rows=PIECE))
+    return min(whole, cut + timed(replace(product, rows=rest)) if rest else cut)
+
+
+def _timed(product: Product) -> float:
+    """Seconds of one product in full precision, its matrices laid out as `nn.Linear` and its gradient have them."""
+    x, y = torch.ones(product.rows, product.fan_in), torch.ones(product.rows, product.fan_out)
+    W = torch.ones(product.fan_out, product.fan_in)
+    a, b, out = {"forward": (x, W.T, y), "weights": (y.T, x, W), "inputs": (y, W, x)}[product.kind]
+    precision = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        count = math.ceil(AT_LEAST / min(_repeat(a, b, out, 1) for _ in range(3)))
+        return _repeat(a, b, out, max(count, 1))
+    finally:
+        torch.set_float32_matmul_precision(precision)
+
+
+def _repeat(a: Tensor, b: Tensor, out: Tensor, count: int) -> float:
+    """Seconds of one of `count` products."""
+    mm, start = torch.mm, time.perf_counter()
+    for _ in range(count):
+        mm(a, b, out=out)
+    return (time.perf_counter() - start) / count
