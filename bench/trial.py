@@ -59,6 +59,16 @@ def seeds(seed: int) -> tuple[dict[str, int], np.random.SeedSequence]:
     return dict(zip(algorithms.PURPOSES, numbers, strict=True)), environments
 
 
+def prepare_process() -> None:
+    """One thread, since joblib runs a single job in the parent, where more would give other bits; and a heap that stays.
+
+    glibc hands freed memory back above thresholds that rise with the largest block ever freed, up to 32 MB. Below that
+    the activations of every update, some MB, would be given back and faulted in again.
+    """
+    torch.set_num_threads(1)
+    torch.empty(30 * 2**18)  # 30 MB, freed at once
+
+
 def learner_and_batch(trial: Trial, env_threads: int = 1) -> tuple[Learner, EnvBatch]:
     """The untrained learner and the training environments of a trial."""
     own, environments = seeds(trial.seed)
@@ -76,7 +86,7 @@ def run(trial: Trial, suite_folder: Path, owner: int, env_threads: int = 1) -> O
     if os.getpid() != owner:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        torch.set_num_threads(1)  # joblib runs a single job in the parent, where more threads would give other bits
+        prepare_process()
         about = _open(trial, folder)
         try:
             session = Session(trial, folder, owner, env_threads)

@@ -234,8 +234,8 @@ def test_two_trials_that_take_twice_as_long_as_one_are_worth_half() -> None:
 
 def test_memory_counts_a_replay_as_if_it_were_full() -> None:
     learner = build("maddpg", PAIR, envs=2, buffer_size=100)
-    # A row has 2 x (8 + 6) observed numbers, 3 of actions and a reward, and two flags of a byte.
-    assert trials.unfilled_bytes(learner) == 100 * (4 * (2 * 14 + 3 + 1) + 2)
+    # A transition has 8 + 6 observed numbers, 3 of actions and a reward, and two flags of a byte.
+    assert trials.unfilled_bytes(learner) == 100 * (4 * (14 + 3 + 1) + 2)
     assert trials.unfilled_bytes(build("happo", PAIR)) == 0
 
 

@@ -19,7 +19,6 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 
 import algorithms
@@ -30,6 +29,7 @@ from bench.envs.robots import ROBOTS
 from bench.speed import envs, training, trials
 from bench.suite import Trial
 from bench.tasks import Task
+from bench.trial import prepare_process
 from bench.yaml12 import parse
 
 TASKS = (
@@ -160,7 +160,7 @@ def _envs(chosen: Sequence[Task], env_threads: int) -> list[dict[str, Any]]:
 
 def _training(pairings: Sequence[Trial], given: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Print the tables, a row of each pairing as it is measured; a JSON row holds them all and what was `given`."""
-    torch.set_num_threads(1)
+    prepare_process()
     print(f"Training on one core, medians of {training.ROUNDS} or more rounds; training and its limit take turns")
     print(f"{'':<36} {'steps/s':>29}  {'':>5}  {'share of a trial of 1M steps and 20 x 16 episodes':>51}")
     print(

@@ -18,13 +18,11 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from algorithms import Learner
+from algorithms.replay import transition_bytes
 from bench.collect import Collector
 from bench.suite import Trial
-from bench.trial import learner_and_batch
+from bench.trial import learner_and_batch, prepare_process
 
 ROUNDS = 2
 SECONDS = 1.0
@@ -85,7 +83,7 @@ def _turn(updates: int, *pipes: Connection) -> list[Any]:
 
 def _work(trial: Trial, pipe: Connection) -> None:
     """Tell the cost of a first update, then of as many as are asked for; asked for none, the peak memory."""
-    torch.set_num_threads(1)
+    prepare_process()
     learner, batch = learner_and_batch(trial)
     collector = Collector(batch, trial.settings.rollout_length)
 
@@ -121,5 +119,4 @@ def unfilled_bytes(learner: Learner) -> float:
     replay = getattr(learner, "replay", None)
     if replay is None:
         return 0.0
-    kept = [x for value in vars(replay).values() for x in (value if isinstance(value, list) else [value])]
-    return sum(x.nbytes for x in kept if isinstance(x, Tensor)) * (1 - replay.filled / replay.rows)
+    return float((replay.rows - replay.filled) * replay.envs * transition_bytes(learner.team))
