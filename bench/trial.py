@@ -60,7 +60,7 @@ def seeds(seed: int) -> tuple[dict[str, int], np.random.SeedSequence]:
 
 
 def prepare_process() -> None:
-    """One thread, since joblib runs a single job in the parent, where more would give other bits; and a heap that stays.
+    """One thread, as joblib runs a single job in the parent, where more would give other bits; and a heap that stays.
 
     glibc hands freed memory back above thresholds that rise with the largest block ever freed, up to 32 MB. Below that
     the activations of every update, some MB, would be given back and faulted in again.

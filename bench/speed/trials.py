@@ -119,4 +119,4 @@ def unfilled_bytes(learner: Learner) -> float:
     replay = getattr(learner, "replay", None)
     if replay is None:
         return 0.0
-    return float((replay.rows - replay.filled) * replay.envs * transition_bytes(learner.team))
+    return float((replay.rows - replay.filled) * replay.envs * transition_bytes(learner.team))  # type: ignore[attr-defined]
