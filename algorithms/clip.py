@@ -33,8 +33,8 @@ def clip_step(
         old_log_prob = old.log_prob(action)  # [T, E]
     flat = [seen.flatten(0, 1), action.flatten(0, 1), old_log_prob.flatten(), M.flatten()]
 
-    def loss(seen: Tensor, action: Tensor, old_log_prob: Tensor, M: Tensor) -> Tensor:
-        policy = actor(seen)
+    def loss(mean: Tensor, action: Tensor, old_log_prob: Tensor, M: Tensor) -> Tensor:
+        policy = actor.policy(mean, actor.log_std)
         objective = clip_objective(torch.exp(policy.log_prob(action) - old_log_prob), M, c.clip)
         if c.entropy_coef:
             objective = objective + c.entropy_coef * policy.entropy()
@@ -42,7 +42,7 @@ def clip_step(
 
     for _ in range(c.actor_epochs):
         for part in minibatches(samples, c.actor_minibatches, generator):
-            value, norm = descend(actor, loss, [x[part] for x in flat], c.max_grad_norm)
+            value, norm = descend(actor, actor.mean, loss, [x[part] for x in flat], c.max_grad_norm)
 
     with torch.no_grad():
         new = actor(seen)

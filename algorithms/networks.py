@@ -6,22 +6,18 @@ number per sample: they are sums over action dimensions (`Independent`), never p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Callable, Sequence
 from math import log, pi
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal, kl_divergence
 
+from algorithms.layers import MLP, FlatAdam, Passage, folded, linearise, mlp, pieces
 from algorithms.rollout import Continuous, Row
 
-HIDDEN_GAIN = 2**0.5
 POLICY_GAIN = 0.01  # nearly equal means at first: exploration is the noise's, not the initial network's
 OBSERVATION_CLIP = 10.0
-PIECE = 1024
-"""Rows that a network takes at a time."""
 
 
 class RunningMoments(nn.Module):
@@ -61,69 +57,10 @@ class RunningMoments(nn.Module):
         self.count += x.shape[0]
 
 
-class MLP(nn.Sequential):
-    """Layers that take many rows in pieces where no gradient is wanted: what passes between them stays in the cache."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[..., F] -> [..., O]"""
-        if torch.is_grad_enabled() or x.shape[:-1].numel() <= PIECE:
-            return super().forward(x)
-        rows = [super(MLP, self).forward(piece) for piece in x.flatten(0, -2).split(PIECE)]
-        return torch.cat(rows).unflatten(0, x.shape[:-1])
-
-
-def mlp(sizes: Sequence[int], head_gain: float, generator: torch.Generator) -> MLP:
-    """Linear, ReLU, LayerNorm for each hidden layer, then a linear head; orthogonal weights, zero biases."""
-    layers: list[nn.Module] = []
-    for index, (fan_in, fan_out) in enumerate(pairwise(sizes)):
-        is_head = index == len(sizes) - 2
-        linear = nn.utils.skip_init(nn.Linear, fan_in, fan_out)  # the default init would draw from global randomness
-        nn.init.orthogonal_(linear.weight, head_gain if is_head else HIDDEN_GAIN, generator=generator)
-        nn.init.zeros_(linear.bias)
-        layers += [linear] if is_head else [linear, nn.ReLU(inplace=True), nn.LayerNorm(fan_out)]
-    return MLP(*layers)
-
-
-def linearise(network: nn.Sequential, x: Tensor) -> tuple[Tensor, Callable[[Mapping[Tensor, Tensor]], Tensor]]:
-    """The output of an `mlp` at x [B, F], and v -> J v [B, A], J its Jacobian in the parameters: one pass forward.
-
-    v holds a tensor for each parameter. As `torch.func.linearize`, without its tracing, by the rules
-        Linear      y = W x + b          dy = dW x + db + W dx
-        ReLU        y = max(x, 0)        dy = [x > 0] dx
-        LayerNorm   y = gamma z + beta   dy = gamma dz + dgamma z + dbeta, where z = (x - E[x]) / s moves by
-                    dz = (dx - E[dx] - z E[z dx]) / s: a symmetric matrix times dx, hence z's own backward pass
-    """
-    kept: list[tuple[nn.Module, Tensor, Any]] = []
-    for layer in network:
-        still, norm = x.detach(), None
-        if isinstance(layer, nn.LayerNorm):
-            norm = torch.native_layer_norm(still, layer.normalized_shape, None, None, layer.eps)  # z, E[x], 1 / s
-        kept.append((layer, still, norm))
-        x = layer(x)
-
-    @torch.no_grad()
-    def J(v: Mapping[Tensor, Tensor]) -> Any:
-        dx = None  # the network's input does not move
-        for layer, x, norm in kept:
-            match layer:
-                case nn.Linear(weight=W, bias=b):
-                    dy = torch.addmm(v[b], x, v[W].T)
-                    dx = dy if dx is None else dy.addmm_(dx, W.T)
-                case nn.ReLU():
-                    dx = torch.ops.aten.threshold_backward(dx, x, 0)
-                case nn.LayerNorm(weight=gamma, bias=beta, normalized_shape=F):
-                    z, *moments = norm
-                    dz = torch.ops.aten.native_layer_norm_backward(dx, x, F, *moments, None, None, [True, False, False])
-                    dx = torch.addcmul(torch.addcmul(v[beta], dz[0], gamma), z, v[gamma])
-        return dx
-
-    return x, J
-
-
 class Normalised(nn.Module):
     """A network with the running moments of its input, and the optimiser that moves it where it has one."""
 
-    optimiser: torch.optim.Optimizer
+    optimiser: FlatAdam
 
     def __init__(self, input_size: int):
         super().__init__()
@@ -197,10 +134,8 @@ class Stack:
         self.equal = len({len(network.moments.mean) for network in networks}) == 1
         self.mean = stacked([network.moments.mean[None] for network in networks])  # [N, 1, F]
         self.scale = stacked([torch.rsqrt(network.moments.var + 1e-8)[None] for network in networks])
-        folded = [list(_folded(mlp)) for mlp in layers]
-        self.layers = [
-            (stacked([W for W, _ in row]), stacked([b for _, b in row])) for row in zip(*folded, strict=True)
-        ]
+        rows = [[(V.t(), c[None]) for V, c in folded(mlp)] for mlp in layers]
+        self.layers = [(stacked([V for V, _ in row]), stacked([c for _, c in row])) for row in zip(*rows, strict=True)]
 
     def __call__(self, inputs: Sequence[Tensor]) -> Tensor:
         """Each network's outputs for its own inputs.  N x [E, F_i] -> [N, E, O]"""
@@ -222,17 +157,6 @@ def stacked(matrices: Sequence[Tensor]) -> Tensor:
     rows, columns = (max(m.shape[axis] for m in matrices) for axis in (0, 1))
     padding = [(0, columns - m.shape[1], 0, rows - m.shape[0]) for m in matrices]
     return torch.stack([nn.functional.pad(m, p) if any(p) else m for m, p in zip(matrices, padding, strict=True)])
-
-
-@torch.no_grad()
-def _folded(mlp: nn.Sequential) -> Iterator[tuple[Tensor, Tensor]]:
-    """W [fan_in, fan_out] and b [1, fan_out] of each linear layer, with the layer norm before it folded in."""
-    gain, shift = torch.ones(()), torch.zeros(())
-    for layer in mlp:
-        if isinstance(layer, nn.Linear):
-            yield (layer.weight * gain).t(), (layer.bias + (layer.weight * shift).sum(1))[None]
-        elif isinstance(layer, nn.LayerNorm):
-            gain, shift = layer.weight, layer.bias
 
 
 class DeterministicActor(Normalised):
@@ -283,24 +207,30 @@ class ActionValueCritic(Normalised):
 def optimisers(kind: str, networks: Sequence[Normalised], lr: float, eps: float) -> dict[str, torch.optim.Optimizer]:
     """Give each network an Adam optimiser of its own; the result names them for checkpoints."""
     for network in networks:
-        network.optimiser = torch.optim.Adam(network.parameters(), lr, eps=eps, fused=True)
+        network.optimiser = FlatAdam(network, lr, eps)
     return {f"{kind} optimiser {k}": network.optimiser for k, network in enumerate(networks)}
 
 
 def descend(
-    network: Normalised, loss: Callable[..., Tensor], data: Sequence[Tensor], max_grad_norm: float
+    network: Normalised, layers: MLP, loss: Callable[..., Tensor], data: Sequence[Tensor], max_grad_norm: float
 ) -> tuple[float, float]:
-    """One step of Adam down the mean of `loss(*rows)` [B] over the B rows of `data`; its value and gradient norm.
+    """One step of Adam down the mean of `loss(y, *rest)` [B]; its value and gradient norm.
 
-    The gradient is summed over pieces of PIECE rows, whose activations stay in the processor's cache.
+    `data` are B rows each, of the first of which y are the outputs of the network's `layers`.
     """
     rows, value = len(data[0]), 0.0
-    network.optimiser.zero_grad()
-    for piece in zip(*(x.split(PIECE) for x in data), strict=True):
-        part = loss(*piece).sum() / rows
+    gradient = network.optimiser.gradient.zero_()
+    there = Passage(layers)
+    for x, *rest in pieces(*data):
+        y = there.forward(x).detach().requires_grad_()
+        part = loss(y, *rest).sum() / rows
         part.backward()
+        assert y.grad is not None
+        there.backward(y.grad)
         value += part.item()
-    norm = nn.utils.clip_grad_norm_(network.parameters(), max_grad_norm)
+    there.finish()
+    norm = torch.linalg.vector_norm(gradient)
+    gradient *= (max_grad_norm / (norm + 1e-6)).clamp(max=1)
     network.optimiser.step()
     return value, norm.item()
 

@@ -160,12 +160,12 @@ class OnPolicy:
                 with torch.no_grad():
                     data.append(critic(seen))
 
-            def fit(seen: Tensor, *rest: Tensor, critic: ValueCritic = critic) -> Tensor:
-                return value_loss(c, critic(seen), *rest)
+            def fit(value: Tensor, *rest: Tensor) -> Tensor:
+                return value_loss(c, value.squeeze(-1), *rest)
 
             for _ in range(c.critic_epochs):
                 for part in minibatches(len(target), c.critic_minibatches, self.generators["minibatches"]):
-                    loss, _ = descend(critic, fit, [x[part] for x in data], c.max_grad_norm)
+                    loss, _ = descend(critic, critic.scaled_value, fit, [x[part] for x in data], c.max_grad_norm)
             losses.append(loss)
         self.gradient_updates += c.critic_epochs * c.critic_minibatches
         return {

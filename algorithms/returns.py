@@ -22,12 +22,11 @@ def gae(
     """
     delta = reward + gamma * next_value.masked_fill(terminated, 0) - value  # 0 times NaN would be NaN
     decay = gamma * lam * ~(terminated | truncated)
-    advantage = torch.empty_like(delta)
-    following = torch.zeros_like(delta[0])
-    for t in range(len(delta) - 1, -1, -1):
-        following = delta[t] + decay[t] * following
-        advantage[t] = following
-    return advantage
+    advantage, following = [], torch.zeros_like(delta[0])
+    for d, k in zip(reversed(delta.unbind()), reversed(decay.unbind()), strict=True):
+        following = torch.addcmul(d, k, following)
+        advantage.append(following)
+    return torch.stack(advantage[::-1])
 
 
 def standardise(advantage: Tensor) -> Tensor:

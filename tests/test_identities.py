@@ -189,7 +189,7 @@ def test_a_trust_region_step_stays_within_delta_and_never_lowers_the_surrogate(n
         gain = (turn.recomputed_ratio() * turn.M).mean().item() - turn.M.mean().item()
         assert kl <= delta * (1 + 1e-6)
         assert gain >= -1e-7
-        assert turn.row["kl_mean"] == pytest.approx(kl, rel=1e-6, abs=1e-9)
+        assert turn.row["kl_mean"] == pytest.approx(kl, rel=1e-5, abs=1e-8)
         accepted += turn.row["accepted"]
     assert accepted > len(turns) / 2
 

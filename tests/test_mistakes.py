@@ -34,6 +34,7 @@ from torch.nn.utils import parameters_to_vector
 from algorithms import Diverged, Rollout, Team, on_policy, trust_region
 from algorithms.clip import clip_objective, clip_step
 from algorithms.config import ClipSettings, TrustRegionSettings
+from algorithms.layers import FlatAdam
 from algorithms.networks import DeterministicActor, GaussianActor, RunningMoments, ValueCritic, mlp, policy_change
 from algorithms.replay import Replay, transition_bytes
 from algorithms.returns import explained_variance, gae, standardise
@@ -53,7 +54,7 @@ def gaussian_actor(observation: int = 3, action: int = 2, log_std: float = -0.5)
 
 
 def with_optimiser(actor: GaussianActor, lr: float = 5e-4) -> GaussianActor:
-    actor.optimiser = torch.optim.Adam(actor.parameters(), lr)
+    actor.optimiser = FlatAdam(actor, lr, eps=1e-8)
     return actor
 
 

@@ -10,8 +10,9 @@ import torch
 from helpers import build, rollout, same, team
 from torch import Tensor, nn
 
-from algorithms import networks
-from algorithms.networks import MLP, Stack, descend, mlp, optimisers, stacked
+from algorithms import layers
+from algorithms.layers import MLP, Passage, mlp
+from algorithms.networks import Stack, descend, optimisers, stacked
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -67,14 +68,42 @@ def test_the_policy_acts_anew_after_each_update(name: str) -> None:
 def test_rows_in_pieces_give_the_outputs_of_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     net = mlp([3, 8, 2], 1.0, generator())
     x = torch.randn(5, 7, 3, generator=generator())
-    monkeypatch.setattr(networks, "PIECE", 8)
+    monkeypatch.setattr(layers, "PIECE", 8)
     with torch.no_grad():
         torch.testing.assert_close(net(x), nn.Sequential.forward(net, x))
+        assert net(x[:0]).shape == (0, 7, 2)
     assert net(x).requires_grad
 
 
+def test_a_passage_gives_the_outputs_and_gradients_of_autograd(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layers, "PIECE", 8)
+    net = mlp([3, 8, 5, 2], 1.0, generator()).double()
+    with torch.no_grad():
+        for k, p in enumerate(net.parameters()):
+            p += 0.3 * torch.randn(p.shape, generator=generator(k))
+    x = torch.randn(6, 3, generator=generator(), dtype=torch.float64)
+    dy = torch.randn(6, 2, generator=generator(1), dtype=torch.float64)
+    y = net(x)
+    y.backward(dy)
+    expected = [p.grad.clone() for p in net.parameters() if p.grad is not None]
+    there = Passage(net)
+    torch.testing.assert_close(there.forward(x), y.detach(), rtol=1e-12, atol=1e-12)
+    there.backward(dy)
+    there.finish()
+    for p, gradient in zip(net.parameters(), expected, strict=True):
+        torch.testing.assert_close(p.grad, gradient, rtol=1e-10, atol=1e-12)
+
+
+def test_a_passage_bears_features_that_all_agree() -> None:
+    net = mlp([2, 4, 1], 1.0, generator())
+    with torch.no_grad():
+        net[0].weight.zero_()
+        net[0].bias.fill_(1.0)  # a variance of 0 beside a mean square of 1
+        torch.testing.assert_close(net(torch.ones(3, 2)), torch.zeros(3, 1), rtol=0, atol=1e-3)
+
+
 def test_rows_stay_whole_where_a_gradient_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(networks, "PIECE", 8)
+    monkeypatch.setattr(layers, "PIECE", 8)
     net, x = mlp([3, 8, 2], 1.0, generator()), torch.randn(20, 3, generator=generator())
     assert torch.equal(net(x), nn.Sequential.forward(net, x))
     assert isinstance(net, MLP)
@@ -82,20 +111,21 @@ def test_rows_stay_whole_where_a_gradient_is_wanted(monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize("piece", [1, 7, 1000])
 def test_one_descent_in_pieces_is_one_step_of_adam_on_the_mean(piece: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(networks, "PIECE", piece)
+    monkeypatch.setattr(layers, "PIECE", piece)
     ours = build("happo", team((3,), (1,))).critics[0]
     theirs = copy.deepcopy(ours)
     x, y = torch.randn(20, 6, generator=generator()), torch.randn(20, generator=generator(1))
 
-    def loss(x: Tensor, y: Tensor) -> Tensor:
-        return (ours(x) - y).square()
+    def loss(value: Tensor, y: Tensor) -> Tensor:
+        return (value.squeeze(-1) - y).square()
 
-    optimisers("", [ours, theirs], 1e-2, eps=1e-5)
-    value, norm = descend(ours, loss, [x, y], max_grad_norm=0.1)
+    optimisers("", [ours], 1e-2, eps=1e-5)
+    adam = torch.optim.Adam(theirs.parameters(), 1e-2, eps=1e-5)
+    value, norm = descend(ours, ours.scaled_value, loss, [x, y], max_grad_norm=0.1)
     whole = (theirs(x) - y).square().mean()
     whole.backward()
     expected = nn.utils.clip_grad_norm_(theirs.parameters(), 0.1)
-    theirs.optimiser.step()
+    adam.step()
     assert value == pytest.approx(whole.item(), rel=1e-5)
     assert norm == pytest.approx(expected.item(), rel=1e-5)
     for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):

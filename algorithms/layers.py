@@ -1,0 +1,187 @@
+"""The layers of all networks, and the three ways of passing through them that autograd would make dear: without a
+gradient, with one, and along a direction in the parameters.
+
+With h = max(W x + b, 0) and z = (h - E[h]) / s, a layer behind a layer norm gives y = W' (gamma z + beta) + b'. The
+norm's scale, shift and mean can be folded into it, so that only 1 / s, one number per row, is left to multiply by:
+    y = V (h / s) + c,     V = U - E[U] over its inputs,     U = W' diag(gamma),     c = b' + W' beta
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
+from itertools import pairwise
+from math import ceil
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+HIDDEN_GAIN = 2**0.5
+EPSILON = 1e-5
+"""What layer norms add to the variance."""
+PIECE = 2048
+"""Rows that a network takes at a time, at most."""
+
+
+class MLP(nn.Sequential):
+    """Linear, ReLU, LayerNorm for each hidden layer, then a linear head."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., F] -> [..., O]"""
+        if torch.is_grad_enabled():
+            return super().forward(x)
+        there = Passage(self)
+        rows = [there.forward(piece).clone() for (piece,) in pieces(x.flatten(0, -2))]
+        return torch.cat(rows).unflatten(0, x.shape[:-1])
+
+
+def mlp(sizes: Sequence[int], head_gain: float, generator: torch.Generator) -> MLP:
+    """Linear, ReLU, LayerNorm for each hidden layer, then a linear head; orthogonal weights, zero biases."""
+    layers: list[nn.Module] = []
+    for index, (fan_in, fan_out) in enumerate(pairwise(sizes)):
+        is_head = index == len(sizes) - 2
+        linear = nn.utils.skip_init(nn.Linear, fan_in, fan_out)  # the default init would draw from global randomness
+        nn.init.orthogonal_(linear.weight, head_gain if is_head else HIDDEN_GAIN, generator=generator)
+        nn.init.zeros_(linear.bias)
+        layers += [linear] if is_head else [linear, nn.ReLU(inplace=True), nn.LayerNorm(fan_out)]
+    return MLP(*layers)
+
+
+def pieces(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """The rows of all tensors in about equal pieces of at most PIECE."""
+    count = max(ceil(len(tensors[0]) / PIECE), 1)
+    return zip(*(x.tensor_split(count) for x in tensors), strict=True)
+
+
+@cache
+def workspace(name: str | int, rows: int, columns: int, dtype: torch.dtype) -> Tensor:
+    """Memory that is only needed until the next piece: used again and again, it stays in the processor's cache."""
+    return torch.ones(rows, columns, dtype=dtype)
+
+
+@torch.no_grad()
+def folded(network: nn.Sequential) -> Iterator[tuple[Tensor, Tensor]]:
+    """V [O, F] and c [O] of each linear layer; W and b of the first, which has no layer norm before it."""
+    norm: nn.LayerNorm | None = None
+    for layer in network:
+        if isinstance(layer, nn.LayerNorm):
+            norm = layer
+        elif isinstance(layer, nn.Linear) and norm is None:
+            yield layer.weight, layer.bias
+        elif isinstance(layer, nn.Linear) and norm is not None:
+            U = layer.weight * norm.weight
+            yield U.sub_(U.mean(1, keepdim=True)), torch.addmv(layer.bias, layer.weight, norm.bias)
+
+
+class Passage:
+    """Rows on their way through an `mlp`, piece by piece, and the sum of their gradients on the way back.
+
+    What autograd would do, with the layer norms folded and in memory that is used again.
+    """
+
+    def __init__(self, network: nn.Sequential):
+        self.linears = [layer for layer in network if isinstance(layer, nn.Linear)]
+        self.norms = [layer for layer in network if isinstance(layer, nn.LayerNorm)]
+        self.layers = list(folded(network))
+        self.sums = [(torch.zeros_like(V), torch.zeros_like(c)) for V, c in self.layers]
+        self.kept: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    @torch.no_grad()
+    def forward(self, x: Tensor) -> Tensor:
+        """The outputs for one piece, which hold until the next.  [B, F] -> [B, O]"""
+        rows = len(x)
+        self.kept = [(x, x, x)]
+        for k, (V, c) in enumerate(self.layers):
+            h = torch.addmm(c, x, V.t(), out=workspace(k, PIECE, len(V), x.dtype)[:rows])
+            if k < len(self.norms):
+                mean = h.relu_().mean(1, keepdim=True)
+                size = torch.linalg.vector_norm(h, dim=1, keepdim=True)
+                var = size.square_().mul_(1 / h.shape[1]).addcmul_(mean, mean, value=-1).add_(EPSILON)
+                scale = var.clamp_(min=EPSILON).rsqrt_()  # 1 / s; rounding may have left var below 0
+                x = h.mul_(scale)
+                self.kept.append((x, mean.mul_(scale), scale))
+        return h
+
+    @torch.no_grad()
+    def backward(self, dy: Tensor) -> None:
+        """Add what one piece gives to the gradients of V and c, dy [B, O] being that of its outputs."""
+        rows = len(dy)
+        for k in range(len(self.layers) - 1, -1, -1):
+            (x, mean, scale), (V, _), (dV, dc) = self.kept[k], self.layers[k], self.sums[k]
+            dV.addmm_(dy.t(), x)
+            dc += dy.sum(0)
+            if k:
+                dx = torch.mm(dy, V, out=workspace("dx", PIECE, V.shape[1], x.dtype)[:rows])
+                one = workspace("one", PIECE, 1, x.dtype)[:rows]
+                dh, *_ = torch.ops.aten.native_layer_norm_backward(
+                    dx, x, x.shape[1:], mean, one, None, None, [True, False, False]
+                )
+                dy = torch.ops.aten.threshold_backward.grad_input(dh.mul_(scale), x, 0, grad_input=dh)
+
+    @torch.no_grad()
+    def finish(self) -> None:
+        """Write the gradients of the network's own parameters, by the chain rule through the folding."""
+        for layer, (_, dc) in zip(self.linears, self.sums, strict=True):
+            layer.bias.grad.copy_(dc)  # type: ignore[union-attr]
+        self.linears[0].weight.grad.copy_(self.sums[0][0])  # type: ignore[union-attr]
+        for layer, norm, (dV, dc) in zip(self.linears[1:], self.norms, self.sums[1:], strict=True):
+            dU = dV.sub_(dV.mean(1, keepdim=True))
+            torch.mul(dU, norm.weight, out=layer.weight.grad).addr_(dc, norm.bias)
+            torch.sum(dU.mul_(layer.weight), 0, out=norm.weight.grad)
+            torch.mv(layer.weight.t(), dc, out=norm.bias.grad)
+
+
+def linearise(network: nn.Sequential, x: Tensor) -> tuple[Tensor, Callable[[Mapping[Tensor, Tensor]], Tensor]]:
+    """The output of an `mlp` at x [B, F], and v -> J v [B, A], J its Jacobian in the parameters: one pass forward.
+
+    v holds a tensor for each parameter. As `torch.func.linearize`, without its tracing, by the rules
+        Linear      y = W x + b          dy = dW x + db + W dx
+        ReLU        y = max(x, 0)        dy = [x > 0] dx
+        LayerNorm   y = gamma z + beta   dy = gamma dz + dgamma z + dbeta, where z = (x - E[x]) / s moves by
+                    dz = (dx - E[dx] - z E[z dx]) / s: a symmetric matrix times dx, hence z's own backward pass
+    """
+    kept: list[tuple[nn.Module, Tensor, Any]] = []
+    for layer in network:
+        still, norm = x.detach(), None
+        if isinstance(layer, nn.LayerNorm):
+            norm = torch.native_layer_norm(still, layer.normalized_shape, None, None, layer.eps)  # z, E[x], 1 / s
+        kept.append((layer, still, norm))
+        x = layer(x)
+
+    @torch.no_grad()
+    def J(v: Mapping[Tensor, Tensor]) -> Any:
+        dx = None  # the network's input does not move
+        for layer, x, norm in kept:
+            match layer:
+                case nn.Linear(weight=W, bias=b):
+                    dy = torch.addmm(v[b], x, v[W].T)
+                    dx = dy if dx is None else dy.addmm_(dx, W.T)
+                case nn.ReLU():
+                    dx = torch.ops.aten.threshold_backward(dx, x, 0)
+                case nn.LayerNorm(weight=gamma, bias=beta, normalized_shape=F):
+                    z, *moments = norm
+                    dz = torch.ops.aten.native_layer_norm_backward(dx, x, F, *moments, None, None, [True, False, False])
+                    dx = torch.addcmul(torch.addcmul(v[beta], dz[0], gamma), z, v[gamma])
+        return dx
+
+    return x, J
+
+
+class FlatAdam(torch.optim.Adam):
+    """Adam on all parameters of a network as one vector: one kernel a step instead of one per tensor.
+
+    The parameters and their gradients become views of it, each from a multiple of 64 bytes on, as on its own: how
+    products round depends on that.
+    """
+
+    def __init__(self, network: nn.Module, lr: float, eps: float):
+        parameters = list(network.parameters())
+        sizes = [ceil(p.numel() / 16) * 16 for p in parameters]
+        self.vector = nn.Parameter(torch.zeros(sum(sizes)))
+        self.gradient = self.vector.grad = torch.zeros_like(self.vector)
+        for p, x, g in zip(parameters, self.vector.data.split(sizes), self.gradient.split(sizes), strict=True):
+            view = x[: p.numel()].view_as(p)
+            view.copy_(p.data)
+            p.data, p.grad = view, g[: p.numel()].view_as(p)
+        super().__init__([self.vector], lr, eps=eps, fused=True)
