@@ -133,17 +133,29 @@ def test_every_method_has_a_table() -> None:
         assert products.table(build(name, PAIR))
 
 
-def test_products_add_up_and_take_the_faster_of_whole_and_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    cost = {1100: 9.0, 512: 3.0, 76: 1.0, 600: 3.5, 88: 1.0, 20: 0.5}
-    monkeypatch.setattr(products, "_timed", lambda product: cost[product.rows])
-    passes = [
-        Pass("in pieces", 2, (Product(1100, 3, 4, "forward"),)),  # 3 + 3 + 1 < 9
-        Pass("as a whole", 1, (Product(600, 3, 4, "weights"), Product(20, 3, 4, "inputs"))),  # 3.5 < 3 + 1
-    ]
-    assert products.seconds(passes) == 2 * 7 + 3.5 + 0.5
+def test_passes_add_up_and_equal_ones_are_timed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    timed: list[tuple[Product, ...]] = []
+    monkeypatch.setattr(products, "_timed", lambda work: timed.append(work) or float(len(work)))
+    one, two = Product(9, 3, 4, "forward"), Product(9, 4, 2, "forward", 1)
+    assert (
+        products.seconds([Pass("a", 2, (one, two)), Pass("b", 3, (one, two)), Pass("c", 1, (one,))])
+        == 2 * 2 + 3 * 2 + 1
+    )
+    assert timed == [(one, two), (one,)]
 
 
-def test_a_product_is_timed_whatever_its_kind() -> None:
+def test_each_product_of_a_pass_reads_what_those_before_it_wrote() -> None:
+    actor = build("ippo", PAIR, hidden_sizes=[4]).actors[0]
+    (x, V, h), (h2, W, y), (dyT, h3, dW), (dy, W2, dh), (dhT, x2, dV) = products._laid_out(
+        products.forward(actor, 3) + products.backward(actor, 3)
+    )
+    assert (x is x2, h is h2, h is h3) == (True, True, True)
+    assert dyT.data_ptr() == dy.data_ptr() != y.data_ptr()
+    assert (dhT.data_ptr(), W.data_ptr()) == (dh.data_ptr(), W2.data_ptr())
+    assert [tuple(m.shape) for m in (x, V, h, W, y, dW, dV)] == [(3, 5), (5, 4), (3, 4), (4, 2), (3, 2), (2, 4), (4, 5)]
+
+
+def test_a_pass_is_timed_whatever_its_kinds() -> None:
     assert products.seconds([Pass("all", 1, products.backward(build("ippo", PAIR).actors[0], 3))]) > 0
 
 

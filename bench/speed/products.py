@@ -2,7 +2,9 @@
 
 A layer of a network that R rows pass through is one product of [R, fan_in] by [fan_in, fan_out], and so is each of its
 two gradients. The table is made from a learner's own networks and settings; biases, activations, normalisation, losses
-and optimisers count nothing.
+and optimisers count nothing. A pass is timed as a whole, its products one after the other on all its rows, each reading
+what those before it wrote: alone, in a warm cache, products are faster than any pass can be. Training may cut its rows
+into pieces that stay in the cache; what that saves is its gain.
 
     all on-policy  each actor acts on E rows, T times; each actor forward over the rollout for the old log-probabilities
                    and each critic for the values; each epoch of a critic forward and backward over the rollout
@@ -23,8 +25,8 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
@@ -36,10 +38,8 @@ from algorithms.config import ClipSettings, OnPolicySettings, TrustRegionSetting
 from algorithms.maddpg import MADDPG
 from algorithms.on_policy import OnPolicy
 
-PIECE = 512
-"""Rows of a piece that stays in the cache from layer to layer: a pass over more may go piece by piece."""
-AT_LEAST = 4e-3
-"""Seconds for which a product is repeated to be timed; the mean counts, as what disturbs it disturbs training too."""
+AT_LEAST = 8e-3
+"""Seconds for which a pass is repeated to be timed; the mean counts, as what disturbs it disturbs training too."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,8 @@ class Product:
     fan_out: int
     kind: Literal["forward", "weights", "inputs"]
     """The layer's output [rows, fan_out], or the gradient of its weights [fan_out, fan_in] or input [rows, fan_in]."""
+    layer: int = 0
+    """Which of its network: it reads what the one before wrote."""
 
 
 @dataclass(frozen=True)
@@ -69,13 +71,16 @@ def layers(network: nn.Module) -> list[tuple[int, int]]:
 
 def forward(network: nn.Module, rows: int) -> tuple[Product, ...]:
     """One product per layer."""
-    return tuple(Product(rows, *layer, "forward") for layer in layers(network))
+    return tuple(Product(rows, *sizes, "forward", k) for k, sizes in enumerate(layers(network)))
 
 
 def backward(network: nn.Module, rows: int) -> tuple[Product, ...]:
-    """Two products per layer, one in the first: nobody asks for the gradient of the data."""
-    weights = tuple(Product(rows, *layer, "weights") for layer in layers(network))
-    return weights + tuple(Product(rows, *layer, "inputs") for layer in layers(network)[1:])
+    """Two products per layer, from the last to the first; one in that: nobody asks for the gradient of the data."""
+    return tuple(
+        Product(rows, *sizes, kind, k)
+        for k, sizes in reversed([*enumerate(layers(network))])
+        for kind in (("weights", "inputs") if k else ("weights",))
+    )
 
 
 def tangent(network: nn.Module, rows: int) -> tuple[Product, ...]:
@@ -139,44 +144,55 @@ def _maddpg(learner: MADDPG) -> Iterator[Pass]:
         yield Pass(f"target critic {i}", times, forward(critic, B))
         yield Pass(f"critic {i}", times, forward(critic, B) + backward(critic, B))
         yield Pass(f"actor {i}", times, forward(actor, B) + backward(actor, B))
-        (_, first), *rest = layers(critic)
+        (_, first), *_ = layers(critic)
+        inputs = [x for x in backward(critic, B) if x.kind == "inputs"]
         own = Product(B, learner.team.action_spaces[i].size, first, "inputs")
-        inputs = tuple(Product(B, *layer, "inputs") for layer in rest)
-        yield Pass(f"critic {i} to action", times, (*forward(critic, B), own, *inputs))
+        yield Pass(f"critic {i} to action", times, (*forward(critic, B), *inputs, own))
 
 
 def seconds(passes: Iterable[Pass]) -> float:
-    """What all products of a table take, each distinct one timed alone and counted as often as it occurs."""
+    """What all passes of a table take, those of equal products timed once and counted as often as they occur."""
     once = cache(_timed)  # within this call only: the next measures the machine as it is then
-    return sum(p.times * sum(_faster(product, once) for product in p.products) for p in passes)
+    return sum(p.times * once(p.products) for p in passes)
 
 
-def _faster(product: Product, timed: Callable[[Product], float]) -> float:
-    """Of the whole at once and piece by piece."""
-    whole, (pieces, rest) = timed(product), divmod(product.rows, PIECE)
-    if not pieces:
-        return whole
-    cut = pieces * timed(replace(product, rows=PIECE))
-    return min(whole, cut + timed(replace(product, rows=rest)) if rest else cut)
-
-
-def _timed(product: Product) -> float:
-    """Seconds of one product in full precision, its matrices laid out as `nn.Linear` and its gradient have them."""
-    x, y = torch.ones(product.rows, product.fan_in), torch.ones(product.rows, product.fan_out)
-    W = torch.ones(product.fan_out, product.fan_in)
-    a, b, out = {"forward": (x, W.T, y), "weights": (y.T, x, W), "inputs": (y, W, x)}[product.kind]
+def _timed(products: tuple[Product, ...]) -> float:
+    """Seconds of the products of a pass one after the other, in full precision."""
+    work = _laid_out(products)
     precision = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:
-        count = math.ceil(AT_LEAST / min(_repeat(a, b, out, 1) for _ in range(3)))
-        return _repeat(a, b, out, max(count, 1))
+        count = math.ceil(AT_LEAST / min(_repeat(work, 1) for _ in range(3)))
+        return _repeat(work, max(count, 1))
     finally:
         torch.set_float32_matmul_precision(precision)
 
 
-def _repeat(a: Tensor, b: Tensor, out: Tensor, count: int) -> float:
-    """Seconds of one of `count` products."""
+def _laid_out(products: tuple[Product, ...]) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """Two factors and the result of each product: matrices as `nn.Linear` and its gradient have them, all allocated.
+
+    Every layer has its own input x, weights W and their gradients dx and dW, so that each product reads what those
+    before it wrote; the output of layer k is the input of layer k + 1.
+    """
+
+    @cache
+    def matrix(name: str, layer: int, rows: int, columns: int) -> Tensor:
+        return torch.ones(rows, columns)
+
+    work = []
+    for p in products:
+        W = matrix("W", p.layer, p.fan_out, p.fan_in)
+        x, dx = (matrix(name, p.layer, p.rows, p.fan_in) for name in ("x", "dx"))
+        y, dy = (matrix(name, p.layer + 1, p.rows, p.fan_out) for name in ("x", "dx"))
+        dW = matrix("dW", p.layer, p.fan_out, p.fan_in)
+        work.append({"forward": (x, W.T, y), "weights": (dy.T, x, dW), "inputs": (dy, W, dx)}[p.kind])
+    return work
+
+
+def _repeat(work: Sequence[tuple[Tensor, Tensor, Tensor]], count: int) -> float:
+    """Seconds of one of `count` times all products."""
     mm, start = torch.mm, time.perf_counter()
     for _ in range(count):
-        mm(a, b, out=out)
+        for a, b, out in work:
+            mm(a, b, out=out)
     return (time.perf_counter() - start) / count
