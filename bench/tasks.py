@@ -5,6 +5,11 @@
 
 from __future__ import annotations
 
+from bench import command
+
+if __name__ == "__main__":
+    command.begin()
+
 import argparse
 import json
 import math
@@ -139,6 +144,7 @@ def team(task: Task) -> Team:
     return make(task, [np.random.SeedSequence(0)]).team
 
 
+@command.entry
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print every task, or write them as JSON."""
     parser = argparse.ArgumentParser(prog="python -m bench.tasks", description="List the tasks.", allow_abbrev=False)
