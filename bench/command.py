@@ -59,10 +59,12 @@ def _write_out() -> None:
 def _failed(error: OSError) -> int:
     """Say what could not be read or written; the status to end with."""
     try:
-        _write_out()  # fails again where it was the output
+        _write_out()  # mostly fails again where it was the output, and would at the interpreter's end
     except OSError as failure:
         mute(failure)
         return UNREAD if isinstance(failure, BrokenPipeError) else BAD_INPUT
+    if isinstance(error, BrokenPipeError):
+        return UNREAD
     print(f"{error.filename}: {error.strerror}" if error.filename else error, file=sys.stderr)
     return BAD_INPUT
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from rich.console import Console
 from rich.live import Live
+from rich.text import Text
 
 from algorithms import Diverged
 from algorithms.config import MADDPGSettings
@@ -88,7 +89,7 @@ def _announced(pairings: Sequence[Trial]) -> Generator[Trial]:
     else:
         with Live(console=console, auto_refresh=False, transient=True) as live:
             for done, pairing in enumerate(pairings):
-                live.update(f"{line} {done} done", refresh=True)
+                live.update(Text(f"{line} {done} done"), refresh=True)
                 yield pairing
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -242,6 +243,19 @@ def test_page_is_self_contained(suite: Path) -> None:
     assert 'src="' not in html
     assert 'href="http' not in html
     assert "may not be compared with published v2 numbers" in html
+
+
+def test_no_number_is_minus_zero(suite: Path) -> None:
+    assert [page.number(value) for value in (-0.001, -0.0, -0.01, np.float64(-0.004))] == [
+        "0.00",
+        "0.00",
+        "-0.01",
+        "0.00",
+    ]
+    write_trial(suite, returns=(0.0, 0.0, -0.0), absolute=-0.0)
+    assert main([str(suite)]) == 0
+    for name in ("returns.csv", "returns.md"):
+        assert not re.search(r"-0(\.0*)?\b(?!\.)", (suite / name).read_text()), name
 
 
 def test_markdown_escapes_the_bar_in_a_task() -> None:
