@@ -28,8 +28,8 @@ class Bounds:
 
     def __str__(self) -> str:
         if self.high < math.inf:
-            return f"from {'just above ' if self.open_low else ''}{self.low:g} to {self.high:g}"
-        return f"{'above' if self.open_low else 'at least'} {self.low:g}"
+            return f"from {'just above ' if self.open_low else ''}{self.low:.10g} to {self.high:.10g}"
+        return f"{'above' if self.open_low else 'at least'} {self.low:.10g}"
 
 
 Count = Annotated[int, Bounds(1)]

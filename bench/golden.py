@@ -11,6 +11,11 @@ here. They are new numbers: results from before must not be pooled with those th
 
 from __future__ import annotations
 
+from bench import command
+
+if __name__ == "__main__":
+    command.begin()
+
 import argparse
 import json
 import re
@@ -42,6 +47,7 @@ Numbers = dict[str, dict[str, list[float]]]
 """Step -> field (qpos, qvel, reward) -> its numbers."""
 
 
+@command.entry
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the verdicts, or store what was found."""
     parser = argparse.ArgumentParser(

@@ -16,7 +16,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from bench import store
+from bench import command, store
+from bench.command import counted
 from bench.suite import Trial
 from bench.trial import Outcome
 
@@ -29,6 +30,14 @@ def clock(seconds: float) -> str:
     """`h:mm:ss`."""
     minutes, seconds = divmod(round(seconds), 60)
     return f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"
+
+
+class _Console(Console):
+    """rich's, which would end the process where nobody reads what it prints any more."""
+
+    def on_broken_pipe(self) -> None:
+        """Leave the exception that is on its way to whoever prints."""
+        raise
 
 
 @dataclass
@@ -54,7 +63,7 @@ class Monitor:
         self.states = {trial: State(trial) for trial in trials}
         self.estimates = dict(zip(trials, estimates, strict=True))
         self.folder, self.jobs = suite_folder, jobs
-        self.console = Console()
+        self.console = _Console()
         self.started = time.time()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -79,11 +88,15 @@ class Monitor:
         state.status, state.step = outcome.status, outcome.trial.steps
         state.seconds, state.evaluation = outcome.seconds, outcome.evaluation
         ended = sum(s.status in ("done", "failed") for s in self.states.values())
-        detail = outcome.error or f"return {state.evaluation:,.0f}  {clock(state.seconds)}  {state.rate:,.0f} steps/s"
+        detail = outcome.error or f"return {state.evaluation:z,.0f}  {clock(state.seconds)}  {state.rate:,.0f} steps/s"
         self._say(f"{outcome.status:>6}  {ended}/{len(self.states)}  {outcome.trial.name}  {detail}")
 
     def _say(self, line: str) -> None:
-        self.console.print(line, soft_wrap=True, markup=False, highlight=False)
+        """Print a line, if that is possible: trials are worth more than what is said of them."""
+        try:
+            self.console.print(line, soft_wrap=True, markup=False, highlight=False)
+        except OSError as failure:
+            command.mute(failure)
 
     def _watch(self) -> None:
         while not self._stop.wait(POLL_SECONDS):
@@ -113,7 +126,7 @@ class Monitor:
         return [state for state in self.states.values() if state.status == "running"]
 
     def _progress(self, state: State) -> str:
-        value = "" if state.evaluation is None else f"return {state.evaluation:.0f}"
+        value = "" if state.evaluation is None else f"return {state.evaluation:z,.0f}"
         share = f"{state.step / state.trial.steps:.0%}"
         return f"{state.step:,} steps ({share})  {value}  {state.rate:,.0f} steps/s  {clock(self._left(state))} left"
 
@@ -129,9 +142,8 @@ class Monitor:
         """Running trials, then the sums."""
         counts = {status: sum(s.status == status for s in self.states.values()) for status in ("done", "failed")}
         left = sum(self._left(state) for state in self.states.values()) / self.jobs
-        title = (
-            f"{counts['done']} of {len(self.states)} trials done, {counts['failed']} failed, about {clock(left)} left"
-        )
+        of = counted(len(self.states), "trial")
+        title = f"{counts['done']} of {of} done, {counts['failed']} failed, about {clock(left)} left"
         table = Table(title=title, title_justify="left", expand=False)
         for column in ("algorithm", "seed", "task"):
             table.add_column(column, no_wrap=True, overflow="ellipsis")
@@ -143,7 +155,7 @@ class Monitor:
                 str(state.trial.seed),
                 state.trial.task.label.removeprefix("mamujoco/"),
                 f"{state.step:,} ({state.step / state.trial.steps:.0%})",
-                "" if state.evaluation is None else f"{state.evaluation:,.0f}",
+                "" if state.evaluation is None else f"{state.evaluation:z,.0f}",
                 f"{state.rate:,.0f}",
                 clock(self._left(state)),
             )

@@ -7,9 +7,13 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Generator, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
 
 from algorithms import Diverged
 from algorithms.config import MADDPGSettings
@@ -59,15 +63,34 @@ def machine_memory() -> float:
 
 def costs(trials: Sequence[Trial], env_threads: int = 1) -> dict[Trial, Cost]:
     """The cost of each trial; those that differ only in their seed are measured once."""
-    measured: dict[str, Cost] = {}
+    pairings: dict[str, Trial] = {}
     for trial in trials:
-        if trial.config_hash() not in measured:
+        pairings.setdefault(trial.config_hash(), trial)
+    measured: dict[str, Cost] = {}
+    with closing(_announced(list(pairings.values()))) as announced:
+        for trial in announced:
             try:
                 measured[trial.config_hash()] = _cost(trial, env_threads)
             except (RuntimeError, MemoryError) as error:  # torch's word for too little memory
                 reason = str(error).partition("\n")[0]
                 raise SuiteError(f"{trial.name}: cannot run on this machine: {reason}") from error
     return {trial: measured[trial.config_hash()] for trial in trials}
+
+
+def _announced(pairings: Sequence[Trial]) -> Generator[Trial]:
+    """The pairings; where they are many, a line on stderr says what the wait is for, and on a terminal counts them."""
+    console = Console(stderr=True)
+    line = f"Measuring what {len(pairings)} pairings will cost on this machine ..."
+    if len(pairings) < 2:
+        yield from pairings
+    elif not console.is_terminal:
+        print(line, file=sys.stderr, flush=True)
+        yield from pairings
+    else:
+        with Live(console=console, auto_refresh=False, transient=True) as live:
+            for done, pairing in enumerate(pairings):
+                live.update(Text(f"{line} {done} done"), refresh=True)
+                yield pairing
 
 
 def _cost(trial: Trial, env_threads: int) -> Cost:

@@ -6,11 +6,17 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy and torch: trials are the unit of parallelism
 
+from bench import command
+
+if __name__ == "__main__":
+    command.begin()
+
 import argparse
 import shlex
 import signal
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +27,17 @@ from joblib.externals.loky import ProcessPoolExecutor, get_reusable_executor
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from bench import golden, store, trial
+from bench.command import BAD_INPUT, INTERRUPTED, counted, positive
 from bench.monitor import Monitor, clock
 from bench.plan import Cost, costs, refuse_replays_beyond_memory
 from bench.suite import Suite, SuiteError, Trial, load, only, trials
 from bench.trial import MAX_ATTEMPTS, Outcome, read_status
 
-BAD_INPUT, INTERRUPTED = 2, 130
+LOCK = ".lock"
+"""The file in a suite's results that the run at work there holds."""
 
 
+@command.entry
 def main(arguments: Sequence[str] | None = None) -> int:
     """0 when every selected trial is done, 1 when one failed, 2 for bad input, 130 after Ctrl-C."""
     options = _parser().parse_args(arguments)
@@ -41,16 +50,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         todo = [t for t in selected if read_status(t, folder).get("status") != "done"]
         jobs = options.jobs or max((os.cpu_count() or 1) // options.env_threads, 1)
         refuse_replays_beyond_memory(todo, jobs)
+        if not options.dry_run and (folder / LOCK).exists():
+            with _locked(folder):
+                pass  # a folder at which another run is at work is refused before the costs are measured
         prices = costs(todo, options.env_threads)
     except (SuiteError, store.StoreError) as error:
         print(error, file=sys.stderr)
         return BAD_INPUT
-    except OSError as error:
-        print(f"{error.filename or options.results}: {error.strerror}", file=sys.stderr)
-        return BAD_INPUT
-    except KeyboardInterrupt:
-        print("Stopped before anything was run.", file=sys.stderr)
-        return INTERRUPTED
     print(plan(selected, prices, folder, jobs), flush=True)
     if warning := physics_warning(todo):
         print(warning, file=sys.stderr)
@@ -58,20 +64,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / ".lock", timeout=0):
+        with _locked(folder):
             store.write_text(folder / "suite.yaml", yaml.safe_dump(document, sort_keys=False))
             for t in planned:
                 trial.register(t, folder)
             return run(todo, folder, jobs, options.env_threads, prices)
-    except Timeout:
-        print(f"{folder}: another bench.run is at work there; wait for it or use another --results", file=sys.stderr)
+    except SuiteError as error:
+        print(error, file=sys.stderr)
         return BAD_INPUT
     except store.StoreError as error:
         print(error, file=sys.stderr)
         return 1
-    except OSError as error:
-        print(f"{error.filename or folder}: {error.strerror}", file=sys.stderr)
-        return 1
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the lock of a suite's results; refused while another process holds it."""
+    try:
+        with FileLock(folder / LOCK, timeout=0):
+            yield
+    except Timeout:
+        raise SuiteError(
+            f"{folder}: another bench.run is at work there; wait for it or use another --results"
+        ) from None
 
 
 def run(todo: Sequence[Trial], folder: Path, jobs: int, env_threads: int, prices: dict[Trial, Cost]) -> int:
@@ -91,7 +106,8 @@ def run(todo: Sequence[Trial], folder: Path, jobs: int, env_threads: int, prices
     store.merge(folder)
     print(f"Records: {folder / 'records.parquet'}   Report: python -m bench.report {shlex.quote(str(folder))}")
     if failed:
-        print(f"{failed} of {len(todo)} trials failed; the same command tries them again", file=sys.stderr)
+        again = "tries it again" if failed == 1 else "tries them again"
+        print(f"{failed} of {counted(len(todo), 'trial')} failed; the same command {again}", file=sys.stderr)
     return int(failed > 0)
 
 
@@ -149,15 +165,16 @@ def plan(selected: Sequence[Trial], prices: dict[Trial, Cost], folder: Path, job
     labels = list(dict.fromkeys(t.label for t in selected))
     seeds = list(dict.fromkeys(t.seed for t in selected))
     skipped = len(tasks) * len(labels) - len({(t.task, t.label) for t in selected})
-    less = f", {skipped} pairing{'s' * (skipped > 1)} skipped" if skipped else ""
+    less = f", {counted(skipped, 'pairing')} skipped" if skipped else ""
+    matrix = " x ".join([counted(len(tasks), "task"), counted(len(labels), "algorithm"), counted(len(seeds), "seed")])
     lines = [
-        f"{len(selected)} trials: {len(tasks)} tasks x {len(labels)} algorithms x {len(seeds)} seeds{less} -> {folder}",
+        f"{counted(len(selected), 'trial')}: {matrix}{less} -> {folder}",
         f"  tasks       {', '.join(tasks)}",
         f"  algorithms  {', '.join(labels)}",
         f"  seeds       {', '.join(map(str, seeds))}",
     ]
-    if len(todo) < len(selected):
-        lines.append(f"  {len(selected) - len(todo)} are done already, {len(todo)} to run")
+    if done := len(selected) - len(todo):
+        lines.append(f"  {done} {'is' if done == 1 else 'are'} done already, {len(todo)} to run")
     if todo:
         seconds = [prices[t].seconds for t in todo]
         at_once = min(jobs, os.cpu_count() or 1, len(todo))
@@ -206,10 +223,10 @@ def _refuse_changed(suite: Suite, planned: Sequence[Trial], folder: Path) -> Non
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench.run", description=__doc__, allow_abbrev=False)
     parser.add_argument("suite", type=Path, metavar="SUITE.yaml")
-    parser.add_argument("--jobs", type=_positive, metavar="N", help="trials at once; default: cores / env-threads")
+    parser.add_argument("--jobs", type=positive, metavar="N", help="trials at once; default: cores / env-threads")
     parser.add_argument(
         "--env-threads",
-        type=_positive,
+        type=positive,
         default=1,
         metavar="N",
         help="threads for the physics of each trial; default: 1",
@@ -223,12 +240,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")
     return parser
-
-
-def _positive(text: str) -> int:
-    if not (text.isascii() and text.isdigit()) or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
-    return int(text)
 
 
 if __name__ == "__main__":

@@ -62,6 +62,9 @@ def write_bytes(path: Path, content: bytes | Callable[[BinaryIO], object]) -> No
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # a full disk does not say for which file
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -37,6 +37,10 @@ KINDS = {
     "int_type": "a whole number",
 }
 """What each kind of value is called in errors."""
+UNKNOWN = ("extra_forbidden", "invalid_key")
+"""pydantic's words for a key that a suite does not have, the second for one that is no word."""
+KEY = "[key]"
+"""The end of pydantic's path to a key that is wrong, after the key itself."""
 
 
 class SuiteError(Exception):
@@ -294,10 +298,13 @@ def _check_grid(suite: Suite, task: Task, label: str, settings: Settings, path: 
 
 def _explain(error: ValidationError) -> str:
     """The first complaint of pydantic as `key: what is wrong; what would be valid`."""
-    first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")  # a typo explains what is missing
-    where = ".".join(str(part) for i, part in enumerate(first["loc"]) if not (first["loc"][0] == "tasks" and i == 2))
+    first = min(error.errors(), key=lambda e: not _is_about_a_key(e["type"], e["loc"]))  # it explains what is missing
+    parts = [str(part) for i, part in enumerate(first["loc"]) if not (first["loc"][0] == "tasks" and i == 2)]
     value = first["input"]
-    if first["type"] == "extra_forbidden":
+    where, what = ".".join(parts), repr(value)
+    if parts[-1] == KEY:
+        where, what = ".".join(parts[:-2]), f"the key {value!r}"
+    if first["type"] in UNKNOWN:
         fields = list(Evaluate.model_fields if where.startswith("evaluate.") else Suite.model_fields)
         near = difflib.get_close_matches(str(first["loc"][-1]), fields, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
@@ -307,18 +314,24 @@ def _explain(error: ValidationError) -> str:
         return f"{where}: missing; needed: {', '.join(k for k, f in model.model_fields.items() if f.is_required())}"
     if first["type"] == "int_type" and isinstance(value, float) and value.is_integer():
         return f"{where}: {value!r} is not a whole number; write {int(value)}"
+    if first["type"] == "too_short":
+        return f"{where}: needs at least one {where.removesuffix('s')}"
     if first["type"] == "string_pattern_mismatch":
-        return f"{where}: {value!r} must be 1 to 100 letters, digits and . _ + -, the first a letter or digit"
+        return f"{where}: {what} must be 1 to 100 letters, digits and . _ + -, the first a letter or digit"
     if first["type"] in KINDS:
-        return f"{where}: {value!r} is not {KINDS[first['type']]}"
+        return f"{where}: {what} is not {KINDS[first['type']]}"
     message = first["msg"][0].lower() + first["msg"][1:]
     return f"{where}: {message}, not {value!r}"
+
+
+def _is_about_a_key(kind: str, loc: tuple[int | str, ...]) -> bool:
+    return kind in UNKNOWN or loc[-1] == KEY
 
 
 def _override(document: dict[str, Any], override: str) -> None:
     """Apply one `path=value`, its value read as YAML; mappings on the way are made where they are missing."""
     dotted, equals, text = override.partition("=")
-    if not equals or not dotted:
+    if not equals or "" in dotted.split("."):
         raise SuiteError(f"--set {override}: write path=value, for example algorithms.happo.clip=0.1")
     try:
         value = parse(text)
@@ -327,19 +340,27 @@ def _override(document: dict[str, Any], override: str) -> None:
     *way, last = dotted.split(".")
     node: Any = document
     for key in way:
-        if isinstance(node, list) and key.isdecimal() and int(key) < len(node):
-            node = node[int(key)]
+        if isinstance(node, list) and (index := _index(node, key)) is not None:
+            if isinstance(node[index], str):  # a task's name alone
+                node[index] = {"name": node[index]}
+            node = node[index]
         elif isinstance(node, dict):
             node[key] = {} if node.get(key) is None else node[key]
             node = node[key]
         else:
             raise SuiteError(f"--set {override}: {key!r} leads nowhere in this suite")
-    if isinstance(node, list) and last.isdecimal() and int(last) < len(node):
-        node[int(last)] = value
+    if isinstance(node, list) and (index := _index(node, last)) is not None:
+        node[index] = value
     elif isinstance(node, dict):
         node[last] = value
     else:
         raise SuiteError(f"--set {override}: {last!r} leads nowhere in this suite")
+
+
+def _index(items: list[Any], key: str) -> int | None:
+    """The place in a list that a part of a `--set` path names."""
+    names = [str(index) for index in range(len(items))]
+    return names.index(key) if key in names else None
 
 
 def _unshared(value: Any) -> Any:

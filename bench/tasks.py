@@ -5,7 +5,13 @@
 
 from __future__ import annotations
 
+from bench import command
+
+if __name__ == "__main__":
+    command.begin()
+
 import argparse
+import difflib
 import json
 import math
 import re
@@ -18,10 +24,12 @@ from typing import Annotated, Any
 import numpy as np
 
 from algorithms import SettingError, Team
-from algorithms.config import Bounds, Count, strict
+from algorithms.config import Bounds, strict
 from bench.envs.batch import EnvBatch
 from bench.envs.mujoco import MujocoBatch, ObservationMode
 from bench.envs.robots import MAX_SEGMENTS, ROBOTS
+
+MAX_OBSK, MAX_EPISODE_LENGTH = 100, 10**9
 
 KUBA, ZHONG = "Kuba et al. 2022", "Zhong et al. 2024"
 PAPERS: dict[str, tuple[str, ...]] = {
@@ -50,9 +58,9 @@ class MujocoOptions:
     """What an agent observes: `local` its own joints, those up to `obsk` joints away and the torso, as in MaMuJoCo;
     `global` the whole state and its own index; `paper` the same standardised over the features of each sample, as
     the wrapper of Kuba et al. (2022) did."""
-    obsk: Annotated[int, Bounds(0)] = 1
+    obsk: Annotated[int, Bounds(0, MAX_OBSK)] = 1
     """How many joints away an agent sees, for `local` observations."""
-    episode_length: Count
+    episode_length: Annotated[int, Bounds(1, MAX_EPISODE_LENGTH)]
     """Steps after which an episode is cut; unless told Gymnasium's: 1000, Reacher's 50, Pusher's 100."""
 
 
@@ -93,7 +101,7 @@ def task(name: str, options: Mapping[str, Any]) -> Task:
         raise SettingError("obsk", f"has no meaning for {name}, whose one agent observes the whole state")
     if "obsk" in options and options["obsk"] is None:
         whole = f"1x{math.prod(map(int, partition.split('x')))}" if spec.segments else spec.whole
-        valid = f"valid: whole numbers at least 0, or task mamujoco/{robot}-{whole}"
+        valid = f"valid: whole numbers from 0 to {MAX_OBSK}, or task mamujoco/{robot}-{whole}"
         raise SettingError("obsk", f"None (null) would make one agent of the whole robot; {valid}")
     made = Task(name, strict(MujocoOptions, {"episode_length": spec.episode_length, **options}))
     if "obsk" in options and made.options.observation != "local":
@@ -110,19 +118,32 @@ def _parts(name: str) -> tuple[str, str]:
         valid = ", ".join(ROBOTS)
         raise SettingError(
             "name",
-            f"{complaint}; valid: mamujoco/<robot>-<partition> with robots {valid}; `python -m bench.tasks` lists them",
+            f"{complaint}{_near(name)}; valid: mamujoco/<robot>-<partition> with robots {valid}; "
+            "`python -m bench.tasks` lists them",
         )
     spec = ROBOTS[robot]
     if not spec.has(partition):
         complaint = f"unknown partition {partition!r} of {robot}"
-        form = re.fullmatch(r"(\d{1,4})x(\d{1,4})", partition)
-        if form and not spec.segments and (total := int(form[1]) * int(form[2])) != spec.joints:
+        form = re.fullmatch(r"([0-9]{1,9})x([0-9]{1,9})", partition)
+        total = int(form[1]) * int(form[2]) if form else 0
+        if form and not spec.segments and total != spec.joints:
             complaint += f": {form[1]} x {form[2]} joints are {total}, it has {spec.joints}"
+        if spec.segments and total > MAX_SEGMENTS:
+            complaint += f": {total} segments exceed {MAX_SEGMENTS}"
         valid = ", ".join(f"mamujoco/{robot}-{known}" for known in spec.listed())
         if spec.segments:
             valid += f", or any NxM of N agents with M segments each, 2 to {MAX_SEGMENTS} segments in all"
         raise SettingError("name", f"{complaint}; valid: {valid}")
     return robot, partition
+
+
+def _near(name: str) -> str:
+    """The question whether a task was meant whose robot has nearly that name, whatever the case of its letters."""
+    robot, _, partition = name.rpartition("/")[2].partition("-")
+    known = {robot.lower(): robot for robot in ROBOTS}
+    near = [known[match] for match in difflib.get_close_matches(robot.lower(), known)]
+    meant = [f"mamujoco/{robot}-{partition}" for robot in near if ROBOTS[robot].has(partition)]
+    return f"; did you mean {meant[0]}?" if meant else ""
 
 
 def make(
@@ -139,6 +160,7 @@ def team(task: Task) -> Team:
     return make(task, [np.random.SeedSequence(0)]).team
 
 
+@command.entry
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print every task, or write them as JSON."""
     parser = argparse.ArgumentParser(prog="python -m bench.tasks", description="List the tasks.", allow_abbrev=False)

@@ -22,7 +22,7 @@ ALGORITHMS = [
     [""],  # the public face
 ]
 BENCH = [
-    ["", "envs", "yaml12", "provenance"],
+    ["", "envs", "yaml12", "provenance", "command"],
     ["store", "scores", "envs.batch", "envs.robots"],
     ["envs.mujoco", "envs.pettingzoo", "envs.games"],
     ["tasks", "golden"],
@@ -41,8 +41,8 @@ REPORT = [
     ["page"],
     ["__main__"],
 ]
-MEETING_PLACE = {"bench", "bench.store", "bench.scores"}
-"""All of `bench` that the report may import besides itself: where its two wings meet."""
+MEETING_PLACE = {"bench", "bench.command", "bench.store", "bench.scores"}
+"""All of `bench` that the report may import besides itself: where its two wings meet, and how commands end."""
 HEAVY = {"torch", "gymnasium", "gymnasium_robotics", "mujoco", "pettingzoo", "mpe2", "algorithms"}
 """What a report must open without."""
 

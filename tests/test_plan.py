@@ -45,7 +45,7 @@ def test_a_dry_run_says_what_will_run_and_what_it_will_cost(
     assert run.main([str(path), "--results", str(tmp_path / "results"), "--jobs", "2", "--dry-run"]) == 0
     out, err = capsys.readouterr()
     lines = out.splitlines()
-    assert lines[0].startswith("6 trials: 1 tasks x 2 algorithms x 3 seeds")
+    assert lines[0].startswith("6 trials: 1 task x 2 algorithms x 3 seeds")
     assert lines[0].endswith(str(tmp_path / "results" / "demo"))
     assert "mamujoco/Hopper-3x1:episode_length=50" in lines[1]
     assert "happo, maddpg" in lines[2]
@@ -54,7 +54,7 @@ def test_a_dry_run_says_what_will_run_and_what_it_will_cost(
     assert re.search(r"time +about \d+:\d\d:\d\d, 2 at once", out)
     assert re.search(r"memory +about \d+\.\d GB", out)
     assert re.search(r"disk +about [\d,]+ MB", out)
-    assert err == ""
+    assert err == "Measuring what 2 pairings will cost on this machine ...\n"
 
 
 def test_a_dry_run_writes_nothing(path: Path, tmp_path: Path) -> None:
@@ -67,8 +67,24 @@ def test_a_dry_run_counts_only_what_is_selected(path: Path, tmp_path: Path, caps
     arguments = [str(path), "--results", str(tmp_path / "results"), "--dry-run", "--only", "seed=1,2"]
     assert run.main([*arguments, "--only", "algorithm=happo"]) == 0
     out = capsys.readouterr().out
-    assert out.startswith("2 trials: 1 tasks x 1 algorithms x 2 seeds")
+    assert out.startswith("2 trials: 1 task x 1 algorithm x 2 seeds")
     assert "1,000 per trial, 2,000 in all" in out
+
+
+def test_one_pairing_is_measured_without_a_word(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    costs(planned(path)[:3])
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_terminal_sees_how_many_pairings_are_measured(
+    path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich then takes anything for a terminal
+    costs(planned(path))
+    out, err = capsys.readouterr()
+    assert out == ""
+    counts = re.findall(r"Measuring what 2 pairings will cost on this machine \.\.\. (\d) done", err)
+    assert list(dict.fromkeys(counts)) == ["0", "1"]
 
 
 def test_every_trial_has_a_finite_cost(path: Path) -> None:

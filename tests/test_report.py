@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+from collections.abc import Iterable
+from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
+from numpy.typing import NDArray
 
 from bench import store
 from bench.report import page, plots, stats
@@ -238,6 +245,19 @@ def test_page_is_self_contained(suite: Path) -> None:
     assert "may not be compared with published v2 numbers" in html
 
 
+def test_no_number_is_minus_zero(suite: Path) -> None:
+    assert [page.number(value) for value in (-0.001, -0.0, -0.01, np.float64(-0.004))] == [
+        "0.00",
+        "0.00",
+        "-0.01",
+        "0.00",
+    ]
+    write_trial(suite, returns=(0.0, 0.0, -0.0), absolute=-0.0)
+    assert main([str(suite)]) == 0
+    for name in ("returns.csv", "returns.md"):
+        assert not re.search(r"-0(\.0*)?\b(?!\.)", (suite / name).read_text()), name
+
+
 def test_markdown_escapes_the_bar_in_a_task() -> None:
     text = page.markdown([{"task": "Humanoid-9|8", "seeds": "3"}])
     assert text == "| task          | seeds |\n| ------------- | ----: |\n| Humanoid-9\\|8 |     3 |\n"
@@ -283,6 +303,71 @@ def test_seed_note_names_the_algorithms_that_have_fewer(suite: Path) -> None:
     for algorithm, seed in (("mappo", 0), ("mappo", 1), ("happo", 0)):
         write_trial(suite, algorithm, seed)
     assert plots.seed_note(states_of(suite)) == "2 seeds, 1 of 2 for happo"
+
+
+LONG_TASKS = [
+    "mamujoco/ManySegmentAnt-2x1:obsk=2:episode_length=50",
+    *(f"mamujoco/HumanoidStandup-17x1:observation=paper:episode_length={500 + i}" for i in range(8)),
+    "a/" + "name-without-end" * 5,
+]
+
+
+def figure_frames(tasks: list[str], algorithms: tuple[str, ...] = ("mappo",)) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Curves and states of one seed per task and algorithm, from 0 to 1000 steps."""
+    pairings = [{"task": task, "algorithm": algorithm} for task in tasks for algorithm in algorithms]
+    points = [{"step": step, "iqm": 0.1 * step, "low": np.nan, "high": np.nan} for step in (0, 500, 1000)]
+    curves = pd.DataFrame([{**pairing, **point, "seeds": 1, "planned": 1} for pairing in pairings for point in points])
+    return curves, pd.DataFrame([{**pairing, "seed": 0, "reached": 1000, "steps": 1000} for pairing in pairings])
+
+
+def boxes(texts: Iterable[Text]) -> list[Bbox]:
+    return [text.get_window_extent() for text in texts if text.get_text()]
+
+
+def assert_apart_and_within(figure: Figure) -> None:
+    """No text of the figure, whose layout stands, is cut by its edge, and no title or tick label covers another."""
+    for ax in figure.axes:
+        ticks = boxes(ax.get_xticklabels())
+        assert all(one.x1 < other.x0 for one, other in pairwise(ticks))
+    titles = boxes(text for ax in figure.axes for text in ax.texts)
+    assert not any(one.overlaps(other) for one, other in combinations(titles, 2))
+    legend = boxes(text for legend in figure.legends for text in legend.get_texts())
+    assert not any(one.overlaps(other) for one, other in combinations(legend, 2))
+    width, height = figure.bbox.width, figure.bbox.height
+    for box in titles + legend:
+        assert box.x0 >= 0
+        assert box.y0 >= 0
+        assert box.x1 <= width
+        assert box.y1 <= height
+
+
+def panel_sizes(figure: Figure) -> NDArray[np.float64]:
+    """Width and height of each panel in inches."""
+    figure.draw_without_rendering()
+    return np.array([ax.get_position().size for ax in figure.axes]) * figure.get_size_inches()
+
+
+@pytest.mark.parametrize("count", [1, 2, 6, 10])
+def test_panels_of_tasks_with_long_labels_are_as_large_as_those_of_others(count: int) -> None:
+    plain = panel_sizes(plots.curves(*figure_frames([f"mamujoco/Ant-{i}" for i in range(count)])))
+    figure = plots.curves(*figure_frames(LONG_TASKS[-count:]))
+    assert panel_sizes(figure) == pytest.approx(plain, rel=0.05)
+    assert_apart_and_within(figure)
+
+
+def test_the_panel_of_one_task_with_a_long_label_is_as_large_as_that_of_another() -> None:
+    plain = panel_sizes(plots.task_curves("Ant", *figure_frames(["Ant"])))
+    for task in LONG_TASKS[-2:]:
+        figure = plots.task_curves(task, *figure_frames([task]))
+        assert panel_sizes(figure) == pytest.approx(plain, rel=0.05)
+        assert_apart_and_within(figure)
+
+
+def test_long_labels_of_algorithms_leave_the_panels_as_they_are() -> None:
+    labels = ("mappo", "happo-" + "long-label-" * 8, "happo-" + "L" * 94, "ippo-shared", "hatrpo")
+    figure = plots.curves(*figure_frames(["Ant"], labels))
+    assert panel_sizes(figure) == pytest.approx(panel_sizes(plots.curves(*figure_frames(["Ant"]))), rel=0.15)
+    assert_apart_and_within(figure)
 
 
 # refusals

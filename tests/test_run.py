@@ -143,6 +143,15 @@ def test_adding_a_seed_leaves_the_others_as_they_are(tmp_path: Path) -> None:
 # What is there already
 
 
+def test_one_of_each_is_no_plural(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one = ["--only", "algorithm=happo"]
+    assert main(tmp_path, *one, "--dry-run") == 0
+    assert capsys.readouterr().out.startswith("1 trial: 1 task x 1 algorithm x 1 seed -> ")
+    assert main(tmp_path, *one) == 0
+    assert main(tmp_path, *one, "--dry-run") == 0
+    assert "  1 is done already, 0 to run" in capsys.readouterr().out
+
+
 def test_done_trials_are_not_run_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(tmp_path, **TWO) == 0
     before = snapshot(tmp_path / "tiny" / "trials")
@@ -225,11 +234,16 @@ def test_other_physics_are_one_line_of_warning_before_anything_runs(
     assert "(Hopper: qvel[1] is off; Swimmer: qvel[1] is off)" in line
 
 
-def test_a_second_run_in_the_same_folder_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_second_run_in_the_same_folder_is_refused_before_its_costs_are_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "tiny").mkdir()
     with FileLock(tmp_path / "tiny" / ".lock"):
-        assert main(tmp_path, **TWO) == run.BAD_INPUT
+        with monkeypatch.context() as patch:
+            patch.setattr(run, "costs", lambda *_: pytest.fail("measured"))
+            assert main(tmp_path, priced=True, **TWO) == run.BAD_INPUT
         assert "another bench.run" in capsys.readouterr().err
+        assert main(tmp_path, "--dry-run", **TWO) == 0
         assert list((tmp_path / "tiny").iterdir()) == [tmp_path / "tiny" / ".lock"]
     assert main(tmp_path, "--only", "algorithm=happo", **TWO) == 0
 
@@ -393,7 +407,7 @@ def test_the_command_says_where_the_records_are_and_nothing_else_on_stderr(tmp_p
     command = [sys.executable, "-m", "bench.run", str(path), "--results", str(tmp_path), "--jobs", "2"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert str(tmp_path / "tiny" / "records.parquet") in done.stdout
-    assert done.stderr == ""
+    assert done.stderr == "Measuring what 5 pairings will cost on this machine ...\n"
 
 
 # Workers that die. `trial.run` is replaced by a function of this module, which workers import by name.

@@ -311,7 +311,7 @@ def test_a_setting_reaches_the_algorithms_that_have_it() -> None:
         (["--json", "no/such/folder/rows.json"], "not a file in an existing folder"),
         (["envs", "--set", "clip=0.1"], "envs measures no algorithm"),
         (["envs", "--algorithm", "happo"], "envs measures no algorithm"),
-        (["envs", "--env-threads", "0"], "must be from 1 to 1024"),
+        (["envs", "--env-threads", "0"], "'0' is not a whole number from 1 to 1024"),
     ],
 )
 def test_bad_usage_is_refused(arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pandas as pd
@@ -49,6 +51,15 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(
         store.write_text(tmp_path / "x", "new")
     assert (tmp_path / "x").read_text() == "old"
     assert files(tmp_path) == ["x"]
+
+
+def test_a_full_disk_is_an_error_of_the_file(tmp_path: Path) -> None:
+    def fill(file: BinaryIO) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match="No space") as full:
+        store.write_bytes(tmp_path / "table", fill)
+    assert full.value.filename == str(tmp_path / "table")
 
 
 def test_a_first_write_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,7 @@ def says(message: str, *parts: str) -> None:
 def test_there_is_a_task_for_every_partition() -> None:
     partitions = {
         "Ant": ["2x4", "2x4d", "4x2", "8x1", "1x8"],
-        "HalfCheetah": ["2x3", "6x1", "3x2", "1x6"],
+        "HalfCheetah": ["2x3", "3x2", "6x1", "1x6"],
         "Hopper": ["3x1", "1x3"],
         "Walker2d": ["2x3", "3x2", "6x1", "1x6"],
         "Humanoid": ["9|8", "17x1", "1x17"],
@@ -124,6 +125,36 @@ def test_an_unknown_robot_is_refused_with_the_robots_that_there_are(robot: str) 
 
 
 @pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("mamujoco/halfcheetah-2x3", "HalfCheetah-2x3"),
+        ("Mamujoco/HalfCheetah-2x3", "HalfCheetah-2x3"),
+        ("Hopper-3x1", "Hopper-3x1"),
+        ("MAMUJOCO/MANYSEGMENTANT-50x1", "ManySegmentAnt-50x1"),
+        ("mamujoco/Cheetah-6x1", "HalfCheetah-6x1"),
+        ("mamujoco/Humanoidstandup-9|8", "HumanoidStandup-9|8"),
+    ],
+)
+def test_a_name_that_is_nearly_right_is_refused_with_the_right_one(name: str, meant: str) -> None:
+    with pytest.raises(SettingError, match=f"did you mean mamujoco/{re.escape(meant)}[?]"):
+        tasks.task(name, {})
+
+
+@pytest.mark.parametrize("name", ["mamujoco/Horse-2x3", "Mamujoco/HalfCheetah-9x9", "", "-", "/"])
+def test_a_name_that_resembles_no_task_is_refused_without_a_guess(name: str) -> None:
+    with pytest.raises(SettingError) as refused:
+        tasks.task(name, {})
+    assert "did you mean" not in str(refused.value)
+
+
+@pytest.mark.parametrize("partition", ["101x1", "1x101", "11x10"])
+def test_too_many_segments_are_refused_with_their_number(partition: str) -> None:
+    total = {"101x1": 101, "1x101": 101, "11x10": 110}[partition]
+    with pytest.raises(SettingError, match=f"{total} segments exceed 100"):
+        tasks.task(f"mamujoco/ManySegmentAnt-{partition}", {})
+
+
+@pytest.mark.parametrize(
     ("name", "parts"),
     [
         ("Ant-2x4e", ["'2x4e'", "Ant-2x4, ", "Ant-2x4d, ", "Ant-4x2, ", "Ant-8x1, ", "Ant-1x8"]),
@@ -175,7 +206,7 @@ def test_no_depth_of_observation_is_refused_with_the_task_that_it_would_be(name:
     with pytest.raises(SettingError) as refused:
         tasks.task(f"mamujoco/{name}", {"obsk": None})
     assert refused.value.key == "obsk"
-    says(str(refused.value), "null", "one agent of the whole robot", f"task mamujoco/{whole}", "at least 0")
+    says(str(refused.value), "null", "one agent of the whole robot", f"task mamujoco/{whole}", "from 0 to 100")
 
 
 @pytest.mark.parametrize("obsk", [0, 1, None])
@@ -198,10 +229,13 @@ def test_obsk_is_refused_where_it_has_no_meaning(mode: str) -> None:
         ({"observation": "Local"}, "observation", "local, global, paper"),
         ({"observation": None}, "observation", "local, global, paper"),
         ({"observation": ["local"]}, "observation", "local, global, paper"),
-        ({"obsk": -1}, "obsk", "at least 0"),
+        ({"obsk": -1}, "obsk", "-1 is out of range: must be from 0 to 100"),
+        ({"obsk": 101}, "obsk", "101 is out of range: must be from 0 to 100"),
+        ({"obsk": 10**12}, "obsk", "from 0 to 100"),
         ({"obsk": True}, "obsk", "whole number"),
         ({"obsk": 1.0}, "obsk", "whole number"),
-        ({"episode_length": 0}, "episode_length", "at least 1"),
+        ({"episode_length": 0}, "episode_length", "0 is out of range: must be from 1 to 1000000000"),
+        ({"episode_length": 10**23}, "episode_length", "from 1 to 1000000000"),
         ({"episode_length": "50"}, "episode_length", "whole number"),
         ({"episode_lenght": 50}, "episode_lenght", "observation, obsk, episode_length"),
     ],
@@ -282,6 +316,11 @@ def test_set_changes_a_value_like_the_file_would(tmp_path: Path) -> None:
     happo = next(t for t in found if t.label == "happo")
     assert (happo.settings.clip, happo.steps, happo.settings.hidden_sizes) == (0.05, 800, (8,))
     assert found[-1].task.options.episode_length == 20
+
+
+def test_set_gives_an_option_to_a_task_that_has_only_a_name(tmp_path: Path) -> None:
+    first = made(tmp_path, "tasks.0.obsk=2", "tasks.0.episode_length=30")[0]
+    assert first.task.label == "mamujoco/Hopper-3x1:obsk=2:episode_length=30"
 
 
 def test_set_makes_the_mappings_on_the_way(tmp_path: Path) -> None:
@@ -464,10 +503,13 @@ def test_the_hash_tells_two_algorithms_apart(tmp_path: Path) -> None:
         ({"name": "a/b"}, ["name:", "'a/b'"]),
         ({"name": "a" * 101}, ["name:", "1 to 100 letters"]),
         ({"seeds": 10**8}, ["seeds:", "100000000"]),
-        ({"algorithms": {"a b": {"algorithm": "happo"}}}, ["algorithms", "'a b'", "letters, digits"]),
+        (
+            {"algorithms": {"a b": {"algorithm": "happo"}}},
+            ["suite.yaml: algorithms: the key 'a b' must be 1 to 100 letters, digits"],
+        ),
         # nothing where something must be
-        ({"tasks": []}, ["tasks:", "at least 1"]),
-        ({"algorithms": {}}, ["algorithms:", "at least 1"]),
+        ({"tasks": []}, ["suite.yaml: tasks: needs at least one task\n"]),
+        ({"algorithms": {}}, ["suite.yaml: algorithms: needs at least one algorithm\n"]),
         # twice
         ({"tasks": ["mamujoco/Hopper-3x1"] * 2}, ["tasks.1", "mamujoco/Hopper-3x1", "twice"]),
         (
@@ -503,7 +545,7 @@ def test_the_hash_tells_two_algorithms_apart(tmp_path: Path) -> None:
         ),
         (
             {"tasks": [{"name": "mamujoco/Hopper-3x1", "episode_length": 0}]},
-            ["tasks.0.episode_length", "0", "at least 1"],
+            ["tasks.0.episode_length", "0", "from 1 to 1000000000"],
         ),
     ],
 )
@@ -539,10 +581,15 @@ def test_a_suite_of_many_mistakes_is_refused_before_anything_is_written(
         ("name: a\nname: b\n", ["not valid YAML", "'name'", "twice"]),
         ("algorithms: {happo: {clip: 1, clip: 2}}\n", ["not valid YAML", "'clip'", "twice"]),
         ("{[a]: b}\n", ["not valid YAML"]),
-        (yaml.safe_dump(SMALL) + "1: 2\n", ["1: "]),
-        (yaml.safe_dump(SMALL | {"algorithms": {1: None}}), ["algorithms", "1"]),
-        (yaml.safe_dump(SMALL | {"defaults": {1: 2}}), ["defaults", "1"]),
-        (yaml.safe_dump(SMALL | {"algorithms": {"happo": {1: 2}}}), ["algorithms.happo", "1"]),
+        (yaml.safe_dump(SMALL) + "1: 2\n", ["suite.yaml: 1: unknown key; valid: name, steps"]),
+        ("{name: x, 1: 2}", ["suite.yaml: 1: unknown key; valid: name, steps"]),
+        (yaml.safe_dump(SMALL | {"algorithms": {1: None}}), [": algorithms: the key 1 is not a word"]),
+        (yaml.safe_dump(SMALL | {"defaults": {1: 2}}), [": defaults: the key 1 is not a word"]),
+        (yaml.safe_dump(SMALL | {"algorithms": {"happo": {1: 2}}}), [": algorithms.happo: the key 1 is not a word"]),
+        (
+            yaml.safe_dump(SMALL | {"tasks": [{"name": "mamujoco/Hopper-3x1", 1: 2}]}),
+            [": tasks.0: the key 1 is not a word"],
+        ),
         ("name: !!python/name:os.system x\n", ["not valid YAML"]),
     ],
 )
@@ -583,7 +630,11 @@ def test_a_directory_as_suite_is_refused(tmp_path: Path, capsys: pytest.CaptureF
         ("steps.more=1", ["--set steps.more=1", "nowhere"]),
         ("tasks.9.obsk=1", ["--set tasks.9.obsk=1", "'9'", "nowhere"]),
         ("tasks.first=x", ["--set tasks.first=x", "'first'", "nowhere"]),
-        ("tasks.0.obsk=1", ["--set tasks.0.obsk=1", "nowhere"]),
+        (".=1", ["--set .=1", "path=value"]),
+        ("algorithms..clip=1", ["--set algorithms..clip=1", "path=value"]),
+        ("tasks.٠=", ["--set tasks.٠=", "'٠'", "nowhere"]),
+        (f"tasks.{'9' * 5000}=x", ["nowhere"]),
+        ("tasks.0.obk=1", ["tasks.0.obk", "observation, obsk"]),
         ("steps=[1", ["--set steps=[1", "not YAML"]),
         ("steps=", ["steps:", "None"]),
         ("steps=yes", ["steps:", "'yes'"]),
@@ -616,12 +667,15 @@ def test_a_bad_only_is_refused_in_one_line(
     says(refusal(tmp_path, capsys, write(tmp_path), "--only", selection), f"--only {selection}", *parts)
 
 
-@pytest.mark.parametrize("jobs", ["0", "-1", "two", "1.5", ""])
-def test_a_bad_number_of_jobs_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str], jobs: str) -> None:
+@pytest.mark.parametrize("option", ["--jobs", "--env-threads"])
+@pytest.mark.parametrize("number", ["0", "-1", "two", "1.5", "", "٣", "1025", "99999999999", "9" * 5000])
+def test_a_bad_number_of_jobs_or_threads_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str, number: str
+) -> None:
     with pytest.raises(SystemExit) as stopped:
-        run.main([str(write(tmp_path)), "--jobs", jobs, "--results", str(tmp_path / "results")])
+        run.main([str(write(tmp_path)), option, number, "--results", str(tmp_path / "results")])
     assert stopped.value.code == 2
-    says(capsys.readouterr().err, "--jobs", repr(jobs), "at least 1")
+    says(capsys.readouterr().err, option, repr(number), "from 1 to 1024")
     assert not (tmp_path / "results").exists()
 
 

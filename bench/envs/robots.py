@@ -245,8 +245,9 @@ class Robot:
         return f"1x{math.prod(_numbers(self.partitions[0])) if self.segments else self.joints}"
 
     def listed(self) -> tuple[str, ...]:
-        """Its partitions; of a robot of segments, which has any NxM, those of the papers."""
-        return (*self.partitions, *self.sliced, self.whole)
+        """Its partitions, the fewest agents first; of a robot of segments, which has any NxM, those of the papers."""
+        cuts = sorted((*self.partitions, *self.sliced), key=lambda cut: int(re.findall("[0-9]+", cut)[0]))
+        return (*cuts, self.whole)
 
     def has(self, partition: str) -> bool:
         """Whether there is such a partition."""

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from bench import command
+
+if __name__ == "__main__":
+    command.begin()
+
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -32,7 +38,7 @@ def write(suite: Suite) -> str:
     files = {
         "curves.svg": plots.svg(figure),
         "curves.png": plots.png(figure),
-        "returns.csv": table.to_csv(index=False, float_format="%.6g", lineterminator="\n").encode(),
+        "returns.csv": table.to_csv(index=False, float_format="{:z.6g}".format, lineterminator="\n").encode(),
         "returns.md": page.markdown(page.returns_rows(table)).encode(),
         "report.html": page.html(suite, states, curves, table).encode(),
     }
@@ -43,7 +49,8 @@ def write(suite: Suite) -> str:
     return "\n".join([suite.name, "", short, *notes, str(suite.folder / "report.html"), ""])
 
 
-def main(arguments: list[str] | None = None) -> int:
+@command.entry
+def main(arguments: Sequence[str] | None = None) -> int:
     """The command; 0 when all is written, 2 when a suite cannot be reported on, and then none is."""
     parser = Parser(prog="python -m bench.report", description=__doc__)
     what = "folders of suites; without any, all that have records under ./results"
@@ -53,9 +60,9 @@ def main(arguments: list[str] | None = None) -> int:
         suites = [load(folder) for folder in folders or find_suites(RESULTS)]
         for suite in suites:
             print(write(suite))
-    except (ReportError, OSError) as error:  # an OSError says which file could not be written
+    except ReportError as error:
         print(f"bench.report: {error}", file=sys.stderr)
-        return 2
+        return command.BAD_INPUT
     return 0
 
 

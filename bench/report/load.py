@@ -12,6 +12,7 @@ import pandas as pd
 import yaml
 
 from bench import store
+from bench.command import counted
 
 TRIAL_KEYS = ("task", "algorithm", "seed", "steps", "config_hash", "status", "provenance")
 SHOWN_TRIALS = 4  # trials named per group in a refusal, which must stay one readable line
@@ -99,7 +100,7 @@ def _statuses(trials: list[dict[str, Any]]) -> str:
         return "no trials"
     counts = pd.Series([trial["status"] for trial in trials]).value_counts().sort_index()
     parts = ", ".join(f"{count} {status}" for status, count in counts.items())
-    return f"{len(trials)} trial{'s' * (len(trials) > 1)} ({parts})"
+    return f"{counted(len(trials), 'trial')} ({parts})"
 
 
 def _check_keys(folder: Path, trials: list[Any]) -> None:

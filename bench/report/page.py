@@ -12,6 +12,7 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
+from bench.command import counted
 from bench.report import plots, stats
 from bench.report.load import Suite, trial_name
 
@@ -36,7 +37,7 @@ def number(value: float) -> str:
     """A return with as many decimals as it can bear; a dash where there is none yet."""
     if pd.isna(value):
         return NONE
-    return f"{value:,.{0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2}f}"
+    return f"{value:z,.{0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2}f}"
 
 
 def span(low: float, high: float) -> str:
@@ -192,15 +193,17 @@ def warnings(suite: Suite, states: pd.DataFrame) -> list[str]:
     found = []
     undone = int((states["state"] != "done").sum())
     if undone:
-        found.append(f"Incomplete: {undone} of {len(states)} trials are not done; the table says how many seeds count.")
+        of = counted(len(states), "trial")
+        verb = "is" if undone == 1 else "are"
+        found.append(f"Incomplete: {undone} of {of} {verb} not done; the table says how many seeds count.")
     commits = Counter(str(trial["provenance"].get("commit")) for trial in suite.trials)
     if len(commits) > 1:
-        parts = ", ".join(f"{commit[:10]} ({trials} trials)" for commit, trials in sorted(commits.items()))
+        parts = ", ".join(f"{commit[:10]} ({counted(trials, 'trial')})" for commit, trials in sorted(commits.items()))
         found.append(f"Mixed commits: the trials were not all run by the same code: {parts}.")
     dirty = sum(bool(trial["provenance"].get("dirty")) for trial in suite.trials)
     if dirty:
-        total = len(suite.trials)
-        found.append(f"Uncommitted changes: {dirty} of {total} trials ran code that no commit holds.")
+        total = counted(len(suite.trials), "trial")
+        found.append(f"Uncommitted changes: {dirty} of {total} ran code that no commit holds.")
     return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 import textwrap
 import zlib
 from collections.abc import Callable
@@ -43,7 +44,8 @@ RC: dict[Any, Any] = {
     "svg.fonttype": "path",
 }
 PANEL_WIDTH, PANEL_HEIGHT = 4.3, 3.1  # inches
-NOTE_WIDTH = 52  # characters that fit above a panel
+NOTE_WIDTH, TITLE_WIDTH = 52, 40  # characters of a note and of a title that fit above a panel
+LINE_HEIGHT = 0.15  # inches of one more line of a title or of a label in the legend
 
 # After Okabe and Ito: they differ in lightness too, and each method has its own marker
 PALETTE = {
@@ -101,10 +103,13 @@ def curves(frame: pd.DataFrame, states: pd.DataFrame) -> Figure:
     tasks = sorted(states["task"].unique())
     columns = 2 if len(tasks) == 4 else min(len(tasks), 3)
     rows = math.ceil(len(tasks) / columns)
-    labels = stats.sort_labels(frame["algorithm"])
+    titles = [_title(task) for task in tasks]
+    handles = [_handle(label) for label in stats.sort_labels(frame["algorithm"])]
+    per_row = _legend_columns(handles, PANEL_WIDTH * columns)
     caption = textwrap.fill(curve_caption(states), width=max(60, 62 * columns))
-    per_row = max(1, 3 * columns)
-    extra = 0.22 * math.ceil(len(labels) / per_row) + 0.16 * (caption.count("\n") + 2)
+    more_lines = sum(max(t.count("\n") for t in titles[i : i + columns]) for i in range(0, len(tasks), columns))
+    more_lines += sum(str(handle.get_label()).count("\n") for handle in handles)
+    extra = LINE_HEIGHT * more_lines + 0.22 * math.ceil(len(handles) / per_row) + 0.16 * (caption.count("\n") + 2)
     with matplotlib.rc_context(RC):
         figure = Figure(figsize=(PANEL_WIDTH * columns, PANEL_HEIGHT * rows + extra), layout="constrained")
         axes = figure.subplots(rows, columns, squeeze=False, gridspec_kw={"hspace": 0.09})
@@ -115,22 +120,16 @@ def curves(frame: pd.DataFrame, states: pd.DataFrame) -> Figure:
                 ax.set_xlabel("environment steps" if index + columns >= len(tasks) else "")
             else:
                 ax.remove()
-        handles = [_handle(label) for label in labels]
-        figure.legend(
-            handles=handles,
-            loc="outside upper left",
-            ncols=min(len(labels), per_row),
-            frameon=False,
-            handlelength=4,
-        )
+        figure.legend(handles=handles, loc="outside upper left", ncols=per_row, frameon=False, handlelength=4)
         figure.supxlabel(caption, fontsize=7.5, x=0.01, ha="left", linespacing=1.4)
     return figure
 
 
 def task_curves(task: str, frame: pd.DataFrame, states: pd.DataFrame) -> Figure:
     """The panel of one task for the page, which has a legend, a heading and a caption of its own."""
+    height = PANEL_HEIGHT + LINE_HEIGHT * _title(task).count("\n")
     with matplotlib.rc_context(RC):
-        figure = Figure(figsize=(PANEL_WIDTH * 1.15, PANEL_HEIGHT), layout="constrained")
+        figure = Figure(figsize=(PANEL_WIDTH * 1.15, height), layout="constrained")
         ax = figure.subplots()
         _panel(ax, task, frame, states)
         ax.set_xlabel("environment steps")
@@ -187,13 +186,23 @@ def _panel(ax: Axes, task: str, frame: pd.DataFrame, states: pd.DataFrame) -> No
     ax.set_title(note, loc="left", fontsize=7.5, pad=4)
     # the task stands above its note, however many lines that has
     ax.annotate(
-        task,
+        _title(task),
         (0, 1),
         (0, 4 + 10.5 * (note.count("\n") + 1)),
         xycoords="axes fraction",
         textcoords="offset points",
         weight="bold",
     )
+
+
+def _title(task: str) -> str:
+    """The label of a task on as many lines as it needs to be no wider than a panel: cut after "/" or ":"."""
+    lines = [""]
+    for part in re.findall("[^/:]+[/:]*|[/:]+", task):
+        if len(lines[-1] + part) > TITLE_WIDTH:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(textwrap.fill(line, TITLE_WIDTH) for line in lines if line)
 
 
 def _curve(ax: Axes, label: str, curve: pd.DataFrame) -> None:
@@ -224,10 +233,17 @@ def _curve(ax: Axes, label: str, curve: pd.DataFrame) -> None:
 
 def _handle(label: str) -> Line2D:
     look = style(label)
-    line = Line2D([], [], color=look.color, marker=look.marker, markersize=4.5, linewidth=1.6, label=label)
+    text = textwrap.fill(label, TITLE_WIDTH)
+    line = Line2D([], [], color=look.color, marker=look.marker, markersize=4.5, linewidth=1.6, label=text)
     if look.dash:
         line.set_dashes(look.dash)
     return line
+
+
+def _legend_columns(handles: list[Line2D], width: float) -> int:
+    """How many entries of the legend stand side by side in a figure of that width in inches."""
+    longest = max(len(line) for handle in handles for line in str(handle.get_label()).split("\n"))
+    return min(len(handles), max(1, int(width / (0.85 + 0.075 * longest))))  # a line's sample and space, characters
 
 
 def step_ticks(largest: float) -> Callable[[float, int], str]:

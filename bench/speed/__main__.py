@@ -11,6 +11,11 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from bench import command
+
+if __name__ == "__main__":
+    command.begin()
+
 import argparse
 import itertools
 import sys
@@ -42,14 +47,13 @@ UNDISTURBED = 0.9
 """The share of a core below which somebody else had too much of it."""
 
 
+@command.entry
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the tables, and write them as JSON where asked."""
     parser = _parser()
     options = parser.parse_args(arguments)
     if options.json and (options.json.is_dir() or not options.json.parent.is_dir()):
         parser.error(f"--json {options.json}: not a file in an existing folder")
-    if not 1 <= options.env_threads <= 1024:
-        parser.error(f"--env-threads {options.env_threads}: must be from 1 to 1024")
     if options.what == "envs" and (options.algorithm or options.set):
         parser.error("--algorithm and --set: envs measures no algorithm")
     try:
@@ -98,7 +102,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="SETTING=VALUE",
         help="for every algorithm that has it: actor_epochs=15",
     )
-    parser.add_argument("--env-threads", type=int, default=2, help="for envs: compare so many threads with one")
+    parser.add_argument(
+        "--env-threads", type=command.positive, default=2, help="for envs: compare so many threads with one"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows there")
     return parser
 

@@ -1,0 +1,222 @@
+"""How every command ends when someone stops it, stops reading it, or leaves it no room to write."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+import pytest
+import yaml
+
+from bench import command, golden, run, tasks
+from bench.monitor import Monitor
+from bench.report import __main__ as report
+from bench.speed import __main__ as speed
+from bench.suite import Trial, load, trials
+from bench.trial import Outcome
+
+MAINS = {"tasks": tasks.main, "golden": golden.main, "report": report.main, "run": run.main, "speed": speed.main}
+FULL = Path("/dev/full")
+needs_full = pytest.mark.skipif(not FULL.exists(), reason="this system has no device that is always full")
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Ctrl-C as on a terminal, for this process and its children, even where pytest was started with it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def unread() -> TextIO:
+    """A pipe whose reader is gone."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    return os.fdopen(writing, "w")
+
+
+def saying(*lines: str) -> Callable[..., int]:
+    """A command that prints these lines."""
+
+    @command.entry
+    def main(arguments: object = None) -> int:
+        for line in lines:
+            print(line)
+        return 0
+
+    return main
+
+
+# Ctrl-C
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT")
+@pytest.mark.parametrize("name", MAINS)
+def test_ctrl_c_amid_the_imports_is_one_line_and_130(name: str) -> None:
+    with interruptible():
+        process = subprocess.Popen(
+            [sys.executable, "-X", "importtime", "-m", f"bench.{name}", "--help"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert process.stderr is not None
+    for line in process.stderr:  # the first module of numpy is there, most imports are still to come
+        if "numpy" in line:
+            break
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert [line for line in err.splitlines() if not line.startswith("import time:")] == ["Stopped."]
+    assert (out, process.returncode) == ("", 130)
+
+
+def test_ctrl_c_in_a_command_is_one_line_and_130(capsys: pytest.CaptureFixture[str]) -> None:
+    @command.entry
+    def main(arguments: object = None) -> int:
+        raise KeyboardInterrupt
+
+    assert main() == 130
+    assert capsys.readouterr().err == "Stopped.\n"
+
+
+def test_a_command_that_begins_raises_keyboard_interrupt_again() -> None:
+    with interruptible():
+        command.begin()
+        assert signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+        saying()()
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_ctrl_c_stays_ignored_where_the_caller_wants_that() -> None:
+    with interruptible():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        command.begin()
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+
+
+# Output that goes nowhere
+
+
+@pytest.mark.parametrize("name", MAINS)
+def test_a_command_that_nobody_reads_ends_quietly(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with unread() as out:
+        monkeypatch.setattr(sys, "stdout", out)
+        assert MAINS[name](["--help"]) == 141
+    assert capsys.readouterr().err == ""
+
+
+@needs_full
+@pytest.mark.parametrize("name", MAINS)
+def test_a_command_whose_output_is_full_says_so_in_one_line(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with FULL.open("w") as out:
+        monkeypatch.setattr(sys, "stdout", out)
+        assert MAINS[name](["--help"]) == 2
+    assert capsys.readouterr().err == "standard output: No space left on device\n"
+
+
+@needs_full
+def test_the_interpreter_has_nothing_to_add_at_its_end() -> None:
+    with FULL.open("w") as full, unread() as out:
+        for stdout, status, line in ((full, 2, "standard output: No space left on device\n"), (out, 141, "")):
+            done = subprocess.run(
+                [sys.executable, "-m", "bench.tasks"], stdout=stdout, stderr=subprocess.PIPE, text=True
+            )
+            assert (done.returncode, done.stderr) == (status, line)
+
+
+def test_what_was_printed_before_the_reader_left_is_no_error_of_a_file(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with unread() as out:
+        monkeypatch.setattr(sys, "stdout", out)
+        assert saying("word " * 10_000, "more")() == 141  # more than a buffer holds: print itself fails
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "some/file"), "some/file: No space left on device\n"),
+        (OSError(errno.EAGAIN, "Resource temporarily unavailable"), "[Errno 11] Resource temporarily unavailable\n"),
+    ],
+)
+def test_another_error_of_the_system_is_one_line_too(
+    error: OSError, line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    @command.entry
+    def main(arguments: object = None) -> int:
+        print("so far so good")
+        raise error
+
+    assert main() == 2
+    assert capsys.readouterr() == ("so far so good\n", line)
+
+
+# Trials go on when nobody reads what is said of them
+
+
+def one_trial(folder: Path) -> Trial:
+    suite = {
+        "name": "one",
+        "steps": 100,
+        "seeds": 1,
+        "evaluate": {"every": 100, "episodes": 1},
+        "tasks": ["mamujoco/Hopper-3x1"],
+        "algorithms": {"happo": {"envs": 2, "rollout_length": 50}},
+    }
+    path = folder / "suite.yaml"
+    path.write_text(yaml.safe_dump(suite))
+    return trials(load(path)[0], path)[0]
+
+
+def test_the_monitor_goes_on_without_a_reader(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trial = one_trial(tmp_path)
+    with unread() as out:
+        monkeypatch.setattr(sys, "stdout", out)
+        with Monitor([trial], tmp_path, [1.0], 1) as monitor:
+            monitor.ended(Outcome(trial, "done", "", 1.0, 5.0))
+            monitor.ended(Outcome(trial, "done", "", 1.0, 5.0))
+    assert capsys.readouterr().err == ""
+
+
+@needs_full
+def test_the_monitor_goes_on_on_a_full_disk_and_says_so_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trial = one_trial(tmp_path)
+    with FULL.open("w") as out:
+        monkeypatch.setattr(sys, "stdout", out)
+        with Monitor([trial], tmp_path, [1.0], 1) as monitor:
+            monitor.ended(Outcome(trial, "done", "", 1.0, 5.0))
+            monitor.ended(Outcome(trial, "done", "", 1.0, 5.0))
+    assert capsys.readouterr().err == "standard output: No space left on device\n"
+
+
+def test_the_monitor_prints_no_minus_zero(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trial = one_trial(tmp_path)
+    with Monitor([trial], tmp_path, [1.0], 1) as monitor:
+        monitor.ended(Outcome(trial, "done", "", 1.0, -0.3))
+    assert "return 0 " in capsys.readouterr().out
+
+
+# Words
+
+
+@pytest.mark.parametrize(("number", "words"), [(0, "0 trials"), (1, "1 trial"), (2, "2 trials")])
+def test_one_is_no_plural(number: int, words: str) -> None:
+    assert command.counted(number, "trial") == words
