@@ -206,10 +206,10 @@ def _refuse_changed(suite: Suite, planned: Sequence[Trial], folder: Path) -> Non
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench.run", description=__doc__, allow_abbrev=False)
     parser.add_argument("suite", type=Path, metavar="SUITE.yaml")
-    parser.add_argument("--jobs", type=_positive, metavar="N", help="trials at once; default: cores / env-threads")
+    parser.add_argument("--jobs", type=positive, metavar="N", help="trials at once; default: cores / env-threads")
     parser.add_argument(
         "--env-threads",
-        type=_positive,
+        type=positive,
         default=1,
         metavar="N",
         help="threads for the physics of each trial; default: 1",
@@ -225,7 +225,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
+    """A count on the command line."""
     if not (text.isascii() and text.isdigit()) or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
     return int(text)
