@@ -57,7 +57,7 @@ class Uniform:
 
 
 def random_score(task: Task, episodes: int = EPISODES) -> dict[str, Any]:
-    """The entry of a random policy: the mean return of uniform actions, its standard error, and of how many episodes."""
+    """The entry of a random policy: mean return of uniform actions, its standard error, number of episodes."""
     batch = tasks.make(task, np.random.SeedSequence(SEED).spawn(episodes), auto_reset=False)
     returns = play(Uniform(batch.team), batch).returns
     error = float(returns.std(ddof=1) / np.sqrt(episodes))

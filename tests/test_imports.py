@@ -30,9 +30,12 @@ BENCH = [
     ["trial"],
     ["plan", "monitor"],
     ["run", "play", "speed", "verify", "doctor", "speed.envs", "speed.products", "speed.trials"],
-    ["speed.training"],
-    ["speed.__main__"],
-    ["tune"],
+    ["speed.training", "reference", "tune", "tune.space"],
+    ["speed.__main__", "tune.study"],
+    ["tune.ledger"],
+    ["tune.work"],
+    ["tune.results", "tune.progress"],
+    ["tune.__main__"],
 ]
 REPORT = [
     ["stats", "load"],
