@@ -17,7 +17,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -59,7 +59,7 @@ class Uniform:
 def random_score(task: Task, episodes: int = EPISODES) -> dict[str, Any]:
     """The entry of a random policy: mean return of uniform actions, its standard error, number of episodes."""
     batch = tasks.make(task, np.random.SeedSequence(SEED).spawn(episodes), auto_reset=False)
-    returns = play(Uniform(batch.team), batch).returns
+    returns = play(cast(Any, Uniform(batch.team)), batch).returns
     error = float(returns.std(ddof=1) / np.sqrt(episodes))
     return {"mean": round(float(returns.mean()), 4), "standard_error": round(error, 4), "episodes": episodes}
 

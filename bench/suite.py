@@ -380,7 +380,7 @@ def _explain(error: ValidationError, model: type[BaseModel]) -> str:
     first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")  # a typo explains what is missing
     where = ".".join(str(part) for i, part in enumerate(first["loc"]) if not (first["loc"][0] == "tasks" and i == 2))
     value = first["input"]
-    parts = {"evaluate": Evaluate, "tuning": Tuning}
+    parts: dict[str, type[BaseModel]] = {"evaluate": Evaluate, "tuning": Tuning}
     model = parts.get(where.partition(".")[0], model) if "." in where else model
     if first["type"] == "extra_forbidden":
         fields = list(model.model_fields)

@@ -39,8 +39,9 @@ BENCH = [
 ]
 REPORT = [
     ["stats", "load"],
-    ["plots", "claims", "audit"],
-    ["page"],
+    ["plots", "claims", "audit", "tuning"],
+    ["page", "tuning_plots"],
+    ["tuning_page"],
     ["__main__"],
 ]
 MEETING_PLACE = {"bench", "bench.store", "bench.scores"}

@@ -115,7 +115,7 @@ def curves(frame: pd.DataFrame, states: pd.DataFrame) -> Figure:
                 ax.set_xlabel("environment steps" if index + columns >= len(tasks) else "")
             else:
                 ax.remove()
-        handles = [_handle(label) for label in labels]
+        handles = [handle(label) for label in labels]
         figure.legend(
             handles=handles,
             loc="outside upper left",
@@ -222,7 +222,7 @@ def _curve(ax: Axes, label: str, curve: pd.DataFrame) -> None:
             )
 
 
-def _handle(label: str) -> Line2D:
+def handle(label: str) -> Line2D:
     look = style(label)
     line = Line2D([], [], color=look.color, marker=look.marker, markersize=4.5, linewidth=1.6, label=label)
     if look.dash:

@@ -25,6 +25,7 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from bench import store
@@ -165,7 +166,8 @@ class Ledger:
                         "another --storage, or give the study another name"
                     )
             else:
-                directions = ["maximize", "minimize"][: len(self.plan.study.objectives)]
+                ways = (StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE)
+                directions = ways[: len(self.plan.study.objectives)]
                 found = optuna.create_study(storage=self.storage, study_name=name, directions=directions)
                 found.set_metric_names(list(self.plan.study.objectives))
                 found.set_user_attr("folder", identity)

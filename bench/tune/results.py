@@ -77,7 +77,7 @@ def importances(plan: Plan, ledger: Ledger) -> pd.DataFrame:
 def best(table: pd.DataFrame, label: str) -> dict[str, Any] | None:
     """The complete tuning trial of an algorithm with the highest return, the earliest of equals; None without any."""
     mine = table[(table["algorithm"] == label) & (table["state"] == "complete")]
-    return None if mine.empty else dict(mine.loc[mine["value"].astype(float).idxmax()])
+    return None if mine.empty else dict(mine.iloc[int(mine["value"].astype(float).to_numpy().argmax())])
 
 
 def _best_yaml(plan: Plan, table: pd.DataFrame) -> str:

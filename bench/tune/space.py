@@ -178,9 +178,9 @@ def _check(name: str, parameters: Parameters, settings: Settings, where: str) ->
         for value in _list(wanted):
             if not parameters[parent].has(value):
                 raise SuiteError(f"{where}.when.{parent}: {value!r} is not among the values of {parent}")
-    default = asdict(settings)[name]  # type: ignore[call-overload]
+    default = asdict(settings)[name]
     if name in point(parameters, settings) and not parameters[name].has(default):
         raise SuiteError(
-            f"{where}: its default {scalar(default)} lies outside; the defaults are the first trial of every algorithm: "
-            "widen the range, or set another default under defaults or algorithms"
+            f"{where}: its default {scalar(default)} lies outside; the defaults are the first trial of every "
+            "algorithm: widen the range, or set another default under defaults or algorithms"
         )
