@@ -190,6 +190,8 @@ def physics_warning(todo: Sequence[Trial]) -> str:
 
 def _refuse_changed(suite: Suite, planned: Sequence[Trial], folder: Path) -> None:
     """A stored trial of the same name must have meant the same, and all in the folder the same budget."""
+    if (folder / "study.yaml").exists():
+        raise SuiteError(f"{folder}: holds the results of a study; give the suite another name")
     for stored in store.read_trials(folder):
         budget: dict[str, Any] = {"steps": suite.steps, "evaluate": suite.evaluate.model_dump()}
         was = {key: stored[key] for key in budget}

@@ -122,10 +122,11 @@ def budgets(curves: pd.DataFrame) -> list[int]:
 
 def leaders(curves: pd.DataFrame, k: int) -> list[str]:
     """The algorithm with the highest expected best after k trials, and those whose intervals overlap its own."""
-    here = curves[curves["trials"] == k].set_index("algorithm")
-    first = here["best"].idxmax()
-    level = here["low"].isna() | (here["high"] >= here.loc[first, "low"])  # without an interval nothing is told apart
-    return [str(first), *(label for label in stats.sort_labels(here.index[level]) if label != first)]
+    here = curves[curves["trials"] == k]
+    top = here.iloc[int(here["best"].to_numpy().argmax())]
+    level = here["low"].isna() | (here["high"] >= top["low"])  # without an interval nothing is told apart
+    others = stats.sort_labels(here.loc[level, "algorithm"])
+    return [str(top["algorithm"]), *(label for label in others if label != top["algorithm"])]
 
 
 def defaults(study: Study) -> dict[str, float]:
@@ -152,9 +153,13 @@ def parameters(study: Study, label: str) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["parameter", "setting", "score", "state", "default"])
 
 
-def is_log(study: Study, label: str, parameter: str) -> bool:
-    """Whether the study searches a parameter on a logarithmic scale."""
-    space = study.document.get("space") or {}
-    own = (space.get("own") or {}).get(label) or {}
-    entry = own.get(parameter) or (space.get("shared") or {}).get(parameter) or {}
-    return bool(entry.get("log"))
+def searched(study: Study, label: str, parameter: str) -> dict[str, Any]:
+    """What the study file says of the range of a parameter; a label's own goes over what is shared."""
+    space = study.document["space"]
+    found = space.get("own", {}).get(label, {}).get(parameter) or space["shared"][parameter]
+    return dict(found)
+
+
+def held(value: Any) -> str:
+    """A choice as text, a list as the tables hold it."""
+    return json.dumps(value) if isinstance(value, list) else str(value)

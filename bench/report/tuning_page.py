@@ -30,11 +30,10 @@ def budget_rows(study: Study, curves: pd.DataFrame) -> list[dict[str, str]]:
     defaults = tuning.defaults(study)
     rows = []
     for label in study.labels:
-        mine = curves[curves["algorithm"] == label].set_index("trials")
+        mine = {at["trials"]: at for at in page.rows_of(curves[curves["algorithm"] == label])}
         row = {"algorithm": label, "defaults": page.number(defaults[label])}
         for k in tuning.budgets(curves):
-            at = mine.loc[k]
-            row[f"k = {k}"] = f"{page.number(at['best'])} {page.span(at['low'], at['high'])}"
+            row[f"k = {k}"] = f"{page.number(mine[k]['best'])} {page.span(mine[k]['low'], mine[k]['high'])}"
         rows.append(row)
     return rows
 

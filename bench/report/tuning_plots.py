@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from bench.report import plots, stats, tuning
 from bench.report.tuning import Study
@@ -40,7 +41,7 @@ def budget(study: Study, curves: pd.DataFrame) -> Figure:
                 linestyle="none",
             )
         ax.set_xlim(0.2, most + 0.1 + 0.02 * most)
-        ax.xaxis.set_major_locator(MaxNLocator(min(most, 10), integer=True))
+        ax.set_xticks([k for k in tuning.BUDGETS if k < most] + [most])
         ax.set_xlabel("tuning trials k (open markers: the defaults)")
         ax.set_ylabel(f"expected best {UNIT}")
         _legend(figure, study)
@@ -82,7 +83,7 @@ def history(study: Study) -> Figure:
         ax.set_title(label, loc="left", fontsize=9, weight="bold")
         ax.set_xlabel("trial")
 
-    return _panels(study.labels, draw, sharey=True)
+    return _panels(study.labels, draw, sharey=True, width=2.0)
 
 
 def importance(study: Study) -> Figure:
@@ -107,7 +108,7 @@ def slices(study: Study, label: str) -> Figure:
 
     def draw(ax: Axes, name: str) -> None:
         mine = points[points["parameter"] == name]
-        x = _positions(ax, mine["setting"], tuning.is_log(study, label, name))
+        x = _positions(ax, mine["setting"], tuning.searched(study, label, name))
         for state, marker, fill in (
             ("complete", look.marker, look.color),
             ("pruned", look.marker, plots.PAPER),
@@ -122,20 +123,24 @@ def slices(study: Study, label: str) -> Figure:
     return _panels(list(dict.fromkeys(points["parameter"])), draw, sharey=True)
 
 
-def _positions(ax: Axes, settings: pd.Series, log: bool) -> stats.Floats:
-    """Where settings stand on the axis: numbers by their size, anything else, or few values, side by side."""
-    values = list(settings)
-    numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
-    if numbers and (log or len(set(values)) > 4 or any(isinstance(value, float) for value in values)):
-        if log:
-            ax.set_xscale("log")
-        else:
-            ax.xaxis.set_major_locator(MaxNLocator(4))
-        return np.array(values, dtype=np.float64)
-    names = sorted({str(value) for value in values}, key=lambda name: (len(name), name))
-    ax.set_xticks(range(len(names)), names)
-    ax.set_xlim(-0.5, len(names) - 0.5)
-    return np.array([names.index(str(value)) for value in values], dtype=np.float64)
+def _positions(ax: Axes, settings: pd.Series, searched: dict[str, Any]) -> stats.Floats:
+    """Where settings stand on an axis that shows the whole range searched: choices side by side, numbers by size."""
+    if "choices" in searched:
+        names = [tuning.held(choice) for choice in searched["choices"]]
+        ax.set_xticks(range(len(names)), names)
+        ax.set_xlim(-0.5, len(names) - 0.5)
+        return np.array([names.index(tuning.held(value)) for value in settings], dtype=np.float64)
+    low, high = searched["low"], searched["high"]
+    if searched.get("log"):
+        ax.set_xscale("log")
+        ax.xaxis.set_minor_formatter(NullFormatter())
+        ax.set_xlim(low * (low / high) ** 0.05, high * (high / low) ** 0.05)
+        if math.floor(math.log10(high)) <= math.ceil(math.log10(low)):  # less than two powers of ten to label
+            ax.set_xticks([low, high], [f"{low:g}", f"{high:g}"])
+    else:
+        ax.xaxis.set_major_locator(MaxNLocator(4, integer=searched["kind"] == "int"))
+        ax.set_xlim(low - 0.05 * (high - low), high + 0.05 * (high - low))
+    return settings.to_numpy(np.float64)
 
 
 def trade_off(study: Study) -> Figure:

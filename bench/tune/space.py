@@ -144,12 +144,11 @@ def spaces(
         entries |= {name: (f"space.own.{label}", entry) for name, entry in own.get(label, {}).items()}
         if not entries:
             raise SuiteError(f"{path}: space: nothing to tune of {label}; valid: {', '.join(known)}")
-        made[label] = {
-            name: _parameter(name, entry, f"{where}.{name}", path) for name, (where, entry) in entries.items()
-        }
         for name, (where, _) in entries.items():
             if name not in known:
                 raise SuiteError(f"{path}: {where}.{name}: {method} has no such setting; valid: {', '.join(known)}")
+        made[label] = {name: _parameter(entry, f"{where}.{name}", path) for name, (where, entry) in entries.items()}
+        for name, (where, _) in entries.items():
             _check(name, made[label], settings, f"{path}: {where}.{name}")
     for name in shared:
         if not any(name in parameters for parameters in made.values()):
@@ -157,7 +156,7 @@ def spaces(
     return made
 
 
-def _parameter(name: str, entry: Any, where: str, path: Path) -> Float | Categorical:
+def _parameter(entry: Any, where: str, path: Path) -> Float | Categorical:
     kind = entry.get("kind") if isinstance(entry, dict) else None
     if not isinstance(kind, str) or kind not in KINDS:
         example = "{kind: float, low: 1e-4, high: 1e-2, log: true}"
