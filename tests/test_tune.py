@@ -297,6 +297,16 @@ def test_a_storage_of_another_folder_is_refused(tmp_path: Path, capsys: pytest.C
     assert "belongs to another folder" in capsys.readouterr().err
 
 
+def test_a_storage_that_is_forgotten_or_lost_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "optuna.log"
+    assert main(tmp_path, "--storage", str(path), **ONE, trials=1) == 0
+    assert main(tmp_path, **ONE, trials=1) == tune.BAD_INPUT
+    assert "whose storage is ../optuna.log, not journal.log" in capsys.readouterr().err
+    path.unlink()
+    assert main(tmp_path, "--storage", str(path), **ONE, trials=1) == tune.BAD_INPUT
+    assert "does not know; bring the storage back" in capsys.readouterr().err
+
+
 def test_sqlite_gives_the_study_of_the_journal(tmp_path: Path, whole: Path) -> None:
     assert main(tmp_path, "--storage", f"sqlite:///{tmp_path / 'optuna.db'}") == 0
     pd.testing.assert_frame_equal(table(tmp_path), table(whole), check_exact=True)

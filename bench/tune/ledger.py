@@ -153,7 +153,7 @@ class Ledger:
 
     def _create(self, where: str) -> None:
         """The Optuna studies where there are none yet, the defaults first in line, and one folder for one storage."""
-        identity = self._identity()
+        identity = self._identity(where)
         names = set(optuna.get_all_study_names(self.storage))
         for label in self.plan.labels:
             name = f"{self.plan.study.name}/{label}"
@@ -166,6 +166,11 @@ class Ledger:
                         "another --storage, or give the study another name"
                     )
             else:
+                if (self.folder / "tuning" / store.slug(label)).exists():
+                    raise SuiteError(
+                        f"{self.folder}: holds tuning trials of {label} that {hide_password(where)} does not know; "
+                        f"bring the storage back, or delete {self.folder}"
+                    )
                 ways = (StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE)
                 directions = ways[: len(self.plan.study.objectives)]
                 found = optuna.create_study(storage=self.storage, study_name=name, directions=directions)
@@ -175,10 +180,17 @@ class Ledger:
             if not first:
                 found.enqueue_trial(point(self.plan.spaces[label], self.plan.defaults[label][0].settings))
 
-    def _identity(self) -> str:
+    def _identity(self, where: str) -> str:
         """What tells this folder from any other, so that a storage and the folder of its checkpoints stay together."""
         path = self.folder / "study.json"
-        about = store.read_json(path) if path.exists() else {"folder": uuid.uuid4().hex, "hash": self.plan.hash}
+        storage = hide_password(where) if "://" in where else os.path.relpath(where, self.folder)
+        new = {"folder": uuid.uuid4().hex, "hash": self.plan.hash, "storage": storage}
+        about = store.read_json(path) if path.exists() else new
+        if about["storage"] != storage:
+            raise SuiteError(
+                f"{self.folder}: holds a study whose storage is {about['storage']}, not {storage} (a file's name is "
+                "relative to the folder); use that --storage, or another --results"
+            )
         if about["hash"] != self.plan.hash:
             raise SuiteError(
                 f"{self.folder}: holds a study of the same name that means something else (hash {about['hash']}, now "

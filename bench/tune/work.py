@@ -65,8 +65,10 @@ def work(plan: Plan, folder: Path, where: str, owner: int, since: float) -> Ende
     claim = Ledger(plan, folder, where).claim(since)
     if claim is None:
         return None
-    with claim.lock:
+    try:
         return carry_out(plan, claim, owner)
+    finally:
+        claim.lock.release()
 
 
 def carry_out(plan: Plan, claim: Claim, owner: int) -> Ended:
