@@ -22,8 +22,8 @@ ALGORITHMS = [
 ]
 BENCH = [
     ["", "envs", "yaml12", "provenance"],
-    ["store", "scores", "envs.batch", "envs.robots"],
-    ["envs.mujoco", "envs.pettingzoo", "envs.games"],
+    ["store", "envs.batch", "envs.robots"],
+    ["scores", "envs.mujoco", "envs.pettingzoo", "envs.games"],
     ["tasks", "golden"],
     ["suite", "collect"],
     ["checkpoint"],
