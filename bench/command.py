@@ -76,11 +76,19 @@ def mute(failure: OSError) -> None:
         print(f"standard output: {failure.strerror}", file=sys.stderr)
 
 
-def positive(text: str) -> int:
-    """A number of jobs or threads on a command line."""
-    if not (text.isascii() and text.isdigit() and len(text) < 10 and 1 <= int(text) <= MOST):
-        raise ArgumentTypeError(f"{text!r} is not a whole number from 1 to {MOST}")
-    return int(text)
+def up_to(most: int) -> Callable[[str], int]:
+    """The type of an argument that is a count from 1 to `most`."""
+
+    def count(text: str) -> int:
+        if not (text.isascii() and text.isdigit() and len(text) < 20 and 1 <= int(text) <= most):
+            raise ArgumentTypeError(f"{text!r} is not a whole number from 1 to {most}")
+        return int(text)
+
+    return count
+
+
+positive = up_to(MOST)
+"""The type of a number of jobs, threads, seeds or trials on a command line."""
 
 
 def counted(number: int, noun: str) -> str:

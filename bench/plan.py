@@ -61,8 +61,8 @@ def machine_memory() -> float:
         return math.inf
 
 
-def costs(trials: Sequence[Trial], env_threads: int = 1) -> dict[Trial, Cost]:
-    """The cost of each trial; those that differ only in their seed are measured once."""
+def costs(trials: Sequence[Trial], env_threads: int = 1, absolute: bool = True) -> dict[Trial, Cost]:
+    """The cost of each trial, with or without the absolute metric; those that differ only in seed are measured once."""
     pairings: dict[str, Trial] = {}
     for trial in trials:
         pairings.setdefault(trial.config_hash(), trial)
@@ -70,7 +70,7 @@ def costs(trials: Sequence[Trial], env_threads: int = 1) -> dict[Trial, Cost]:
     with closing(_announced(list(pairings.values()))) as announced:
         for trial in announced:
             try:
-                measured[trial.config_hash()] = _cost(trial, env_threads)
+                measured[trial.config_hash()] = _cost(trial, env_threads, absolute)
             except (RuntimeError, MemoryError) as error:  # torch's word for too little memory
                 reason = str(error).partition("\n")[0]
                 raise SuiteError(f"{trial.name}: cannot run on this machine: {reason}") from error
@@ -93,9 +93,9 @@ def _announced(pairings: Sequence[Trial]) -> Generator[Trial]:
                 yield pairing
 
 
-def _cost(trial: Trial, env_threads: int) -> Cost:
+def _cost(trial: Trial, env_threads: int, absolute: bool) -> Cost:
     collecting, updating = _seconds_per_step(trial, env_threads)
-    evaluations = trial.steps // trial.every + 1 + ABSOLUTE_FACTOR
+    evaluations = trial.steps // trial.every + 1 + absolute * ABSOLUTE_FACTOR
     episode_steps = evaluations * trial.episodes * trial.task.options.episode_length  # at most: some end early
     data = _data_bytes(trial)
     updates = trial.steps / (trial.settings.envs * trial.settings.rollout_length) * (team(trial.task).size + 1)

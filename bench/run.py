@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """0 when every selected trial is done, 1 when one failed, 2 for bad input, 130 after Ctrl-C."""
     options = _parser().parse_args(arguments)
     try:
-        suite, document = load(options.suite, options.set)
+        suite, document = load(options.suite, options.set, options.include)
         planned = trials(suite, options.suite)
         selected = only(planned, options.only)
         folder = options.results / suite.name
@@ -173,6 +173,11 @@ def plan(selected: Sequence[Trial], prices: dict[Trial, Cost], folder: Path, job
         f"  algorithms  {', '.join(labels)}",
         f"  seeds       {', '.join(map(str, seeds))}",
     ]
+    if tuned := {t.label: t.tuning for t in selected if t.tuning}:
+        said = [f"{label} ({x.trials} trials of {x.study})" for label, x in tuned.items()]
+        lines.append(
+            f"  tuned       {', '.join(said)}; untuned: {', '.join(x for x in labels if x not in tuned) or 'none'}"
+        )
     if done := len(selected) - len(todo):
         lines.append(f"  {done} {'is' if done == 1 else 'are'} done already, {len(todo)} to run")
     if todo:
@@ -202,6 +207,8 @@ def physics_warning(todo: Sequence[Trial]) -> str:
 
 def _refuse_changed(suite: Suite, planned: Sequence[Trial], folder: Path) -> None:
     """A stored trial of the same name must have meant the same, and all in the folder the same budget."""
+    if (folder / "study.yaml").exists():
+        raise SuiteError(f"{folder}: holds the results of a study; give the suite another name")
     for stored in store.read_trials(folder):
         budget: dict[str, Any] = {"steps": suite.steps, "evaluate": suite.evaluate.model_dump()}
         was = {key: stored[key] for key in budget}
@@ -234,6 +241,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="default: results")
     parser.add_argument(
         "--set", action="append", default=[], metavar="PATH=VALUE", help="change the suite: algorithms.happo.clip=0.1"
+    )
+    parser.add_argument(
+        "--include",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="settings that a study found: results/<study>/best.yaml",
     )
     parser.add_argument(
         "--only", action="append", default=[], metavar="KEY=NAMES", help="run a part: algorithm=happo,mappo or task=..."

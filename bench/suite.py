@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
@@ -25,6 +25,8 @@ from bench.yaml12 import parse
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,99}$")]
 Positive = Annotated[int, Field(ge=1)]
+Seeds = Annotated[int, Field(ge=1, le=10_000)]
+M = TypeVar("M", bound=BaseModel)
 
 SKIP = "skip"
 """What `per_task` says of a pairing that is left out."""
@@ -47,6 +49,30 @@ class SuiteError(Exception):
     """A suite that cannot be run; the message is one line."""
 
 
+class Strict(BaseModel):
+    """A part of a file: no unknown keys, no conversions."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Tuning(Strict):
+    """Where settings were tuned: what a comparison must say of them."""
+
+    study: Name
+    trials: Positive
+    """Tuning trials of this algorithm that finished, the defaults among them."""
+    steps: Positive
+    """Environment steps of each task and seed of a tuning trial."""
+    first_seed: int
+    seeds: Positive
+    hash: str
+    """Of the study's table of trials."""
+
+    def used(self) -> range:
+        """The seeds that the settings were chosen by, and so must not be judged by."""
+        return range(self.first_seed, self.first_seed + self.seeds)
+
+
 @dataclass(frozen=True)
 class Trial:
     """One algorithm on one task with one seed, with every setting resolved."""
@@ -60,6 +86,8 @@ class Trial:
     steps: int
     every: int
     episodes: int
+    tuning: Tuning | None = None
+    """Where the settings come from; their values are what `config` holds."""
 
     @property
     def name(self) -> str:
@@ -88,23 +116,19 @@ class Trial:
         return trial_folder(suite_folder, self.task.label, self.label, self.seed)
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class Evaluate(_Strict):
+class Evaluate(Strict):
     """When and how long policies are evaluated."""
 
     every: Positive
     episodes: Positive
 
 
-class Suite(_Strict):
-    """A suite file as it stands, its tasks and algorithms not yet looked up."""
+class Matrix(Strict):
+    """Tasks x algorithms x seeds as a file states them, tasks and algorithms not yet looked up."""
 
     name: Name
     steps: Positive
-    seeds: Annotated[int, Field(ge=1, le=10_000)]
+    seeds: Seeds
     first_seed: Annotated[int, Field(ge=0, le=2**32)] = 0
     evaluate: Evaluate
     tasks: Annotated[list[str | dict[str, Any]], Field(min_length=1)]
@@ -113,19 +137,45 @@ class Suite(_Strict):
     per_task: dict[str, dict[str, Any]] = {}
 
 
-def load(path: Path, overrides: Sequence[str] = ()) -> tuple[Suite, dict[str, Any]]:
-    """The checked suite in the file `path` with `--set` overrides applied, and the mapping it was made from."""
-    document = _read(path)
-    for override in overrides:
-        _override(document, override)
+class Suite(Matrix):
+    """A suite file."""
+
+    tuning: dict[Name, Tuning] = {}
+    """label -> where its settings were tuned."""
+
+
+class Included(Strict):
+    """The `best.yaml` of a study: settings of labels, and where each was tuned."""
+
+    algorithms: Annotated[dict[Name, dict[str, Any]], Field(min_length=1)]
+    tuning: dict[Name, Tuning]
+
+
+def load(path: Path, overrides: Sequence[str] = (), includes: Sequence[Path] = ()) -> tuple[Suite, dict[str, Any]]:
+    """The checked suite in the file `path`, and the mapping it was made from.
+
+    Over what the file says of a label go the settings that `--include` brings, and over those `--set`.
+    """
+    document = read(path, Suite)
+    for include in includes:
+        validated(Suite, document, path)
+        _include(document, include, path)
+    for change in overrides:
+        override(document, change)
+    return validated(Suite, document, path), document
+
+
+def validated(model: type[M], document: dict[str, Any], path: Path, where: str = "") -> M:
+    """`document`, the part `where` of the file `path`, as a `model`."""
     try:
-        return Suite.model_validate(document), document
+        return model.model_validate(document)
     except ValidationError as error:
-        raise SuiteError(f"{path}: {_explain(error)}") from None
+        raise SuiteError(f"{path}: {where}{_explain(error, model)}") from None
 
 
 def trials(suite: Suite, path: Path) -> list[Trial]:
     """Tasks x algorithms x seeds; refuses whatever a task, an algorithm or their pairing does not allow."""
+    _refuse_tuning_seeds(suite, path)
     return [
         Trial(
             suite=suite.name,
@@ -137,8 +187,9 @@ def trials(suite: Suite, path: Path) -> list[Trial]:
             steps=suite.steps,
             every=suite.evaluate.every,
             episodes=suite.evaluate.episodes,
+            tuning=suite.tuning.get(label),
         )
-        for task, label, algorithm, settings in _pairings(suite, path)
+        for task, label, algorithm, settings in pairings(suite, path)
         for seed in range(suite.first_seed, suite.first_seed + suite.seeds)
     ]
 
@@ -173,7 +224,39 @@ def _at(path: Path, where: str) -> Iterator[None]:
         raise SuiteError(f"{path}: {where}.{error.key}: {error}") from None
 
 
-def _tasks(suite: Suite, path: Path) -> list[Task]:
+def _refuse_tuning_seeds(suite: Suite, path: Path) -> None:
+    """What settings were chosen by says nothing of how good they are."""
+    for label, tuning in suite.tuning.items():
+        if label not in suite.algorithms:
+            valid = ", ".join(suite.algorithms)
+            raise SuiteError(f"{path}: tuning.{label}: not an algorithm of this suite; valid: {valid}")
+        used, first, count = tuning.used(), suite.first_seed, suite.seeds
+        if first < used.stop and used.start < first + count:
+            raise SuiteError(
+                f"{path}: first_seed: {first} with seeds: {count} meets the seeds {used.start} to {used.stop - 1} on "
+                f"which study {tuning.study} tuned {label}; settings are not judged by the seeds they were chosen by"
+            )
+
+
+def _include(document: dict[str, Any], include: Path, path: Path) -> None:
+    """Merge the settings that a study found under the labels of a suite's document, with where they were tuned."""
+    found = validated(Included, read(include, Included), include)
+    labels = [label for label in found.algorithms if label in document["algorithms"]]
+    if not labels:
+        ours, theirs = ", ".join(document["algorithms"]), ", ".join(found.algorithms)
+        raise SuiteError(f"{include}: algorithms: none of {theirs} is an algorithm of {path}; valid: {ours}")
+    for label in labels:
+        own, tuned = document["algorithms"][label] or {}, found.algorithms[label]
+        method, other = own.get("algorithm", label), tuned.get("algorithm", label)
+        if method != other:
+            raise SuiteError(f"{include}: algorithms.{label}: settings of {other}; {label} is {method} in {path}")
+        if label not in found.tuning:
+            raise SuiteError(f"{include}: tuning.{label}: missing; a tuned algorithm says where it was tuned")
+        document["algorithms"][label] = own | tuned
+        document["tuning"] = document.get("tuning", {}) | {label: found.tuning[label].model_dump()}
+
+
+def _tasks(suite: Matrix, path: Path) -> list[Task]:
     made: list[Task] = []
     for index, entry in enumerate(suite.tasks):
         options = {"name": entry} if isinstance(entry, str) else dict(entry)
@@ -187,7 +270,7 @@ def _tasks(suite: Suite, path: Path) -> list[Task]:
     return made
 
 
-def _algorithms(suite: Suite, path: Path) -> dict[str, tuple[str, Settings]]:
+def _algorithms(suite: Matrix, path: Path) -> dict[str, tuple[str, Settings]]:
     """label -> (algorithm, settings): the label's own settings over those of `defaults` that the algorithm has."""
     made: dict[str, tuple[str, Settings]] = {}
     unused = set(suite.defaults)
@@ -215,7 +298,7 @@ def _algorithms(suite: Suite, path: Path) -> dict[str, tuple[str, Settings]]:
     return made
 
 
-def _pairings(suite: Suite, path: Path) -> list[tuple[Task, str, str, Settings]]:
+def pairings(suite: Matrix, path: Path) -> list[tuple[Task, str, str, Settings]]:
     """(task, label, algorithm, settings) without what `per_task` skips; its settings go over those of the label."""
     chosen_tasks, chosen = _tasks(suite, path), _algorithms(suite, path)
     changes = _changes(suite, chosen_tasks, list(chosen), path)
@@ -228,7 +311,7 @@ def _pairings(suite: Suite, path: Path) -> list[tuple[Task, str, str, Settings]]
             if change:
                 with _at(path, f"per_task.{key}.{label}"):
                     settings = algorithms.settings(algorithm, asdict(settings) | change)
-            _check_grid(suite, task, label, settings, path)
+            check_grid(suite, task, label, settings, path)
             try:
                 algorithms.check(tasks.team(task), settings)
             except SettingError as error:
@@ -252,7 +335,7 @@ def _refuse_empty(chosen: list[Task], labels: list[str], made: set[tuple[Task, s
 
 
 def _changes(
-    suite: Suite, chosen: list[Task], labels: list[str], path: Path
+    suite: Matrix, chosen: list[Task], labels: list[str], path: Path
 ) -> dict[tuple[Task, str], tuple[str, Any]]:
     """What `per_task` says of a pairing, settings or `skip`, with the key that says it; each entry must be of use.
 
@@ -284,7 +367,7 @@ def _changes(
     return made
 
 
-def _check_grid(suite: Suite, task: Task, label: str, settings: Settings, path: Path) -> None:
+def check_grid(suite: Matrix, task: Task, label: str, settings: Settings, path: Path) -> None:
     """Evaluations and the end must fall between two updates of every algorithm on every task."""
     block = settings.rollout_length * settings.envs
     for key, value, unit, of in (
@@ -296,7 +379,7 @@ def _check_grid(suite: Suite, task: Task, label: str, settings: Settings, path: 
             raise SuiteError(f"{path}: {key}: {value} is not a multiple of {of}; the nearest is {nearest}")
 
 
-def _explain(error: ValidationError) -> str:
+def _explain(error: ValidationError, model: type[BaseModel]) -> str:
     """The first complaint of pydantic as `key: what is wrong; what would be valid`."""
     first = min(error.errors(), key=lambda e: not _is_about_a_key(e["type"], e["loc"]))  # it explains what is missing
     parts = [str(part) for i, part in enumerate(first["loc"]) if not (first["loc"][0] == "tasks" and i == 2)]
@@ -304,13 +387,14 @@ def _explain(error: ValidationError) -> str:
     where, what = ".".join(parts), repr(value)
     if parts[-1] == KEY:
         where, what = ".".join(parts[:-2]), f"the key {value!r}"
+    inner: dict[str, type[BaseModel]] = {"evaluate": Evaluate, "tuning": Tuning}
+    model = inner.get(where.partition(".")[0], model) if "." in where else model
     if first["type"] in UNKNOWN:
-        fields = list(Evaluate.model_fields if where.startswith("evaluate.") else Suite.model_fields)
+        fields = list(model.model_fields)
         near = difflib.get_close_matches(str(first["loc"][-1]), fields, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         return f"{where}: unknown key{hint}; valid: {', '.join(fields)}"
     if first["type"] == "missing":
-        model = Evaluate if where.startswith("evaluate.") else Suite
         return f"{where}: missing; needed: {', '.join(k for k, f in model.model_fields.items() if f.is_required())}"
     if first["type"] == "int_type" and isinstance(value, float) and value.is_integer():
         return f"{where}: {value!r} is not a whole number; write {int(value)}"
@@ -328,15 +412,15 @@ def _is_about_a_key(kind: str, loc: tuple[int | str, ...]) -> bool:
     return kind in UNKNOWN or loc[-1] == KEY
 
 
-def _override(document: dict[str, Any], override: str) -> None:
+def override(document: dict[str, Any], change: str) -> None:
     """Apply one `path=value`, its value read as YAML; mappings on the way are made where they are missing."""
-    dotted, equals, text = override.partition("=")
+    dotted, equals, text = change.partition("=")
     if not equals or "" in dotted.split("."):
-        raise SuiteError(f"--set {override}: write path=value, for example algorithms.happo.clip=0.1")
+        raise SuiteError(f"--set {change}: write path=value, for example algorithms.happo.clip=0.1")
     try:
         value = parse(text)
     except yaml.YAMLError as error:
-        raise SuiteError(f"--set {override}: the value is not YAML ({_first_line(error)})") from None
+        raise SuiteError(f"--set {change}: the value is not YAML ({_first_line(error)})") from None
     *way, last = dotted.split(".")
     node: Any = document
     for key in way:
@@ -348,13 +432,13 @@ def _override(document: dict[str, Any], override: str) -> None:
             node[key] = {} if node.get(key) is None else node[key]
             node = node[key]
         else:
-            raise SuiteError(f"--set {override}: {key!r} leads nowhere in this suite")
+            raise SuiteError(f"--set {change}: {key!r} leads nowhere in this suite")
     if isinstance(node, list) and (index := _index(node, last)) is not None:
         node[index] = value
     elif isinstance(node, dict):
         node[last] = value
     else:
-        raise SuiteError(f"--set {override}: {last!r} leads nowhere in this suite")
+        raise SuiteError(f"--set {change}: {last!r} leads nowhere in this suite")
 
 
 def _index(items: list[Any], key: str) -> int | None:
@@ -370,8 +454,8 @@ def _unshared(value: Any) -> Any:
     return [_unshared(part) for part in value] if isinstance(value, list) else value
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file."""
+def read(path: Path, model: type[BaseModel]) -> dict[str, Any]:
+    """The mapping in a YAML file, which is to become a `model`."""
     try:
         text = path.read_text()
     except OSError as error:
@@ -386,11 +470,12 @@ def _read(path: Path) -> dict[str, Any]:
         raise SuiteError(f"{path}: a mapping or list in it holds itself") from None
     except yaml.YAMLError as error:
         raise SuiteError(f"{path}: not valid YAML: {_first_line(error)}") from None
-    required = ", ".join(key for key, field in Suite.model_fields.items() if field.is_required())
+    required = ", ".join(key for key, field in model.model_fields.items() if field.is_required())
+    needs = f"{'a suite' if model is Suite else 'it'} needs {required}"
     if document is None:
-        raise SuiteError(f"{path}: the file is empty; a suite needs {required}")
+        raise SuiteError(f"{path}: the file is empty; {needs}")
     if not isinstance(document, dict):
-        raise SuiteError(f"{path}: not a mapping of keys to values; a suite needs {required}")
+        raise SuiteError(f"{path}: not a mapping of keys to values; {needs}")
     return document
 
 

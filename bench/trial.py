@@ -50,6 +50,8 @@ class Outcome:
     """Of training."""
     evaluation: float | None = None
     """Mean return of the last evaluation."""
+    diverged: bool = False
+    """Failed by what its settings led to, which would happen again."""
 
 
 def seeds(seed: int) -> tuple[dict[str, int], np.random.SeedSequence]:
@@ -76,8 +78,11 @@ def learner_and_batch(trial: Trial, env_threads: int = 1) -> tuple[Learner, EnvB
     return algorithms.build(trial.algorithm, batch.team, trial.settings, own), batch
 
 
-def run(trial: Trial, suite_folder: Path, owner: int, env_threads: int = 1) -> Outcome:
+def run(trial: Trial, suite_folder: Path, owner: int, env_threads: int = 1, until: int | None = None) -> Outcome:
     """Bring a trial to its end, from its checkpoint if it has one. Never raises: an error is the outcome.
+
+    Given a step `until`, a point of the grid, it goes no further and leaves the absolute metric out; before the last
+    step the outcome is `running`, and the checkpoint stays.
 
     `owner` is the process that asked for it: this one, or the parent of this worker, which leaves Ctrl-C to the owner
     and ends itself when the owner is gone. `env_threads` step the environments; the numbers do not depend on it.
@@ -90,13 +95,17 @@ def run(trial: Trial, suite_folder: Path, owner: int, env_threads: int = 1) -> O
         about = _open(trial, folder)
         try:
             session = Session(trial, folder, owner, env_threads)
-            session.finish()
+            session.train_until(trial.steps if until is None else until)
+            if until is None:
+                session.play_best()
         except Exception as error:
             store.write_json(
                 folder / "trial.json",
                 about | {"status": "failed", "error": _reason(error), "traceback": traceback.format_exc()},
             )
-            return Outcome(trial, "failed", _reason(error))
+            return Outcome(trial, "failed", _reason(error), diverged=isinstance(error, Diverged))
+        if session.step < trial.steps:
+            return Outcome(trial, "running", seconds=session.seconds, evaluation=session.evaluation)
         about |= {
             "status": "done",
             "seconds": session.seconds,
@@ -155,6 +164,7 @@ def _about(trial: Trial) -> dict[str, Any]:
         "settings": asdict(trial.settings),
         "options": asdict(trial.task.options),
         "config_hash": trial.config_hash(),
+        "tuning": trial.tuning and trial.tuning.model_dump(),
         "error": "",
         "provenance": provenance() | {"physics": golden.verdict(trial.task.robot)},
     }
@@ -201,15 +211,14 @@ class Session:
         if (folder / "checkpoint.pt").exists():
             self._resume()
 
-    def finish(self) -> None:
-        """Train to the last step, evaluating on the grid, then play the best policy for the absolute metric."""
+    def train_until(self, step: int) -> None:
+        """Train to a point of the grid, evaluating and saving at each on the way."""
         if not self.records:
             self._evaluate_and_save()
-        while self.step < self.trial.steps:
+        while self.step < step:
             self._train()
             if self.step % self.trial.every == 0:
                 self._evaluate_and_save()
-        self._play_best()
 
     def _train(self) -> None:
         """One rollout and one update."""
@@ -250,7 +259,7 @@ class Session:
         self._write_checkpoint()
         self._write_progress()
 
-    def _play_best(self) -> None:
+    def play_best(self) -> None:
         """The absolute metric: fresh episodes of the policy with the best evaluation. Keeps both policies on disk."""
         assert self.best is not None
         last = copy.deepcopy(self.learner.policy.state_dict())

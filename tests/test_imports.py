@@ -23,22 +23,26 @@ ALGORITHMS = [
 ]
 BENCH = [
     ["", "envs", "yaml12", "provenance", "command"],
-    ["store", "scores", "envs.batch", "envs.robots"],
-    ["envs.mujoco", "envs.pettingzoo", "envs.games"],
+    ["store", "envs.batch", "envs.robots"],
+    ["scores", "envs.mujoco", "envs.pettingzoo", "envs.games"],
     ["tasks", "golden"],
     ["suite", "collect"],
     ["checkpoint"],
     ["trial"],
     ["plan", "monitor"],
     ["run", "play", "speed", "verify", "doctor", "speed.envs", "speed.products", "speed.trials"],
-    ["speed.training"],
-    ["speed.__main__"],
-    ["tune"],
+    ["speed.training", "reference", "tune", "tune.space"],
+    ["speed.__main__", "tune.study"],
+    ["tune.ledger"],
+    ["tune.work"],
+    ["tune.results", "tune.progress"],
+    ["tune.__main__"],
 ]
 REPORT = [
     ["stats", "load"],
-    ["plots", "claims", "audit"],
-    ["page"],
+    ["plots", "claims", "audit", "tuning"],
+    ["page", "tuning_plots"],
+    ["tuning_page"],
     ["__main__"],
 ]
 MEETING_PLACE = {"bench", "bench.command", "bench.store", "bench.scores"}

@@ -356,7 +356,7 @@ def test_a_kill_around_the_last_games_is_repaired(
     tmp_path: Path, finished: dict[str, Path], label: str, after: bool
 ) -> None:
     t = planned(tmp_path)[label]
-    interrupt(t, tmp_path / "tiny", trial.Session, "_play_best", 1, after)
+    interrupt(t, tmp_path / "tiny", trial.Session, "play_best", 1, after)
     assert_same_trial(finish(t, tmp_path / "tiny"), finished[label])
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from bench import store
-from bench.report import page, plots, stats
+from bench.report import page, plots, stats, tuning, tuning_page
 from bench.report.load import ReportError, Suite, find_suites, load
 
 RESULTS = Path("results")
@@ -49,6 +49,14 @@ def write(suite: Suite) -> str:
     return "\n".join([suite.name, "", short, *notes, str(suite.folder / "report.html"), ""])
 
 
+def write_study(study: tuning.Study) -> str:
+    """The same for a study."""
+    files = tuning_page.write_files(study)
+    for name, content in files.items():
+        store.write_bytes(study.folder / name, content)
+    return "\n".join([study.name, "", files["budget.md"].decode(), str(study.folder / "report.html"), ""])
+
+
 @command.entry
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; 0 when all is written, 2 when a suite cannot be reported on, and then none is."""
@@ -57,9 +65,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("suites", nargs="*", type=Path, metavar="DIR/<suite>", help=what)
     folders: list[Path] = parser.parse_args(arguments).suites
     try:
-        suites = [load(folder) for folder in folders or find_suites(RESULTS)]
-        for suite in suites:
-            print(write(suite))
+        loaded = [
+            tuning.load(folder) if tuning.is_study(folder) else load(folder)
+            for folder in folders or find_suites(RESULTS)
+        ]
+        for one in loaded:
+            print(write_study(one) if isinstance(one, tuning.Study) else write(one))
     except ReportError as error:
         print(f"bench.report: {error}", file=sys.stderr)
         return command.BAD_INPUT

@@ -42,9 +42,9 @@ class Suite:
 
 
 def find_suites(root: Path) -> list[Path]:
-    """The folders under `root` that hold a suite with records.
+    """The folders under `root` that hold a suite with records or a study with finished tuning trials.
 
-    A suite whose first trial has not been evaluated yet is no error here, where nobody asked for it by name.
+    One in which nothing has come that far yet is no error here, where nobody asked for it by name.
     """
     if not root.is_dir():
         raise ReportError(f"{root}: no such folder; run `python -m bench.run` first, or name a suite's folder")
@@ -55,7 +55,7 @@ def find_suites(root: Path) -> list[Path]:
 
 
 def _has_records(folder: Path) -> bool:
-    merged = (folder / "records.parquet").is_file()
+    merged = any((folder / name).is_file() for name in ("records.parquet", "tuning.parquet"))
     return merged or any(folder.glob("trials/*/*/seed-*/records.parquet"))
 
 

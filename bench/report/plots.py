@@ -104,11 +104,11 @@ def curves(frame: pd.DataFrame, states: pd.DataFrame) -> Figure:
     columns = 2 if len(tasks) == 4 else min(len(tasks), 3)
     rows = math.ceil(len(tasks) / columns)
     titles = [_title(task) for task in tasks]
-    handles = [_handle(label) for label in stats.sort_labels(frame["algorithm"])]
+    handles = [handle(label) for label in stats.sort_labels(frame["algorithm"])]
     per_row = _legend_columns(handles, PANEL_WIDTH * columns)
     caption = textwrap.fill(curve_caption(states), width=max(60, 62 * columns))
     more_lines = sum(max(t.count("\n") for t in titles[i : i + columns]) for i in range(0, len(tasks), columns))
-    more_lines += sum(str(handle.get_label()).count("\n") for handle in handles)
+    more_lines += sum(str(one.get_label()).count("\n") for one in handles)
     extra = LINE_HEIGHT * more_lines + 0.22 * math.ceil(len(handles) / per_row) + 0.16 * (caption.count("\n") + 2)
     with matplotlib.rc_context(RC):
         figure = Figure(figsize=(PANEL_WIDTH * columns, PANEL_HEIGHT * rows + extra), layout="constrained")
@@ -231,7 +231,7 @@ def _curve(ax: Axes, label: str, curve: pd.DataFrame) -> None:
             )
 
 
-def _handle(label: str) -> Line2D:
+def handle(label: str) -> Line2D:
     look = style(label)
     text = textwrap.fill(label, TITLE_WIDTH)
     line = Line2D([], [], color=look.color, marker=look.marker, markersize=4.5, linewidth=1.6, label=text)
@@ -242,7 +242,7 @@ def _handle(label: str) -> Line2D:
 
 def _legend_columns(handles: list[Line2D], width: float) -> int:
     """How many entries of the legend stand side by side in a figure of that width in inches."""
-    longest = max(len(line) for handle in handles for line in str(handle.get_label()).split("\n"))
+    longest = max(len(line) for one in handles for line in str(one.get_label()).split("\n"))
     return min(len(handles), max(1, int(width / (0.85 + 0.075 * longest))))  # a line's sample and space, characters
 
 

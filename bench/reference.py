@@ -1,0 +1,156 @@
+"""`python -m bench.reference TASK ...`: measure the scores by which returns are normalised.
+
+For each task, the mean return of uniformly random actions (normalised 0) and, unless --random-only, the last evaluation
+of HAPPO with the default settings (normalised 1), trained on seeds that are never reported. A modest number of steps is
+enough: the reference is a fixed point of the scale, not a claim about what can be reached. Without --write the numbers
+are printed only; a number that is there already is never replaced without being asked for by name.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy and torch: trials are the unit of parallelism
+
+from bench import command
+
+if __name__ == "__main__":
+    command.begin()
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from algorithms import SettingError, Team
+from bench import run, scores, store, tasks
+from bench.collect import play
+from bench.command import positive, up_to
+from bench.plan import costs
+from bench.provenance import mujoco_version, provenance
+from bench.suite import Suite, SuiteError, Trial, trials
+from bench.tasks import Task
+from bench.trial import read_status
+
+EPISODES = 100
+"""Of random actions; the batch plays them all at once."""
+SEED = 109251
+"""What those episodes and actions are drawn from."""
+ALGORITHM = "happo"
+FIRST_SEED = 1000
+"""The references' own seeds, like those of studies, are never reported."""
+EVALUATIONS = 10
+
+
+class Uniform:
+    """A policy that draws every number of an action uniformly from [-1, 1]."""
+
+    def __init__(self, team: Team):
+        self.team, self.generator = team, torch.Generator().manual_seed(SEED)
+
+    def act(self, observations: Sequence[Tensor], explore: bool) -> list[Tensor]:
+        """Actions, N x [E, A_i]."""
+        return [
+            torch.rand(len(x), space.size, generator=self.generator) * 2 - 1
+            for x, space in zip(observations, self.team.action_spaces, strict=True)
+        ]
+
+
+def random_score(task: Task, episodes: int = EPISODES) -> dict[str, Any]:
+    """The entry of a random policy: mean return of uniform actions, its standard error, number of episodes."""
+    batch = tasks.make(task, np.random.SeedSequence(SEED).spawn(episodes), auto_reset=False)
+    returns = play(cast(Any, Uniform(batch.team)), batch).returns
+    error = float(returns.std(ddof=1) / np.sqrt(episodes))
+    return {"mean": round(float(returns.mean()), 4), "standard_error": round(error, 4), "episodes": episodes}
+
+
+def planned(names: Sequence[str], steps: int, seeds: int) -> list[Trial]:
+    """The trials whose last evaluations become references."""
+    suite = Suite(
+        name="reference",
+        steps=steps,
+        seeds=seeds,
+        first_seed=FIRST_SEED,
+        evaluate={"every": steps // EVALUATIONS, "episodes": 32},  # type: ignore[arg-type]
+        tasks=list(names),
+        algorithms={ALGORITHM: None},
+    )
+    return trials(suite, Path("bench.reference"))
+
+
+def reference_score(of: Sequence[Trial], folder: Path) -> dict[str, Any]:
+    """The entry of a reference: the mean of the last evaluations of its trials, which are done."""
+    ends = []
+    for t in of:
+        records = store.read_table(t.folder(folder) / "records.parquet")
+        last = records[(records["kind"] == "grid") & (records["step"] == t.steps)]
+        ends.append(float(last["episode_return"].mean()))
+    return {
+        "mean": round(float(np.mean(ends)), 4),
+        "algorithm": ALGORITHM,
+        "settings": "defaults",
+        "steps": of[0].steps,
+        "seeds": [t.seed for t in of],
+        "episodes": of[0].episodes,
+        "commit": provenance()["commit"],
+    }
+
+
+@command.entry
+def main(arguments: Sequence[str] | None = None) -> int:
+    """0 when all is measured, 1 when a trial failed, 2 for bad input, 130 after Ctrl-C."""
+    options = _parser().parse_args(arguments)
+    try:
+        chosen = [tasks.task(name, {}) for name in options.tasks or tasks.names()]
+        todo = [] if options.random_only else planned([t.name for t in chosen], options.steps, options.seeds)
+    except (SettingError, SuiteError) as error:
+        print(f"bench.reference: {error}", file=sys.stderr)
+        return run.BAD_INPUT
+    folder = options.results / "reference"
+    left = [t for t in todo if read_status(t, folder).get("status") != "done"]
+    if left and (status := run.run(left, folder, options.jobs, 1, costs(left))):
+        return status
+    found: dict[str, Any] = {}
+    for task in chosen:
+        found[task.name] = {"mujoco": mujoco_version(), "random": random_score(task)}
+        if own := [t for t in todo if t.task == task]:
+            found[task.name]["reference"] = reference_score(own, folder)
+        print(f"{task.name:<36} {json.dumps(found[task.name])}", flush=True)
+    if options.write:
+        write(found)
+    return 0
+
+
+def write(found: dict[str, Any]) -> None:
+    """Put the entries into scores.json, one line each; a reference stays where only random actions were measured."""
+    old = store.read_json(scores.PATH) if scores.PATH.exists() else {}
+    entries = old | {name: old.get(name, {}) | entry for name, entry in found.items()}
+    lines = [f" {json.dumps(name)}: {json.dumps(entries[name], allow_nan=False)}" for name in sorted(entries)]
+    store.write_text(scores.PATH, "{\n" + ",\n".join(lines) + "\n}\n")
+    print(f"{scores.PATH}: {len(entries)} tasks, {sum('reference' in e for e in entries.values())} with a reference")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.reference",
+        description="Measure the scores of tasks: random actions (0) and HAPPO at its defaults (1).",
+        allow_abbrev=False,
+    )
+    parser.add_argument("tasks", nargs="*", metavar="TASK", help="all there are unless told")
+    parser.add_argument("--steps", type=up_to(10**9), default=400_000, metavar="N", help="of training; default: 400000")
+    parser.add_argument("--seeds", type=positive, default=3, metavar="N", help="trials per task; default: 3")
+    parser.add_argument("--random-only", action="store_true", help="train nothing")
+    parser.add_argument("--write", action="store_true", help="store the numbers in bench/scores.json")
+    parser.add_argument("--jobs", type=positive, default=os.cpu_count() or 1, metavar="N", help="trials at once")
+    parser.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="default: results")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,165 @@
+"""Studies: read one from its folder, and say what a budget of tuning trials buys each algorithm."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from math import comb
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from bench import store
+from bench.report import stats
+from bench.report.load import ReportError
+
+COLUMNS = ("study", "algorithm", "number", "state", "value", "seconds", "default", "params", "returns")
+BUDGETS = (1, 2, 3, 5, 10, 20, 50, 100)
+"""Numbers of trials that the table shows, as far as all algorithms have that many, and the last that they all have."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """What the page of a study is made from."""
+
+    folder: Path
+    trials: pd.DataFrame
+    """One row per finished tuning trial: `tuning.parquet`, with `score` (see `scores`)."""
+    importances: pd.DataFrame
+    document: dict[str, Any]
+    """The study file."""
+
+    @property
+    def name(self) -> str:
+        """The study's name: that of its folder."""
+        return self.folder.resolve().name
+
+    @property
+    def labels(self) -> list[str]:
+        """Algorithms in the order of all figures."""
+        return stats.sort_labels(self.trials["algorithm"])
+
+
+def is_study(folder: Path) -> bool:
+    """Whether a folder holds a study and not a suite."""
+    return (folder / "study.yaml").is_file()
+
+
+def load(folder: Path) -> Study:
+    """The study in `folder`, or a `ReportError`."""
+    path = folder / "tuning.parquet"
+    if not path.is_file():
+        raise ReportError(f"{folder}: no tuning trial is finished yet; run `python -m bench.tune` on {folder.name}")
+    try:
+        trials = store.read_table(path)
+        importances = store.read_table(folder / "importances.parquet")
+        document = yaml.safe_load((folder / "study.yaml").read_text())
+    except (store.StoreError, OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ReportError(" ".join(str(error).split())) from error
+    if missing := [column for column in COLUMNS if column not in trials.columns]:
+        raise ReportError(f"{path}: lacks {', '.join(missing)}; a table of tuning trials has {', '.join(COLUMNS)}")
+    if not isinstance(document, dict) or not isinstance(document.get("trials"), int):
+        raise ReportError(f"{folder / 'study.yaml'}: not a study file as bench.tune writes it")
+    return Study(folder, trials.assign(score=scores(trials)), importances, document)
+
+
+def scores(trials: pd.DataFrame) -> pd.Series[float]:
+    """The normalised return of each tuning trial; one that diverged counts as the worst of its algorithm.
+
+    A tuning trial that was cut counts with what it had reached. NaN where an algorithm has nothing but failures.
+    """
+    values = trials["value"].astype(float)
+    return values.fillna(values.groupby(trials["algorithm"]).transform("min"))
+
+
+def expected_best(values: stats.Floats) -> stats.Floats:
+    """E[max of k of the K values, drawn without replacement] for k = 1 ... K, [K].
+
+    The i-th smallest value is the maximum of C(i-1, k-1) of the C(K, k) subsets of size k. Unit: that of the values.
+    Source: Dodge et al. 2019, "Show your work", whose draws are with replacement; Tang et al. 2020 for those without.
+    """
+    return np.asarray(np.sort(values) @ _weights(len(values)))
+
+
+def _weights(K: int) -> stats.Floats:
+    """[K, K]: row i, column k is the chance that the i-th smallest of K values is the largest of k drawn."""
+    return np.array([[comb(i, k) / comb(K, k + 1) for k in range(K)] for i in range(K)])
+
+
+def expected_best_interval(values: stats.Floats) -> tuple[stats.Floats, stats.Floats]:
+    """95% percentile bootstrap interval of `expected_best` over tuning trials, [K] each; NaN for one trial."""
+    K = len(values)
+    if K < 2:
+        return np.full(K, np.nan), np.full(K, np.nan)
+    draws = np.random.default_rng(0).integers(0, K, (stats.RESAMPLES, K))
+    curves = np.sort(values[draws], axis=1) @ _weights(K)  # [resamples, K]
+    tail = (1 - stats.CONFIDENCE) / 2
+    low, high = np.quantile(curves, (tail, 1 - tail), axis=0)
+    return low, high
+
+
+def budget_curves(study: Study) -> pd.DataFrame:
+    """One row per algorithm and number of trials k: `best`, the expected best of k, with `low` and `high`."""
+    parts = []
+    for label in study.labels:
+        values = study.trials.loc[study.trials["algorithm"] == label, "score"].dropna().to_numpy(np.float64)
+        low, high = expected_best_interval(values)
+        ks = np.arange(1, len(values) + 1)
+        parts.append(
+            pd.DataFrame({"algorithm": label, "trials": ks, "best": expected_best(values), "low": low, "high": high})
+        )
+    return pd.concat(parts, ignore_index=True)
+
+
+def budgets(curves: pd.DataFrame) -> list[int]:
+    """The numbers of trials at which algorithms are compared: all have that many."""
+    most = int(curves.groupby("algorithm")["trials"].max().min())
+    return [k for k in BUDGETS if k < most] + [most]
+
+
+def leaders(curves: pd.DataFrame, k: int) -> list[str]:
+    """The algorithm with the highest expected best after k trials, and those whose intervals overlap its own."""
+    here = curves[curves["trials"] == k]
+    top = here.iloc[int(here["best"].to_numpy().argmax())]
+    level = here["low"].isna() | (here["high"] >= top["low"])  # without an interval nothing is told apart
+    others = stats.sort_labels(here.loc[level, "algorithm"])
+    return [str(top["algorithm"]), *(label for label in others if label != top["algorithm"])]
+
+
+def defaults(study: Study) -> dict[str, float]:
+    """label -> the normalised return of the defaults; NaN where they diverged or have not been tried."""
+    rows = study.trials[study.trials["default"]].set_index("algorithm")["value"].astype(float)
+    return {label: float(rows.get(label, np.nan)) for label in study.labels}
+
+
+def best(study: Study, label: str) -> dict[str, Any] | None:
+    """The complete tuning trial of an algorithm with the highest return; None without any."""
+    trials = study.trials
+    mine = trials[(trials["algorithm"] == label) & (trials["state"] == "complete")]
+    return None if mine.empty else dict(mine.iloc[int(mine["value"].astype(float).to_numpy().argmax())])
+
+
+def parameters(study: Study, label: str) -> pd.DataFrame:
+    """One row per tuning trial and parameter of an algorithm: `parameter`, `setting`, `score`, `state`."""
+    mine = study.trials[study.trials["algorithm"] == label]
+    rows = [
+        (name, value, row["score"], row["state"], row["default"])
+        for _, row in mine.iterrows()
+        for name, value in json.loads(row["params"]).items()
+    ]
+    return pd.DataFrame(rows, columns=["parameter", "setting", "score", "state", "default"])
+
+
+def searched(study: Study, label: str, parameter: str) -> dict[str, Any]:
+    """What the study file says of the range of a parameter; a label's own goes over what is shared."""
+    space = study.document["space"]
+    found = space.get("own", {}).get(label, {}).get(parameter) or space["shared"][parameter]
+    return dict(found)
+
+
+def held(value: Any) -> str:
+    """A choice as text, a list as the tables hold it."""
+    return json.dumps(value) if isinstance(value, list) else str(value)

@@ -1,0 +1,138 @@
+"""The page and tables of a study."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pandas as pd
+
+from bench.report import page, plots, tuning, tuning_plots
+from bench.report.tuning import Study
+
+
+def write_files(study: Study) -> dict[str, bytes]:
+    """File name -> content of all that the report on a study consists of."""
+    curves = tuning.budget_curves(study)
+    rows = budget_rows(study, curves)
+    figure = tuning_plots.budget(study, curves)
+    return {
+        "budget.svg": plots.svg(figure),
+        "budget.png": plots.png(figure),
+        "budget.csv": curves.to_csv(index=False, float_format="%.6g", lineterminator="\n").encode(),
+        "budget.md": page.markdown(rows).encode(),
+        "report.html": html(study, curves, rows).encode(),
+    }
+
+
+def budget_rows(study: Study, curves: pd.DataFrame) -> list[dict[str, str]]:
+    """Expected best after k trials per algorithm, as text."""
+    defaults = tuning.defaults(study)
+    rows = []
+    for label in study.labels:
+        mine = {at["trials"]: at for at in page.rows_of(curves[curves["algorithm"] == label])}
+        row = {"algorithm": label, "defaults": page.number(defaults[label])}
+        for k in tuning.budgets(curves):
+            row[f"k = {k}"] = f"{page.number(mine[k]['best'])} {page.span(mine[k]['low'], mine[k]['high'])}"
+        rows.append(row)
+    return rows
+
+
+def winners(curves: pd.DataFrame) -> list[str]:
+    """In one line per budget: who leads, and who cannot be told from the leader."""
+    lines = []
+    for k in tuning.budgets(curves):
+        first, *level = tuning.leaders(curves, k)
+        word = "trial" if k == 1 else "trials"
+        less = f"; not told apart from {', '.join(level)} by its interval" if level else ""
+        lines.append(f"With {k} {word}: {first}{less}.")
+    return lines
+
+
+def best_rows(study: Study) -> list[dict[str, str]]:
+    """Per algorithm: the best settings, and whether they beat the defaults."""
+    rows = []
+    defaults = tuning.defaults(study)
+    for label in study.labels:
+        mine = study.trials[study.trials["algorithm"] == label]
+        states = mine["state"].value_counts()
+        top = tuning.best(study, label)
+        rows.append(
+            {
+                "algorithm": label,
+                "trials": page.count(len(mine), study.document["trials"]),
+                "cut": str(states.get("pruned", 0)),
+                "diverged": str(states.get("fail", 0)),
+                "defaults": page.number(defaults[label]),
+                "best": page.NONE if top is None else page.number(top["value"]),
+                "better than the defaults": _beats(top, mine),
+                "time": page.duration(float(mine["seconds"].sum())),
+                "settings": "" if top is None else _settings(top),
+            }
+        )
+    return rows
+
+
+def _settings(top: dict[str, Any]) -> str:
+    values = json.loads(top["params"])
+    shown = {name: f"{value:.3g}" if isinstance(value, float) else value for name, value in values.items()}
+    return ", ".join(f"{name} {value}" for name, value in shown.items())
+
+
+def _beats(top: dict[str, Any] | None, mine: pd.DataFrame) -> str:
+    """ "no", or in how many pairings of task and seed the best settings had the higher return."""
+    first = mine[mine["default"] & (mine["state"] == "complete")]
+    if top is None or first.empty:
+        return page.NONE
+    if top["default"]:
+        return "no"
+    ours, theirs = json.loads(top["returns"]), json.loads(str(first["returns"].iloc[0]))
+    return f"in {sum(ours[key] > theirs[key] for key in theirs)} of {len(theirs)}"
+
+
+def facts(study: Study) -> dict[str, str]:
+    """What was searched, in a few lines."""
+    about = study.document
+    first, seeds = about.get("first_seed", 1000), about["seeds"]
+    tasks = [entry if isinstance(entry, str) else entry["name"] for entry in about["tasks"]]
+    return {
+        "budget": f"{about['trials']} trials for each algorithm, the defaults first",
+        "tasks": ", ".join(tasks),
+        "seeds": (f"{first}" if seeds == 1 else f"{first} to {first + seeds - 1}") + ", for tuning only",
+        "steps": f"{about['steps']:,} per task and seed",
+        "sampler": f"{about.get('sampler', 'tpe')}, pruner {about.get('pruner', 'none')}",
+        "training time": page.duration(float(study.trials["seconds"].sum())),
+    }
+
+
+def html(study: Study, curves: pd.DataFrame, rows: list[dict[str, str]]) -> str:
+    """The page."""
+    labels = study.labels
+    figures = {"budget": tuning_plots.budget(study, curves), "history": tuning_plots.history(study)}
+    if len(study.importances):
+        figures["importance"] = tuning_plots.importance(study)
+    if "seconds" in study.document.get("objectives", []):
+        figures["trade_off"] = tuning_plots.trade_off(study)
+    figures |= {f"slices of {label}": tuning_plots.slices(study, label) for label in labels}
+    budget = study.document["trials"]
+    missing = {label: budget - int((study.trials["algorithm"] == label).sum()) for label in labels}
+    short = [f"{label} lacks {count}" for label, count in missing.items() if count > 0]
+    absent = [label for label in study.document["algorithms"] if label not in labels]
+    return page.ENVIRONMENT.get_template("tuning.html").render(
+        name=study.name,
+        warnings=[f"Incomplete: of {budget} tuning trials {', '.join([*short, *(f'{x} lacks all' for x in absent)])}."]
+        if short or absent
+        else [],
+        facts=facts(study),
+        figures={
+            key: page.inline_svg(plots.svg(figure), f"figure{index}", key)
+            for index, (key, figure) in enumerate(figures.items())
+        },
+        labels=labels,
+        budgets=rows,
+        winners=winners(curves),
+        best=best_rows(study),
+        styles={label: plots.style(label) for label in labels},
+        glyphs=page.GLYPHS,
+        sampler=study.document.get("sampler", "tpe"),
+    )

@@ -1,0 +1,1 @@
+"""Hyperparameter studies with equal budgets, on seeds that are never reported: `python -m bench.tune STUDY.yaml`."""

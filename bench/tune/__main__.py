@@ -1,0 +1,200 @@
+"""`python -m bench.tune STUDY.yaml`: tune every algorithm with the same budget, on seeds that are never reported."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy and torch: tuning trials are the unit of parallelism
+
+from bench import command
+
+if __name__ == "__main__":
+    command.begin()
+
+import argparse
+import shlex
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import yaml
+from joblib import Parallel, delayed, parallel_config
+from joblib.externals.loky import get_reusable_executor
+from joblib.externals.loky.process_executor import TerminatedWorkerError
+from optuna.trial import TrialState
+
+from bench import store
+from bench.command import BAD_INPUT, INTERRUPTED, positive
+from bench.monitor import clock
+from bench.plan import costs, refuse_replays_beyond_memory
+from bench.run import physics_warning
+from bench.suite import SuiteError
+from bench.trial import MAX_ATTEMPTS
+from bench.tune import results
+from bench.tune.ledger import Ledger, hide_password
+from bench.tune.progress import Progress
+from bench.tune.study import Plan, load
+from bench.tune.work import Ended, put_aside, work
+
+WAIT_SECONDS = 1.0
+
+
+@command.entry
+def main(arguments: Sequence[str] | None = None) -> int:
+    """0 when every budget is used up, 1 when a tuning trial was put aside, 2 for bad input, 130 after Ctrl-C."""
+    options = _parser().parse_args(arguments)
+    changes = [*options.set, *([f"trials={options.trials}"] if options.trials else [])]
+    try:
+        plan, document = load(options.study, changes)
+        folder = options.results / plan.study.name
+        if (folder / "trials").exists():
+            raise SuiteError(f"{folder}: holds the results of a suite; give the study another name")
+        every = [t for own in plan.defaults.values() for t in own]
+        refuse_replays_beyond_memory(every, options.jobs)
+        where = options.storage or str(folder / "journal.log")
+        print(describe(plan, folder, where, options.jobs), flush=True)
+        if warning := physics_warning(every):
+            print(warning, file=sys.stderr)
+        if options.dry_run:
+            return 0
+        folder.mkdir(parents=True, exist_ok=True)
+        ledger = Ledger(plan, folder, where)
+        store.write_text(folder / "study.yaml", yaml.safe_dump(document, sort_keys=False))
+    except (SuiteError, store.StoreError) as error:
+        print(error, file=sys.stderr)
+        return BAD_INPUT
+    except OSError as error:
+        print(f"{error.filename or options.results}: {error.strerror}", file=sys.stderr)
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        print("Stopped before anything was run.", file=sys.stderr)
+        return INTERRUPTED
+    return run(plan, ledger, where, options.jobs)
+
+
+def run(plan: Plan, ledger: Ledger, where: str, jobs: int) -> int:
+    """Use up the budgets, say how each tuning trial ended, and write what was found."""
+    since, aside = time.time(), 0
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill is a Ctrl-C
+    try:
+        with Progress(plan, ledger) as progress:
+            for end in ends(plan, ledger, where, jobs, since):
+                progress.ended(end)
+                aside += end.state == "aside"
+    except KeyboardInterrupt:
+        get_reusable_executor().shutdown(wait=True, kill_workers=True)
+        results.write(plan, ledger)
+        print("Stopped. The same command goes on from the last evaluation of each trial.", file=sys.stderr)
+        return INTERRUPTED
+    try:
+        table = results.write(plan, ledger)
+    except OSError as error:
+        print(f"{error.filename or ledger.folder}: {error.strerror}", file=sys.stderr)
+        return 1
+    print(results.summary(plan, table, ledger.folder))
+    print(f"Best: {ledger.folder / 'best.yaml'}   Report: python -m bench.report {shlex.quote(str(ledger.folder))}")
+    if aside:
+        print(f"{aside} tuning trials were put aside; the same command tries them again", file=sys.stderr)
+    return int(aside > 0)
+
+
+def ends(plan: Plan, ledger: Ledger, where: str, jobs: int, since: float) -> Iterator[Ended]:
+    """Tuning trials as they end, until every budget is used up and no other process works on one.
+
+    joblib gives up its whole pool when one worker dies. It is built anew, and what was left behind is taken over, by
+    whichever process asks first. A tuning trial that dies again and again without getting further is put aside.
+    """
+    said = False
+    while True:
+        try:
+            yield from _claimed(plan, ledger.folder, where, jobs, since)
+        except TerminatedWorkerError:
+            print(
+                "A worker died (killed, or out of memory?); its tuning trials go on from their checkpoints.",
+                file=sys.stderr,
+            )
+            yield from _hopeless(plan, ledger)
+            continue
+        if not _others_at_work(plan, ledger, since):
+            return
+        if not said:
+            print("Waiting for the tuning trials of another process.", flush=True)
+        said = True
+        time.sleep(WAIT_SECONDS)
+
+
+def _claimed(plan: Plan, folder: Path, where: str, jobs: int, since: float) -> Iterator[Ended]:
+    """Claim and run until there is nothing left to claim."""
+    with parallel_config(backend="loky", inner_max_num_threads=1):
+        parallel = Parallel(n_jobs=jobs, return_as="generator_unordered", pre_dispatch="n_jobs", batch_size=1)
+        more = [True]
+        tasks = (delayed(work)(plan, folder, where, os.getpid(), since) for _ in iter(lambda: more[0], False))
+        for end in parallel(tasks):
+            if end is None:
+                more[0] = False
+            else:
+                yield end
+
+
+def _hopeless(plan: Plan, ledger: Ledger) -> Iterator[Ended]:
+    """Put aside what was left behind too often without a new checkpoint."""
+    for label in plan.labels:
+        for t in ledger.trials(label, TrialState.RUNNING):
+            folder = ledger.trial_folder(label, t.number)
+            abouts = store.read_trials(folder)
+            worst = max((a["attempts"] for a in abouts if a["status"] == "running"), default=0)
+            if worst >= MAX_ATTEMPTS and not ledger.busy(label, t.number):
+                yield put_aside(label, t.number, folder, "its process died again and again (killed, or out of memory?)")
+
+
+def _others_at_work(plan: Plan, ledger: Ledger, since: float) -> bool:
+    """Whether a tuning trial is still running somewhere: what is left behind meanwhile is to be taken over."""
+    return any(
+        ledger.put_aside(label, t.number) < since
+        for label in plan.labels
+        for t in ledger.trials(label, TrialState.RUNNING)
+    )
+
+
+def describe(plan: Plan, folder: Path, where: str, jobs: int) -> str:
+    """What will be tuned and what it will cost, were nothing done yet."""
+    study = plan.study
+    seeds = range(study.first_seed, study.first_seed + study.seeds)
+    budget = Counter(dict.fromkeys(plan.labels, study.trials))
+    one = {label: costs(own, absolute=False) for label, own in plan.defaults.items()}
+    seconds = sum(budget[label] * cost.seconds for label, own in one.items() for cost in own.values())
+    at_once = min(jobs, os.cpu_count() or 1, budget.total())
+    tasks = list(dict.fromkeys(t.task.label for own in plan.defaults.values() for t in own))
+    pruner = "" if study.pruner == "none" else f", cut by the {study.pruner} pruner"
+    lines = [
+        f"{budget.total()} tuning trials: {len(plan.labels)} algorithms x {study.trials} -> {folder}",
+        f"  each        {len(tasks)} tasks x {len(seeds)} seeds, {study.steps:,} steps{pruner}",
+        f"  tasks       {', '.join(tasks)}",
+        f"  seeds       {', '.join(map(str, seeds))}: for tuning only",
+        f"  objective   {' and '.join(study.objectives)}, {study.sampler} sampler",
+        *(f"  {label:<11} {', '.join(space)}" for label, space in plan.spaces.items()),
+        f"  storage     {hide_password(where)}",
+        f"  time        about {clock(seconds / at_once)} from the beginning, {at_once} at once",
+    ]
+    return "\n".join(lines)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m bench.tune", description=__doc__, allow_abbrev=False)
+    parser.add_argument("study", type=Path, metavar="STUDY.yaml")
+    parser.add_argument("--jobs", type=positive, default=os.cpu_count() or 1, metavar="N", help="tuning trials at once")
+    parser.add_argument("--trials", type=positive, metavar="K", help="budget of each algorithm, instead of the file's")
+    parser.add_argument("--storage", metavar="URL", help="file of Optuna's journal, or URL of a database")
+    parser.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="default: results")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="PATH=VALUE", help="change the study: steps=20000"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

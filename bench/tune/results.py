@@ -1,0 +1,144 @@
+"""What a study leaves behind: `tuning.parquet`, `importances.parquet`, `best.yaml` and a verdict per algorithm."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pandas as pd
+import yaml
+from optuna.trial import FrozenTrial, TrialState
+
+from bench import store
+from bench.suite import Tuning
+from bench.tune.ledger import OPTUNA_FINISHED, Ledger
+from bench.tune.study import Plan
+from bench.tune.work import mean_of_tasks
+
+LEAST_FOR_IMPORTANCES = 4
+"""Complete tuning trials below which nothing is said about parameters."""
+
+
+def write(plan: Plan, ledger: Ledger) -> pd.DataFrame:
+    """Write the tables and the best settings as far as the study has come; returns the table of tuning trials."""
+    table = pd.DataFrame(
+        [_row(plan, label, t) for label in plan.labels for t in ledger.trials(label, *OPTUNA_FINISHED)]
+    )
+    if table.empty:
+        return table
+    store.write_table(ledger.folder / "tuning.parquet", table)
+    store.write_table(ledger.folder / "importances.parquet", importances(plan, ledger))
+    store.write_text(ledger.folder / "best.yaml", _best_yaml(plan, table))
+    return table
+
+
+def _row(plan: Plan, label: str, t: FrozenTrial) -> dict[str, Any]:
+    """A finished tuning trial as a row of `tuning.parquet`; `value` is the normalised return, of what was run."""
+    returns = t.user_attrs.get("returns", {})
+    by_trial = {d: returns[key] for d in plan.defaults[label] if (key := f"{d.task.label} seed {d.seed}") in returns}
+    failed = t.state == TrialState.FAIL
+    return {
+        "study": plan.study.name,
+        "algorithm": label,
+        "number": t.number,
+        "state": t.state.name.lower(),
+        "value": None if failed or not by_trial else mean_of_tasks(by_trial),
+        "seconds": float(t.user_attrs.get("seconds", 0.0)),
+        "default": t.number == 0,
+        "params": json.dumps(t.params, sort_keys=True),
+        "returns": json.dumps(returns, sort_keys=True),
+        "first_seed": plan.study.first_seed,
+        "seeds": plan.study.seeds,
+        "error": t.user_attrs.get("error", ""),
+    }
+
+
+def importances(plan: Plan, ledger: Ledger) -> pd.DataFrame:
+    """PED-ANOVA's importance of each parameter of each algorithm (Watanabe et al. 2023): shares that sum to 1.
+
+    The question is which parameters matter for being among the better half of the complete tuning trials.
+    """
+    rows = []
+    for label in plan.labels:
+        complete = ledger.trials(label, TrialState.COMPLETE)
+        if len({t.values[0] for t in complete}) >= LEAST_FOR_IMPORTANCES:
+            found = optuna.importance.get_param_importances(
+                ledger.study(label),
+                evaluator=optuna.importance.PedAnovaImportanceEvaluator(target_quantile=0.5),
+                target=lambda t: -t.values[0],  # the evaluator takes lower values for better ones
+            )
+            rows += [(label, name, float(share), len(complete)) for name, share in found.items()]
+    return pd.DataFrame(rows, columns=["algorithm", "parameter", "importance", "trials"])
+
+
+def best(table: pd.DataFrame, label: str) -> dict[str, Any] | None:
+    """The complete tuning trial of an algorithm with the highest return, the earliest of equals; None without any."""
+    mine = table[(table["algorithm"] == label) & (table["state"] == "complete")]
+    return None if mine.empty else dict(mine.iloc[int(mine["value"].astype(float).to_numpy().argmax())])
+
+
+def _best_yaml(plan: Plan, table: pd.DataFrame) -> str:
+    """The settings of the best tuning trials, with all that the study sets besides, ready for `bench.run --include`."""
+    study = plan.study
+    columns = ["algorithm", "number", "state", "value", "params"]
+    identity = hashlib.sha256(table[columns].to_json(double_precision=15).encode()).hexdigest()[:12]
+    document: dict[str, Any] = {"algorithms": {}, "tuning": {}}
+    for label in plan.labels:
+        if (row := best(table, label)) is None:
+            continue
+        own = dict(study.algorithms[label] or {})
+        known = plan.defaults[label][0].settings.__dataclass_fields__
+        given = {key: value for key, value in study.defaults.items() if key in known} | own
+        document["algorithms"][label] = given | _values(plan, label, json.loads(row["params"]))
+        document["tuning"][label] = Tuning(
+            study=study.name,
+            trials=int((table["algorithm"] == label).sum()),
+            steps=study.steps,
+            first_seed=study.first_seed,
+            seeds=study.seeds,
+            hash=identity,
+        ).model_dump()
+    head = "# Made by bench.tune. For another suite: python -m bench.run SUITE.yaml --include THIS_FILE\n"
+    return head + yaml.safe_dump(document, sort_keys=False, default_flow_style=None, width=120)
+
+
+def _values(plan: Plan, label: str, params: dict[str, Any]) -> dict[str, Any]:
+    """Optuna's values as settings: lists are lists again."""
+    return {name: plan.spaces[label][name].setting(value) for name, value in params.items()}
+
+
+def verdict(table: pd.DataFrame, label: str) -> str:
+    """In one line: whether tuning found anything better than the defaults, and how surely."""
+    top = best(table, label)
+    if top is None:
+        return "no tuning trial was completed"
+    mine = table[(table["algorithm"] == label) & (table["number"] == 0)]
+    first = dict(mine.iloc[0]) if len(mine) else None
+    value = f"best {top['value']:.3f} (trial {top['number']})"
+    if first is None or first["state"] != "complete":
+        return f"{value}; the defaults {'diverged' if first else 'have not been tried'}"
+    if top["number"] == 0:
+        return f"the defaults, {first['value']:.3f}, were not beaten by any of {_others(table, label)} others"
+    ours, theirs = json.loads(top["returns"]), json.loads(first["returns"])
+    wins = sum(ours[key] > theirs[key] for key in theirs)
+    return f"{value} beats the defaults, {first['value']:.3f}, in {wins} of {len(theirs)} pairings of task and seed"
+
+
+def _others(table: pd.DataFrame, label: str) -> int:
+    return int((table["algorithm"] == label).sum()) - 1
+
+
+def summary(plan: Plan, table: pd.DataFrame, folder: Path) -> str:
+    """What the terminal says at the end."""
+    width = max(map(len, plan.labels))
+    lines = [f"{label:<{width}}  {verdict(table, label)}" for label in plan.labels] if len(table) else []
+    if len(table):
+        lines.append(
+            "Returns are normalised (0: random, 1: reference) and of the tuning seeds; the best of many noisy trials "
+            "flatters itself, so compare again on other seeds:"
+        )
+        lines.append(f"  python -m bench.run SUITE.yaml --include {folder / 'best.yaml'}")
+    return "\n".join(lines)

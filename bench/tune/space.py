@@ -1,0 +1,185 @@
+"""Search spaces: what a study file says of the settings that are tuned, and how Optuna is asked for values."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from itertools import combinations, product
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import optuna
+from pydantic import Field
+
+from algorithms.registry import METHODS, Settings
+from bench.suite import Strict, SuiteError, validated
+
+
+class Parameter(Strict):
+    """What all kinds have in common."""
+
+    when: dict[str, Any] = Field(default_factory=dict, max_length=1)
+    """Tuned only where another parameter, which stands before it, has this value or one of these; else the default."""
+
+    def active(self, values: Mapping[str, Any]) -> bool:
+        """Whether it is tuned beside these values of the parameters before it."""
+        return all(name in values and values[name] in _list(wanted) for name, wanted in self.when.items())
+
+
+class Float(Parameter):
+    """A real number."""
+
+    kind: Literal["float"]
+    low: float
+    high: float
+    log: bool = False
+
+    def ask(self, trial: optuna.Trial, name: str) -> Any:
+        """The value that Optuna's sampler has for it."""
+        return trial.suggest_float(name, self.low, self.high, log=self.log)
+
+    def setting(self, held: Any) -> Any:
+        """What Optuna holds as a value of the setting."""
+        return held
+
+    def extremes(self) -> list[Any]:
+        """The values by which the whole range is checked."""
+        return [self.low, self.high]
+
+    def has(self, value: Any) -> bool:
+        """Whether it can take this value."""
+        return isinstance(value, int | float) and not isinstance(value, bool) and self.low <= value <= self.high
+
+
+class Int(Float):
+    """A whole number."""
+
+    kind: Literal["int"]  # type: ignore[assignment]
+    low: int
+    high: int
+
+    def ask(self, trial: optuna.Trial, name: str) -> Any:
+        """The value that Optuna's sampler has for it."""
+        return trial.suggest_int(name, self.low, self.high, log=self.log)
+
+
+class Categorical(Parameter):
+    """One of several values. A list, such as hidden sizes, is its JSON text to Optuna, which takes scalars only."""
+
+    kind: Literal["categorical"]
+    choices: Annotated[list[Any], Field(min_length=2)]
+
+    def ask(self, trial: optuna.Trial, name: str) -> Any:
+        """The value that Optuna's sampler has for it."""
+        return self.setting(trial.suggest_categorical(name, [scalar(choice) for choice in self.choices]))
+
+    def setting(self, held: Any) -> Any:
+        """What Optuna holds as a value of the setting."""
+        return next(choice for choice in self.choices if scalar(choice) == held)
+
+    def extremes(self) -> list[Any]:
+        """The values by which the whole range is checked."""
+        return self.choices
+
+    def has(self, value: Any) -> bool:
+        """Whether it can take this value."""
+        return scalar(value) in map(scalar, self.choices)
+
+
+KINDS: dict[str, type[Float] | type[Categorical]] = {"float": Float, "int": Int, "categorical": Categorical}
+Parameters = dict[str, Float | Categorical]
+"""What is tuned of one algorithm: setting -> its range, in the order in which values are asked for."""
+
+
+def scalar(value: Any) -> Any:
+    """A value as Optuna can hold it."""
+    return json.dumps(list(value)) if isinstance(value, list | tuple) else value
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def ask(trial: optuna.Trial, parameters: Parameters) -> dict[str, Any]:
+    """A value for every parameter that is active, as Optuna's sampler has it."""
+    values: dict[str, Any] = {}
+    for name, parameter in parameters.items():
+        if parameter.active(values):
+            values[name] = parameter.ask(trial, name)
+    return values
+
+
+def point(parameters: Parameters, settings: Settings) -> dict[str, Any]:
+    """The defaults as one point of the space, as Optuna holds values."""
+    values: dict[str, Any] = {}
+    for name, parameter in parameters.items():
+        if parameter.active(values):
+            own = getattr(settings, name)
+            values[name] = list(own) if isinstance(own, tuple) else own
+    return {name: scalar(value) for name, value in values.items()}
+
+
+def extremes(parameters: Parameters) -> Iterator[dict[str, Any]]:
+    """Every pair of extreme values of two parameters, and of one where there is one: what has to be valid."""
+    for names in combinations(parameters, min(2, len(parameters))):
+        for values in product(*(parameters[name].extremes() for name in names)):
+            chosen = dict(zip(names, values, strict=True))
+            if all(parameters[name].active(chosen) or not parameters[name].when for name in names):
+                yield chosen
+
+
+def spaces(
+    document: Mapping[str, Any], labels: Mapping[str, tuple[str, Settings]], path: Path
+) -> dict[str, Parameters]:
+    """label -> parameters: those that are shared by all algorithms that have the setting, then a label's own."""
+    shared, own = document.get("shared", {}), document.get("own", {})
+    for label in own:
+        if label not in labels:
+            raise SuiteError(f"{path}: space.own.{label}: not an algorithm of this study; valid: {', '.join(labels)}")
+    made: dict[str, Parameters] = {}
+    for label, (method, settings) in labels.items():
+        known = METHODS[method].settings.__dataclass_fields__
+        entries = {name: ("space.shared", entry) for name, entry in shared.items() if name in known}
+        entries |= {name: (f"space.own.{label}", entry) for name, entry in own.get(label, {}).items()}
+        if not entries:
+            raise SuiteError(f"{path}: space: nothing to tune of {label}; valid: {', '.join(known)}")
+        for name, (where, _) in entries.items():
+            if name not in known:
+                raise SuiteError(f"{path}: {where}.{name}: {method} has no such setting; valid: {', '.join(known)}")
+        made[label] = {name: _parameter(entry, f"{where}.{name}", path) for name, (where, entry) in entries.items()}
+        for name, (where, _) in entries.items():
+            _check(name, made[label], settings, f"{path}: {where}.{name}")
+    for name in shared:
+        if not any(name in parameters for parameters in made.values()):
+            raise SuiteError(f"{path}: space.shared.{name}: no algorithm of this study has this setting")
+    return made
+
+
+def _parameter(entry: Any, where: str, path: Path) -> Float | Categorical:
+    kind = entry.get("kind") if isinstance(entry, dict) else None
+    if not isinstance(kind, str) or kind not in KINDS:
+        example = "{kind: float, low: 1e-4, high: 1e-2, log: true}"
+        raise SuiteError(f"{path}: {where}.kind: {kind!r} is none of {', '.join(KINDS)}; write for example {example}")
+    made = validated(KINDS[kind], entry, path, f"{where}.")
+    if isinstance(made, Float) and (made.low >= made.high or (made.log and made.low <= 0)):
+        needed = "low must be below high" + " and above 0 where log is true" * made.log
+        raise SuiteError(f"{path}: {where}: {needed}, not {made.low} and {made.high}")
+    return made
+
+
+def _check(name: str, parameters: Parameters, settings: Settings, where: str) -> None:
+    """A condition must be one that can hold, and the defaults must lie in the space that is compared with them."""
+    for parent, wanted in parameters[name].when.items():
+        before = list(parameters)[: list(parameters).index(name)]
+        if parent not in before:
+            raise SuiteError(f"{where}.when.{parent}: not a parameter before it; valid: {', '.join(before) or 'none'}")
+        for value in _list(wanted):
+            if not parameters[parent].has(value):
+                raise SuiteError(f"{where}.when.{parent}: {value!r} is not among the values of {parent}")
+    default = asdict(settings)[name]
+    if name in point(parameters, settings) and not parameters[name].has(default):
+        raise SuiteError(
+            f"{where}: its default {scalar(default)} lies outside; the defaults are the first trial of every "
+            "algorithm: widen the range, or set another default under defaults or algorithms"
+        )

@@ -1,0 +1,183 @@
+"""Study files: YAML -> checked `Plan`. Tasks, algorithms and settings are read as in suites."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+import algorithms
+from algorithms import SettingError
+from algorithms.registry import Settings
+from bench import scores, tasks
+from bench.suite import (
+    SKIP,
+    Matrix,
+    Positive,
+    Strict,
+    SuiteError,
+    Trial,
+    check_grid,
+    override,
+    pairings,
+    read,
+    validated,
+)
+from bench.tasks import Task
+from bench.tune.space import Parameters, extremes, spaces
+
+FIRST_TUNING_SEED = 1000
+"""Seeds from here on are for tuning; those of suites that are reported begin at 0."""
+WILCOXON_LEAST = 5
+"""Pairings of task and seed below which the signed-rank test cannot tell anything before the last of them."""
+
+
+class Space(Strict):
+    """What is tuned."""
+
+    shared: dict[str, Any] = Field(default_factory=dict)
+    """Setting -> range, for every algorithm that has it."""
+    own: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """label -> setting -> range; goes over `shared`."""
+
+
+class Study(Matrix):
+    """A study file: a suite's keys, and how it is searched."""
+
+    first_seed: Annotated[int, Field(ge=0, le=2**32)] = FIRST_TUNING_SEED
+    trials: Positive
+    """Budget of each algorithm: settings that are tried, the defaults first."""
+    space: Space
+    objectives: list[Literal["return", "seconds"]] = Field(default=["return"], min_length=1)
+    pruner: Literal["none", "median", "wilcoxon"] = "none"
+    sampler: Literal["tpe", "random"] = "tpe"
+    sampler_seed: Annotated[int, Field(ge=0, le=2**32)] = 0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A study with all its names looked up."""
+
+    study: Study
+    defaults: dict[str, list[Trial]]
+    """label -> one trial per task and seed, at the default settings."""
+    spaces: dict[str, Parameters]
+
+    @property
+    def labels(self) -> list[str]:
+        """The algorithms, each with a budget of its own."""
+        return list(self.spaces)
+
+    def instances(self, label: str, values: dict[str, Any]) -> list[Trial]:
+        """The trials that one point of the space is judged by: tasks x seeds, seeds innermost."""
+        return [
+            replace(t, settings=algorithms.settings(t.algorithm, asdict(t.settings) | values))
+            for t in self.defaults[label]
+        ]
+
+    @cached_property
+    def hash(self) -> str:
+        """Twelve hex digits of all that the numbers follow from, apart from the budget and the code."""
+        seeds = {label: [(t.config_hash(), t.seed) for t in own] for label, own in self.defaults.items()}
+        ranges = {label: {k: p.model_dump() for k, p in own.items()} for label, own in self.spaces.items()}
+        study = self.study
+        search = [study.objectives, study.pruner, study.sampler, study.sampler_seed]
+        canonical = json.dumps([seeds, ranges, search], sort_keys=True)
+        return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+
+def load(path: Path, overrides: Sequence[str] = ()) -> tuple[Plan, dict[str, Any]]:
+    """The checked study in the file `path` with `--set` overrides applied, and the mapping it was made from."""
+    document = read(path, Study)
+    for change in overrides:
+        override(document, change)
+    study = validated(Study, document, path)
+    _check_search(study, path)
+    found = pairings(study, path)
+    _refuse_without_reference((task for task, *_ in found), path)
+    labels = {label: (method, settings) for _, label, method, settings in found}
+    made = spaces(study.space.model_dump(), labels, path)
+    for task, label, method, settings in found:
+        _check_corners(study, task, label, method, settings, made[label], path)
+    return Plan(study, {label: _trials(study, label, found) for label in labels}, made), document
+
+
+def _trials(study: Study, label: str, found: Sequence[tuple[Task, str, str, Settings]]) -> list[Trial]:
+    """Tasks x seeds of one algorithm."""
+    return [
+        Trial(
+            suite=study.name,
+            task=task,
+            label=label,
+            algorithm=method,
+            settings=settings,
+            seed=seed,
+            steps=study.steps,
+            every=study.evaluate.every,
+            episodes=study.evaluate.episodes,
+        )
+        for task, other, method, settings in found
+        if other == label
+        for seed in range(study.first_seed, study.first_seed + study.seeds)
+    ]
+
+
+def _check_search(study: Study, path: Path) -> None:
+    """What the keys of a study must not say together."""
+    if study.first_seed < FIRST_TUNING_SEED:
+        raise SuiteError(
+            f"{path}: first_seed: {study.first_seed} is below {FIRST_TUNING_SEED}; seeds from there up are for tuning, "
+            "those below for results"
+        )
+    if study.objectives not in (["return"], ["return", "seconds"]):
+        raise SuiteError(f"{path}: objectives: {study.objectives} must be [return] or [return, seconds]")
+    if len(study.objectives) > 1 and study.pruner != "none":
+        raise SuiteError(f"{path}: pruner: {study.pruner} needs one objective; with two, valid: none")
+    count = study.seeds * len(study.tasks)
+    if study.pruner == "wilcoxon" and count < WILCOXON_LEAST:
+        raise SuiteError(
+            f"{path}: pruner: wilcoxon needs at least {WILCOXON_LEAST} pairings of task and seed, these are {count}; "
+            "valid: none, median"
+        )
+    if study.pruner == "median" and study.steps == study.evaluate.every:
+        raise SuiteError(f"{path}: pruner: median needs evaluations before the end; lower evaluate.every; valid: none")
+    tuned = {*study.space.shared}
+    for key, entries in study.per_task.items():
+        for label, change in entries.items():
+            if change == SKIP:
+                raise SuiteError(f"{path}: per_task.{key}.{label}: a study has every algorithm on every task")
+            if both := sorted({*change} & (tuned | {*study.space.own.get(label, {})})):
+                raise SuiteError(f"{path}: per_task.{key}.{label}.{both[0]}: is tuned by this study")
+
+
+def _refuse_without_reference(chosen: Iterable[Task], path: Path) -> None:
+    """Returns of several tasks can be averaged only on one scale."""
+    for task in chosen:
+        found = scores.score(task.label)
+        if found is None or found.reference is None:
+            raise SuiteError(
+                f"{path}: tasks: {task.label} has no reference score in {scores.PATH.name}; "
+                f"`python -m bench.reference {task.name!r} --write` makes one"
+            )
+
+
+def _check_corners(
+    study: Study, task: Task, label: str, method: str, settings: Settings, parameters: Parameters, path: Path
+) -> None:
+    """No pair of extreme values may be one that the algorithm, the task or the grid refuses."""
+    for values in extremes(parameters):
+        said = ", ".join(f"{name}={value}" for name, value in values.items())
+        try:
+            made = algorithms.settings(method, asdict(settings) | values)
+            algorithms.check(tasks.team(task), made)
+            check_grid(study, task, label, made, path)
+        except SettingError as error:
+            raise SuiteError(f"{path}: space: {label} with {said} on {task.label}: {error.key}: {error}") from None
+        except SuiteError as error:
+            raise SuiteError(f"{error} (space: {label} with {said})") from None

@@ -1,0 +1,172 @@
+"""One tuning trial: a point of the space, tried on every task and seed through `bench.trial`, and judged.
+
+The objective is the mean over tasks of the mean over seeds of the normalised return of the last evaluation.
+
+- `pruner: none`: one trial after the other.
+- `pruner: median`: all trials are brought to the same point of the grid before any goes on from its checkpoint, so the
+  intermediate value at a step is the objective itself, had training ended there. The first quarter of the grid and the
+  first four tuning trials are never cut.
+- `pruner: wilcoxon`: one trial after the other; the intermediate values are their normalised returns, compared with the
+  best tuning trial's on the same task and seed.
+
+The defaults are never cut. Settings under which a trial diverges fail, and count. Any other error (a full disk, a
+killed process) says nothing about the settings: the tuning trial is put aside, and the next command takes it up again.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+import optuna
+import pandas as pd
+from optuna.trial import TrialState
+
+from bench import scores, store, trial
+from bench.suite import Trial
+from bench.tune.ledger import Claim, Ledger
+from bench.tune.study import Plan
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a tuning trial ended: `complete`, `pruned`, `fail` (its settings diverged) or `aside`."""
+
+    label: str
+    number: int
+    state: str
+    value: float | None = None
+    seconds: float = 0.0
+    error: str = ""
+
+
+class _Failed(Exception):
+    """A trial failed."""
+
+    def __init__(self, outcome: trial.Outcome):
+        super().__init__(f"{outcome.trial.name}: {outcome.error}")
+        self.diverged = outcome.diverged
+
+
+def work(plan: Plan, folder: Path, where: str, owner: int, since: float) -> Ended | None:
+    """Claim one tuning trial and bring it to its end; None where there is none left to claim.
+
+    `owner` is as in `trial.run`, `since` as in `Ledger.claim`.
+    """
+    if os.getpid() != owner:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    claim = Ledger(plan, folder, where).claim(since)
+    if claim is None:
+        return None
+    try:
+        return carry_out(plan, claim, owner)
+    finally:
+        claim.lock.release()
+
+
+def carry_out(plan: Plan, claim: Claim, owner: int) -> Ended:
+    """Run the trials of a claimed point, and tell Optuna."""
+    study, own = claim.trial.study, claim.trial
+    pruned, error = False, ""
+    try:
+        instances = plan.instances(claim.label, claim.values)
+        pruned = {"median": _by_grid}.get(plan.study.pruner, _one_by_one)(plan, claim, instances, owner)
+    except _Failed as failed:
+        error = str(failed)
+        if not failed.diverged:
+            return put_aside(claim.label, own.number, claim.folder, error)
+    except Exception as reason:  # not even claimed work could be begun: a broken file, a full disk
+        return put_aside(claim.label, own.number, claim.folder, f"{type(reason).__name__}: {reason}")
+    returns = {t: curve for t in instances if len(curve := evaluations(t, claim.folder))}
+    ends = {t: normalised(t, curve["return"].iloc[-1]) for t, curve in returns.items()}
+    seconds = sum(float(curve["seconds"].iloc[-1]) for curve in returns.values())
+    own.set_user_attr("returns", {f"{t.task.label} seed {t.seed}": value for t, value in ends.items()})
+    own.set_user_attr("seconds", seconds)
+    if error or pruned:
+        own.set_user_attr("error", error)
+        study.tell(own, state=TrialState.FAIL if error else TrialState.PRUNED)
+        value = None if error else mean_of_tasks(ends)
+        return Ended(claim.label, own.number, "fail" if error else "pruned", value, seconds, error)
+    value = mean_of_tasks(ends)
+    study.tell(own, [value, seconds][: len(plan.study.objectives)])
+    return Ended(claim.label, own.number, "complete", value, seconds)
+
+
+def put_aside(label: str, number: int, folder: Path, error: str) -> Ended:
+    """Leave a tuning trial to the next command."""
+    store.write_json(folder / "aside.json", {"error": error, "time": time.time()})
+    return Ended(label, number, "aside", error=error)
+
+
+def _one_by_one(plan: Plan, claim: Claim, instances: Sequence[Trial], owner: int) -> bool:
+    """Each trial to its end; whether the signed-rank test cut the rest."""
+    for index, t in enumerate(instances):
+        _advance(t, claim.folder, owner, t.steps)
+        if plan.study.pruner == "wilcoxon":
+            _report(claim.trial, index, normalised(t, evaluations(t, claim.folder)["return"].iloc[-1]))
+            if index + 1 < len(instances) and _prune(claim.trial):
+                return True
+    return False
+
+
+def _by_grid(plan: Plan, claim: Claim, instances: Sequence[Trial], owner: int) -> bool:
+    """All trials from one point of the grid to the next; whether the median cut them."""
+    every, steps = plan.study.evaluate.every, plan.study.steps
+    for step in range(every, steps + 1, every):
+        for t in instances:
+            _advance(t, claim.folder, owner, step)
+        values = {t: normalised(t, evaluations(t, claim.folder)["return"].loc[step]) for t in instances}
+        _report(claim.trial, step, mean_of_tasks(values))
+        if step < steps and _prune(claim.trial):
+            return True
+    return False
+
+
+def _advance(t: Trial, folder: Path, owner: int, step: int) -> None:
+    """Bring a trial to a step, unless it is there already."""
+    curve = evaluations(t, folder)
+    if not len(curve) or curve.index[-1] < step:
+        outcome = trial.run(t, folder, owner, until=step)
+        if outcome.status == "failed":
+            raise _Failed(outcome)
+
+
+def _report(own: optuna.Trial, step: int, value: float) -> None:
+    """An intermediate value, unless it was reported before an interruption."""
+    if step not in own.storage.get_trial(own._trial_id).intermediate_values:
+        own.report(value, step)
+
+
+def _prune(own: optuna.Trial) -> bool:
+    return own.number > 0 and own.should_prune()
+
+
+def evaluations(t: Trial, folder: Path) -> pd.DataFrame:
+    """The mean return of each evaluation of a trial and the seconds of training before it, by step."""
+    path = t.folder(folder) / "records.parquet"
+    if not path.exists():
+        return pd.DataFrame({"return": [], "seconds": []})
+    records = store.read_table(path)
+    grid = records[records["kind"] == "grid"].groupby("step")
+    return pd.DataFrame({"return": grid["episode_return"].mean(), "seconds": grid["seconds"].first()})
+
+
+def normalised(t: Trial, value: Any) -> float:
+    """A return on the scale of its task's reference scores."""
+    score = scores.score(t.task.label)
+    assert score is not None
+    return score.normalised(float(value))
+
+
+def mean_of_tasks(values: Mapping[Trial, float]) -> float:
+    """The mean over tasks of the mean over seeds; of what there is, where the rest was cut."""
+    tasks = {t.task for t in values}
+    means = [fmean(value for t, value in values.items() if t.task == task) for task in sorted(tasks, key=str)]
+    return float(np.mean(means))

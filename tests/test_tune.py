@@ -1,0 +1,652 @@
+"""Studies: what they refuse, equal budgets whatever is killed, numbers that repeat, and what is made of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pandas as pd
+import pytest
+import yaml
+from joblib.externals.loky import get_reusable_executor
+from optuna.trial import TrialState
+
+from bench import run, scores, store, suite, trial
+from bench.plan import Cost
+from bench.report import tuning
+from bench.report.__main__ import main as report
+from bench.suite import SuiteError
+from bench.tune import __main__ as tune
+from bench.tune import ledger, space, study, work
+
+ROOT = Path(__file__).resolve().parents[1]
+RATE = {"kind": "float", "low": 1e-4, "high": 5e-3, "log": True}
+TINY: dict[str, Any] = {
+    "name": "tiny",
+    "steps": 100,
+    "seeds": 1,
+    "evaluate": {"every": 50, "episodes": 2},
+    "tasks": ["mamujoco/Hopper-3x1"],
+    "algorithms": {"happo": None, "hatrpo": None},
+    "defaults": {"envs": 2, "rollout_length": 25, "hidden_sizes": [16]},
+    "trials": 3,
+    "space": {"shared": {"critic_lr": RATE}, "own": {"happo": {"clip": {"kind": "float", "low": 0.05, "high": 0.3}}}},
+}
+ONE = {"algorithms": {"happo": None}}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _no_workers_afterwards() -> Iterator[None]:
+    handler = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, handler)
+    get_reusable_executor().shutdown(wait=True, kill_workers=True)
+
+
+def write_study(folder: Path, **changes: Any) -> Path:
+    path = folder / "study_file.yaml"
+    path.write_text(yaml.safe_dump(TINY | changes, sort_keys=False))
+    return path
+
+
+def main(folder: Path, *arguments: str, jobs: int = 1, **changes: Any) -> int:
+    """bench.tune in this process, without the seconds that measuring the costs takes."""
+    path = write_study(folder, **changes)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tune, "costs", lambda trials, absolute: {t: Cost(1.0, 1.0, 1.0, 1.0) for t in trials})
+        return tune.main([str(path), "--results", str(folder), "--jobs", str(jobs), *arguments])
+
+
+def table(folder: Path) -> pd.DataFrame:
+    """The tuning trials without what depends on the machine's speed."""
+    return store.read_table(folder / "tiny" / "tuning.parquet").drop(columns="seconds")
+
+
+def states(folder: Path, label: str = "happo") -> list[TrialState]:
+    storage = ledger.open_storage(str(folder / "tiny" / "journal.log"))
+    return [t.state for t in optuna.load_study(study_name=f"tiny/{label}", storage=storage).trials]
+
+
+def refusal(folder: Path, **changes: Any) -> str:
+    with pytest.raises(SuiteError) as refused:
+        study.load(write_study(folder, **changes))
+    message = str(refused.value)
+    assert "\n" not in message
+    assert str(folder / "study_file.yaml") in message
+    return message
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny study, run with one job and without interruption."""
+    folder = tmp_path_factory.mktemp("whole")
+    assert main(folder) == 0
+    return folder
+
+
+# Scores
+
+
+def test_a_normalised_return_is_0_at_random_and_1_at_the_reference() -> None:
+    score = scores.Score(random=10.0, reference=30.0)
+    assert [score.normalised(x) for x in (10.0, 30.0, 20.0, 0.0)] == [0.0, 1.0, 0.5, -0.5]
+
+
+def test_what_agents_observe_changes_no_score_and_the_length_of_episodes_does() -> None:
+    assert scores.key("mamujoco/Hopper-3x1:observation=global") == "mamujoco/Hopper-3x1"
+    assert scores.key("mamujoco/Hopper-3x1:obsk=2:episode_length=50") == "mamujoco/Hopper-3x1:episode_length=50"
+    assert scores.score("mamujoco/Hopper-3x1:episode_length=50") is None
+
+
+def test_every_recorded_reference_is_far_above_random_and_says_how_it_was_made() -> None:
+    entries = {name: entry for name, entry in scores.read().items() if "reference" in entry}
+    assert {"mamujoco/HalfCheetah-2x3", "mamujoco/Hopper-3x1"} <= set(entries)
+    for entry in entries.values():
+        assert entry["reference"]["mean"] > entry["random"]["mean"] + 10 * entry["random"]["standard_error"]
+        assert {"algorithm", "settings", "steps", "seeds", "commit"} <= set(entry["reference"])
+        assert min(entry["reference"]["seeds"]) >= study.FIRST_TUNING_SEED
+
+
+# The file
+
+
+def test_a_study_on_reported_seeds_is_refused(tmp_path: Path) -> None:
+    assert "first_seed: 999 is below 1000" in refusal(tmp_path, first_seed=999)
+
+
+def test_a_task_without_reference_names_the_command_that_makes_one(tmp_path: Path) -> None:
+    message = refusal(tmp_path, tasks=["mamujoco/ManySegmentAnt-2x4"])
+    assert "python -m bench.reference 'mamujoco/ManySegmentAnt-2x4' --write" in message
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"pruner": "median", "objectives": ["return", "seconds"]}, ["pruner: median", "valid: none"]),
+        ({"pruner": "wilcoxon"}, ["wilcoxon needs at least 5", "these are 1"]),
+        ({"pruner": "median", "steps": 50}, ["median needs evaluations before the end"]),
+        ({"pruner": "hyperband"}, ["pruner", "'median'", "hyperband"]),
+        ({"objectives": ["seconds"]}, ["objectives", "[return, seconds]"]),
+        ({"per_task": {"mamujoco/Hopper-3x1": {"happo": "skip"}}}, ["per_task", "every algorithm on every task"]),
+        ({"per_task": {"mamujoco/Hopper-3x1": {"happo": {"clip": 0.1}}}}, ["happo.clip", "is tuned by this study"]),
+        ({"trails": 3}, ["trails: unknown key", "did you mean trials?"]),
+        ({"trials": 0}, ["trials", "greater than or equal to 1"]),
+    ],
+)
+def test_what_a_study_must_not_say_is_refused(tmp_path: Path, changes: dict[str, Any], words: list[str]) -> None:
+    message = refusal(tmp_path, **changes)
+    assert [word for word in words if word not in message] == []
+
+
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        ({"kind": "real"}, ["kind: 'real' is none of float, int, categorical"]),
+        ({"kind": "float", "low": 0.3, "high": 0.1}, ["low must be below high, not 0.3 and 0.1"]),
+        ({"kind": "float", "low": 0, "high": 0.5, "log": True}, ["above 0 where log is true"]),
+        ({"kind": "float", "low": 0.1, "high": 0.5, "step": 0.1}, ["clip.step: unknown key", "valid: when, kind, low"]),
+        ({"kind": "float", "low": 0.1}, ["clip.high: missing"]),
+        ({"kind": "categorical", "choices": [0.1, 0.3]}, ["its default 0.2 lies outside"]),
+        ({"kind": "categorical", "choices": [0.2, "wide"]}, ["clip=wide", "'wide' is not a number"]),
+        ({"kind": "float", "low": -0.1, "high": 0.3}, ["clip=-0.1", "out of range"]),
+        ({**RATE, "high": 0.3, "when": {"delta": 1}}, ["when.delta: not a parameter before it; valid: critic_lr"]),
+        ({**RATE, "high": 0.3, "when": {"critic_lr": 1.0}}, ["when.critic_lr: 1.0 is not among the values"]),
+    ],
+)
+def test_a_wrong_range_is_refused_by_its_name(tmp_path: Path, entry: dict[str, Any], words: list[str]) -> None:
+    message = refusal(tmp_path, space=TINY["space"] | {"own": {"happo": {"clip": entry}}})
+    assert "space" in message
+    assert [word for word in words if word not in message] == []
+
+
+def test_a_setting_that_an_algorithm_lacks_is_refused(tmp_path: Path) -> None:
+    message = refusal(tmp_path, space=TINY["space"] | {"own": {"hatrpo": {"clip": RATE}}})
+    assert "space.own.hatrpo.clip: hatrpo has no such setting; valid: envs" in message
+    assert "nothing to tune of hatrpo" in refusal(tmp_path, space={"own": {"happo": {"clip": RATE | {"high": 0.3}}}})
+    assert "no algorithm of this study" in refusal(tmp_path, space={"shared": {"critic_lr": RATE, "tau": RATE}})
+
+
+def test_values_that_do_not_fit_the_grid_together_are_refused(tmp_path: Path) -> None:
+    lengths = {"kind": "categorical", "choices": [25, 50]}
+    envs = {"kind": "int", "low": 1, "high": 2}
+    message = refusal(tmp_path, space={"shared": {"rollout_length": lengths, "envs": envs}})
+    assert "rollout_length x envs = 100" in message
+    assert "rollout_length=50, envs=2" in message
+
+
+# The space
+
+
+def parameters(**entries: dict[str, Any]) -> space.Parameters:
+    return {name: space.KINDS[entry["kind"]].model_validate(entry) for name, entry in entries.items()}
+
+
+def test_a_conditional_parameter_is_asked_for_only_where_its_condition_holds() -> None:
+    mine = parameters(
+        share={"kind": "categorical", "choices": [True, False]},
+        clip={"kind": "float", "low": 0.1, "high": 0.3, "when": {"share": True}},
+    )
+    asked = optuna.create_study(sampler=optuna.samplers.RandomSampler(0))
+    points = [space.ask(asked.ask(), mine) for _ in range(20)]
+    assert {tuple(p) for p in points} == {("share", "clip"), ("share",)}
+    assert all(("clip" in p) == p["share"] for p in points)
+
+
+def test_a_list_is_text_to_optuna_and_a_list_again_as_a_setting() -> None:
+    mine = parameters(hidden_sizes={"kind": "categorical", "choices": [[16], [8, 8]]})
+    asked = optuna.create_study(sampler=optuna.samplers.RandomSampler(0)).ask()
+    value = space.ask(asked, mine)["hidden_sizes"]
+    assert value in ([16], [8, 8])
+    assert asked.params == {"hidden_sizes": json.dumps(value)}
+
+
+def test_pairs_of_extremes_are_all_pairs_of_bounds_and_choices() -> None:
+    mine = parameters(
+        a={"kind": "int", "low": 1, "high": 9}, b={"kind": "categorical", "choices": ["x", "y", "z"]}, c=RATE
+    )
+    found = [tuple(p.items()) for p in space.extremes(mine)]
+    assert len(found) == len(set(found)) == 2 * 3 + 2 * 2 + 3 * 2
+
+
+# Running
+
+
+def test_one_job_gives_the_same_study_to_the_bit(tmp_path: Path, whole: Path) -> None:
+    assert main(tmp_path) == 0
+    pd.testing.assert_frame_equal(table(tmp_path), table(whole), check_exact=True)
+    assert (tmp_path / "tiny" / "best.yaml").read_text() == (whole / "tiny" / "best.yaml").read_text()
+
+
+def test_budgets_are_equal_and_the_defaults_come_first(whole: Path) -> None:
+    rows = table(whole)
+    assert list(rows.groupby("algorithm").size()) == [3, 3]
+    first = rows[rows["default"]].set_index("algorithm")["params"].map(json.loads)
+    assert first["happo"] == {"critic_lr": 5e-4, "clip": 0.2}
+    assert first["hatrpo"] == {"critic_lr": 5e-4}
+
+
+def test_the_value_is_the_normalised_last_evaluation(whole: Path) -> None:
+    row = table(whole).iloc[0]
+    folder = whole / "tiny" / "tuning" / "happo" / "trial-0000"
+    records = store.read_table(store.trial_folder(folder, "mamujoco/Hopper-3x1", "happo", 1000) / "records.parquet")
+    assert set(records["kind"]) == {"grid"}
+    last = records[records["step"] == 100]["episode_return"].mean()
+    score = scores.read()["mamujoco/Hopper-3x1"]
+    low, high = score["random"]["mean"], score["reference"]["mean"]
+    assert row["value"] == pytest.approx((last - low) / (high - low), rel=1e-12)
+
+
+def test_nothing_is_left_to_do_in_a_finished_study_and_a_larger_budget_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(tmp_path, **ONE, trials=1) == 0
+    before = table(tmp_path)
+    assert main(tmp_path, **ONE, trials=1) == 0
+    pd.testing.assert_frame_equal(table(tmp_path), before)
+    assert "the defaults, " in capsys.readouterr().out
+    assert main(tmp_path, "--trials", "2", **ONE) == 0
+    assert len(table(tmp_path)) == 2
+
+
+def test_ctrl_c_stops_with_130_and_the_same_command_gives_the_numbers_of_a_study_without_it(
+    tmp_path: Path, whole: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real, calls = trial.Session._train, [0]
+
+    def train(self: trial.Session) -> None:
+        calls[0] += 1
+        if calls[0] == 7:  # the second half of the fourth tuning trial, of two updates each
+            raise KeyboardInterrupt
+        real(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trial.Session, "_train", train)
+        assert main(tmp_path) == tune.INTERRUPTED
+    assert "same command goes on" in capsys.readouterr().err
+    assert len(table(tmp_path)) == 3
+    assert TrialState.RUNNING in [*states(tmp_path), *states(tmp_path, "hatrpo")]
+    assert main(tmp_path) == 0
+    pd.testing.assert_frame_equal(table(tmp_path), table(whole), check_exact=True)
+
+
+def test_a_study_that_means_something_else_under_the_same_name_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(tmp_path, **ONE, trials=1) == 0
+    assert main(tmp_path, "--set", "defaults.gamma=0.9", **ONE, trials=1) == tune.BAD_INPUT
+    err = capsys.readouterr().err
+    assert "means something else" in err
+    assert err.count("\n") == 1
+
+
+def test_a_storage_of_another_folder_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    url = f"sqlite:///{tmp_path / 'optuna.db'}"
+    (tmp_path / "other").mkdir()
+    assert main(tmp_path, "--storage", url, **ONE, trials=1) == 0
+    assert main(tmp_path / "other", "--storage", url, **ONE, trials=1) == tune.BAD_INPUT
+    assert "belongs to another folder" in capsys.readouterr().err
+
+
+def test_a_storage_that_is_forgotten_or_lost_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "optuna.log"
+    assert main(tmp_path, "--storage", str(path), **ONE, trials=1) == 0
+    assert main(tmp_path, **ONE, trials=1) == tune.BAD_INPUT
+    assert "whose storage is ../optuna.log, not journal.log" in capsys.readouterr().err
+    path.unlink()
+    assert main(tmp_path, "--storage", str(path), **ONE, trials=1) == tune.BAD_INPUT
+    assert "does not know; bring the storage back" in capsys.readouterr().err
+
+
+def test_sqlite_gives_the_study_of_the_journal(tmp_path: Path, whole: Path) -> None:
+    assert main(tmp_path, "--storage", f"sqlite:///{tmp_path / 'optuna.db'}") == 0
+    pd.testing.assert_frame_equal(table(tmp_path), table(whole), check_exact=True)
+    assert not (tmp_path / "tiny" / "journal.log").exists()
+
+
+@pytest.mark.parametrize("url", ["nosuch://host/db", "postgresql+nodriver://host/db", "sqlite:////no/such/place.db"])
+def test_a_storage_that_cannot_be_opened_is_one_line(
+    tmp_path: Path, url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(tmp_path, "--storage", url, **ONE) == tune.BAD_INPUT
+    err = capsys.readouterr().err
+    assert err.startswith(f"--storage {url}: cannot be opened")
+    assert err.count("\n") == 1
+
+
+def test_a_password_is_not_shown() -> None:
+    assert ledger.hide_password("postgresql://me:secret@host/db") == "postgresql://me:***@host/db"
+    assert ledger.hide_password("sqlite:///x.db") == "sqlite:///x.db"
+
+
+def test_a_line_that_a_killed_writer_left_half_is_cut_off(tmp_path: Path) -> None:
+    path = tmp_path / "journal.log"
+    optuna.create_study(storage=ledger.open_storage(str(path)), study_name="one")
+    whole = path.read_bytes()
+    path.write_bytes(whole + b'{"op_code": 4, "wor')
+    storage = ledger.open_storage(str(path))
+    optuna.create_study(storage=storage, study_name="two")
+    assert path.read_bytes().startswith(whole)
+    assert optuna.get_all_study_names(ledger.open_storage(str(path))) == ["one", "two"]
+
+
+# Settings that fail, and everything else that does
+
+
+def test_settings_that_diverge_fail_and_count(tmp_path: Path) -> None:
+    wild = {"kind": "float", "low": 1e-4, "high": 1e9, "log": True}
+    changes = {"space": {"shared": {"critic_lr": wild, "actor_lr": wild}}, "sampler": "random", "trials": 4, **ONE}
+    real = trial.Session._train
+
+    def train(self: trial.Session) -> None:
+        if self.trial.settings.critic_lr > 1:
+            raise trial.Diverged("a loss of inf", [])
+        real(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trial.Session, "_train", train)
+        assert main(tmp_path, **changes) == 0
+    rows = table(tmp_path)
+    assert len(rows) == 4
+    failed = rows[rows["state"] == "fail"]
+    assert len(failed) in (1, 2, 3)
+    assert failed["value"].isna().all()
+    assert failed["error"].str.contains("a loss of inf").all()
+
+
+def test_any_other_error_puts_a_tuning_trial_aside_and_the_same_command_takes_it_up(
+    tmp_path: Path, whole: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real, calls = trial.Session._train, [0]
+
+    def train(self: trial.Session) -> None:
+        calls[0] += 1
+        if calls[0] == 3:  # the second tuning trial
+            raise OSError("no space left on device")
+        real(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trial.Session, "_train", train)
+        assert main(tmp_path) == 1
+    out, err = capsys.readouterr()
+    assert "no space left on device" in out
+    assert "1 tuning trials were put aside" in err
+    assert len(table(tmp_path)) == 5
+    assert main(tmp_path) == 0
+    assert sorted(table(tmp_path)["number"]) == [0, 0, 1, 1, 2, 2]
+
+
+# Processes that are killed
+
+
+def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "bench.tune", str(folder / "study_file.yaml"), "--results", str(folder)]
+    return subprocess.Popen(
+        [*command, "--jobs", "1", *arguments],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def wait_for(condition: Any, process: subprocess.Popen[str]) -> None:
+    end = time.monotonic() + 90
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("storage", ["journal", pytest.param("sqlite", marks=pytest.mark.long)])
+def test_two_processes_of_which_one_is_killed_keep_the_budget_exactly(tmp_path: Path, storage: str) -> None:
+    write_study(tmp_path, **ONE, trials=4, steps=1000)
+    arguments = [] if storage == "journal" else ["--storage", f"sqlite:///{tmp_path / 'optuna.db'}"]
+    victim = start(tmp_path, *arguments)
+    folder = tmp_path / "tiny" / "tuning" / "happo"
+    try:
+        wait_for(lambda: list(folder.rglob("checkpoint.pt")), victim)
+        survivor = start(tmp_path, *arguments)
+        wait_for(lambda: len(list(folder.glob("trial-*"))) >= 2, victim)
+        wait_for(lambda: list(folder.rglob("checkpoint.pt")), victim)
+        os.killpg(victim.pid, signal.SIGKILL)
+        victim.communicate()
+        out, _ = survivor.communicate(timeout=120)
+    finally:
+        for process in (victim, survivor):
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.communicate()
+    assert survivor.returncode == 0, out
+    rows = table(tmp_path)
+    assert list(rows["number"]) == [0, 1, 2, 3]
+    assert set(rows["state"]) == {"complete"}
+    assert len(list(folder.glob("trial-*"))) == 4
+    assert main(tmp_path, *arguments, **ONE, trials=4, steps=1000) == 0  # nothing is left to do
+    pd.testing.assert_frame_equal(table(tmp_path), rows)
+
+
+def dies_once(t: trial.Trial, folder: Path, owner: int, env_threads: int = 1, until: int | None = None) -> Any:
+    """The first worker is killed in the middle of its trial."""
+    mark = folder.parents[2] / "killed"
+    if not mark.exists():
+        mark.touch()
+        whole_run(t, folder, owner, env_threads, 50)
+        os.kill(os.getpid(), signal.SIGKILL)
+    return whole_run(t, folder, owner, env_threads, until)
+
+
+whole_run = trial.run
+
+
+def test_a_killed_worker_costs_no_tuning_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial, "run", dies_once)
+    monkeypatch.setattr(work, "work", kill_in_worker)
+    monkeypatch.setattr(tune, "work", kill_in_worker)
+    assert main(tmp_path, jobs=2) == 0
+    assert (tmp_path / "tiny" / "killed").exists()
+    assert list(table(tmp_path).groupby("algorithm").size()) == [3, 3]
+
+
+whole_work = work.work
+
+
+def kill_in_worker(*arguments: Any) -> Any:
+    """`work` with `dies_once` in the place of `trial.run`, which workers import anew."""
+    trial.run = dies_once  # type: ignore[assignment]
+    return whole_work(*arguments)
+
+
+# Pruning
+
+
+def test_the_median_pruner_sees_the_objective_itself_at_every_point_of_the_grid(tmp_path: Path) -> None:
+    tasks = ["mamujoco/Hopper-3x1", "mamujoco/Walker2d-2x3"]
+    assert main(tmp_path, pruner="median", trials=1, seeds=2, tasks=tasks, **ONE) == 0
+    storage = ledger.open_storage(str(tmp_path / "tiny" / "journal.log"))
+    only = optuna.load_study(study_name="tiny/happo", storage=storage).trials[0]
+    assert list(only.intermediate_values) == [50, 100]
+    assert only.intermediate_values[100] == only.value
+    returns = only.user_attrs["returns"]
+    means = [np.mean([returns[f"{task} seed {seed}"] for seed in (1000, 1001)]) for task in tasks]
+    assert only.value == pytest.approx(np.mean(means), rel=1e-12)
+
+
+def test_a_study_cut_by_the_median_is_the_same_when_interrupted_between_grid_points(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    changes = {"pruner": "median", "trials": 2, "seeds": 2, **ONE}
+    assert main(tmp_path / "a", **changes) == 0
+    real, calls = trial.Session._train, [0]
+
+    def train(self: trial.Session) -> None:
+        calls[0] += 1
+        if calls[0] == 4:  # the second seed on its way to the second point
+            raise KeyboardInterrupt
+        real(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trial.Session, "_train", train)
+        assert main(tmp_path / "b", **changes) == tune.INTERRUPTED
+    assert main(tmp_path / "b", **changes) == 0
+    pd.testing.assert_frame_equal(table(tmp_path / "a"), table(tmp_path / "b"), check_exact=True)
+
+
+@pytest.mark.parametrize("pruner", ["median", "wilcoxon"])
+def test_a_pruner_cuts_what_is_worse_and_never_the_defaults(tmp_path: Path, pruner: str) -> None:
+    """Returns are made up: the higher the critic's step size above the default, the worse."""
+
+    def evaluations(t: trial.Trial, folder: Path) -> pd.DataFrame:
+        frame = whole_evaluations(t, folder)
+        worse = 1e6 * max(t.settings.critic_lr - 5e-4, 0.0)
+        return frame.assign(**{"return": 2000.0 - worse + t.seed % 7 if t.settings.critic_lr > 5e-4 else 2000.0})
+
+    whole_evaluations = work.evaluations
+    high = {"shared": {"critic_lr": {"kind": "float", "low": 5e-4, "high": 5e-3}}}
+    changes: dict[str, Any] = {"space": high, "evaluate": {"every": 50, "episodes": 1}, "sampler": "random"}
+    changes |= {"seeds": 1, "steps": 100} if pruner == "median" else {"seeds": 6, "steps": 50}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(work, "evaluations", evaluations)
+        assert main(tmp_path, pruner=pruner, trials=7, **changes, **ONE) == 0
+    rows = table(tmp_path)
+    assert rows["state"].iloc[0] == "complete"
+    assert "pruned" in set(rows["state"])
+    assert len(rows) == 7
+
+
+# Two objectives
+
+
+def test_two_objectives_keep_both_values(tmp_path: Path) -> None:
+    assert main(tmp_path, objectives=["return", "seconds"], trials=2, **ONE) == 0
+    storage = ledger.open_storage(str(tmp_path / "tiny" / "journal.log"))
+    values = [t.values for t in optuna.load_study(study_name="tiny/happo", storage=storage).trials]
+    rows = store.read_table(tmp_path / "tiny" / "tuning.parquet")
+    assert values == rows[["value", "seconds"]].to_numpy().tolist()
+
+
+# What is made of it
+
+
+def suite_file(folder: Path, **changes: Any) -> Path:
+    keys = ("steps", "seeds", "evaluate", "tasks", "algorithms", "defaults")
+    path = folder / "suite.yaml"
+    path.write_text(yaml.safe_dump({"name": "mine", **{key: TINY[key] for key in keys}} | changes, sort_keys=False))
+    return path
+
+
+def test_best_settings_go_over_a_suites_own_and_set_over_them(tmp_path: Path, whole: Path) -> None:
+    best = whole / "tiny" / "best.yaml"
+    tuned = yaml.safe_load(best.read_text())["algorithms"]["happo"]
+    path = suite_file(tmp_path, algorithms={"happo": {"critic_lr": 0.1, "gamma": 0.9}, "mappo": None})
+    loaded, document = suite.load(path, ["algorithms.happo.clip=0.123"], [best])
+    happo, mappo = (next(t for t in suite.trials(loaded, path) if t.label == label) for label in ("happo", "mappo"))
+    assert happo.settings.critic_lr == tuned["critic_lr"]
+    assert (happo.settings.gamma, happo.settings.clip) == (0.9, 0.123)
+    assert happo.tuning is not None
+    assert (happo.tuning.study, happo.tuning.trials, happo.tuning.used()) == ("tiny", 3, range(1000, 1001))
+    assert mappo.tuning is None
+    assert suite.Suite.model_validate(document) == loaded  # what is kept beside the results says the same
+
+
+def test_a_trial_says_where_its_settings_were_tuned(tmp_path: Path, whole: Path) -> None:
+    path = suite_file(tmp_path, algorithms={"happo": None, "mappo": None})
+    arguments = [str(path), "--results", str(tmp_path), "--include", str(whole / "tiny" / "best.yaml"), "--jobs", "1"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "costs", lambda trials, env_threads: {t: Cost(1.0, 1.0, 1.0, 1.0) for t in trials})
+        assert run.main(arguments) == 0
+    about = {a["algorithm"]: a["tuning"] for a in store.read_trials(tmp_path / "mine")}
+    assert about["happo"]["study"] == "tiny"
+    assert about["happo"]["trials"] == 3
+    assert about["mappo"] is None
+
+
+@pytest.mark.parametrize("first", [1000, 999])
+def test_a_suite_on_the_seeds_its_settings_were_tuned_on_is_refused(tmp_path: Path, whole: Path, first: int) -> None:
+    path = suite_file(tmp_path, first_seed=first, seeds=2)
+    with pytest.raises(SuiteError, match=rf"first_seed: {first} with seeds: 2 meets the seeds 1000 to 1000"):
+        suite.trials(suite.load(path, (), [whole / "tiny" / "best.yaml"])[0], path)
+
+
+def test_other_seeds_from_1000_up_and_untuned_suites_on_them_are_fine(tmp_path: Path, whole: Path) -> None:
+    path = suite_file(tmp_path, first_seed=1001)
+    assert suite.trials(suite.load(path, (), [whole / "tiny" / "best.yaml"])[0], path)
+    path = suite_file(tmp_path, first_seed=1000)
+    assert suite.trials(suite.load(path)[0], path)
+
+
+def test_settings_of_other_algorithms_cannot_be_included(tmp_path: Path, whole: Path) -> None:
+    best = whole / "tiny" / "best.yaml"
+    with pytest.raises(SuiteError, match="none of happo, hatrpo is an algorithm of"):
+        suite.load(suite_file(tmp_path, algorithms={"mappo": None}), (), [best])
+    with pytest.raises(SuiteError, match=r"algorithms.happo: settings of happo; happo is mappo in"):
+        suite.load(suite_file(tmp_path, algorithms={"happo": {"algorithm": "mappo"}}), (), [best])
+
+
+# The report
+
+
+def test_the_expected_best_of_k_is_the_mean_over_all_subsets_of_k() -> None:
+    values = np.array([3.0, -1.0, 4.0, 1.0, 5.5])
+    brute = [np.mean([max(chosen) for chosen in combinations(values, k)]) for k in range(1, 6)]
+    np.testing.assert_allclose(tuning.expected_best(values), brute, rtol=1e-13)
+
+
+def test_the_expected_best_of_hundreds_of_trials_is_finite() -> None:
+    found = tuning.expected_best(np.arange(400.0))
+    assert found[0] == pytest.approx(199.5)
+    assert found[-1] == 399.0
+    assert (np.diff(found) > 0).all()
+
+
+def test_a_trial_that_diverged_counts_as_the_worst_of_its_algorithm() -> None:
+    frame = pd.DataFrame({"algorithm": ["a", "a", "a", "b"], "value": [0.4, None, 0.2, None]})
+    assert tuning.scores(frame).tolist()[:3] == [0.4, 0.2, 0.2]
+    assert np.isnan(tuning.scores(frame)[3])
+
+
+def test_the_leader_is_named_with_those_whose_intervals_reach_it() -> None:
+    curves = pd.DataFrame(
+        {
+            "algorithm": ["happo", "mappo", "ippo"],
+            "trials": [1, 1, 1],
+            "best": [3.0, 2.0, 1.0],
+            "low": [2.0, 1.5, 0.5],
+            "high": [4.0, 2.1, 1.9],
+        }
+    )
+    assert tuning.leaders(curves, 1) == ["happo", "mappo"]
+
+
+def test_the_report_knows_a_study_by_its_folder(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert report([str(whole / "tiny")]) == 0
+    assert "k = 3" in capsys.readouterr().out
+    page = (whole / "tiny" / "report.html").read_text()
+    for words in ("Which algorithm wins with which budget", "Best settings", "History", "Slices", "With 1 trial: "):
+        assert words in page
+    assert "Incomplete" not in page
+    for name in ("budget.svg", "budget.png", "budget.csv", "budget.md"):
+        assert (whole / "tiny" / name).stat().st_size > 0
+
+
+def test_a_study_without_a_finished_trial_has_no_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "study.yaml").write_text("trials: 3\n")
+    assert report([str(tmp_path)]) == 2
+    assert "no tuning trial is finished yet" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["tune_quick", "tune_mamujoco"])
+def test_the_studies_that_come_with_the_repository_are_valid(name: str) -> None:
+    plan, _ = study.load(ROOT / "suites" / f"{name}.yaml")
+    assert plan.study.name == name
+    assert plan.labels == ["ippo", "mappo", "happo", "hatrpo", "maddpg"]
