@@ -129,7 +129,7 @@ def test_anchors_serve_several_pairings_and_set_changes_only_one(tmp_path: Path)
     [
         ([1], ["per_task:", "[1]", "a mapping of names to settings"]),
         ({"mamujoco/Ant-2x4": {"happo": "skip"}}, ["per_task.mamujoco/Ant-2x4:", "not a task of this suite", HOPPER]),
-        ({5: {"happo": "skip"}}, ["per_task.5"]),
+        ({5: {"happo": "skip"}}, [": per_task: the key 5 is not a word"]),
         ({HOPPER: None}, [f"per_task.{HOPPER}:", "None", "a mapping of names to settings"]),
         ({HOPPER: "skip"}, [f"per_task.{HOPPER}:", "'skip'", "a mapping of names to settings"]),
         ({HOPPER: {}}, [f"per_task.{HOPPER}:", "says nothing", "happo, clipped, maddpg"]),
