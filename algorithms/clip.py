@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from algorithms.config import ClipSettings
-from algorithms.networks import GaussianActor, descend, policy_change
+from algorithms.networks import StochasticActor, descend, policy_change
 from algorithms.rollout import Row, minibatches
 
 
@@ -16,25 +16,29 @@ def clip_objective(ratio: Tensor, M: Tensor, clip: float) -> Tensor:
 
 
 def clip_step(
-    actor: GaussianActor,
+    actor: StochasticActor,
     seen: Tensor,
     action: Tensor,
     M: Tensor,
     c: ClipSettings,
     generator: torch.Generator,
+    mask: Tensor | None = None,
 ) -> tuple[Tensor, Row]:
     """Climb E[min(ratio M, clip(ratio, 1 +- epsilon) M)] + entropy_coef H for a few epochs.
 
-    seen [T, E, O] (normalised observations), action [T, E, A], M [T, E] -> ratio = new(a|o) / old(a|o) [T, E].
+    seen [T, E, O] (normalised observations), action [T, E, A], M [T, E], mask [T, E, L] of a discrete action's choices
+    -> ratio = new(a|o) / old(a|o) [T, E]. Of an agent that was not always there, B samples stand in place of T, E.
     """
     samples = M.numel()
     with torch.no_grad():
-        old = actor(seen)
-        old_log_prob = old.log_prob(action)  # [T, E]
-    flat = [seen.flatten(0, 1), action.flatten(0, 1), old_log_prob.flatten(), M.flatten()]
+        old = actor(seen, mask)
+        old_log_prob = old.log_prob(action)  # [...]
+    flat = [seen.flatten(0, -2), action.flatten(0, -2), old_log_prob.flatten(), M.flatten()]
+    if mask is not None:
+        flat.append(mask.flatten(0, -2))
 
-    def loss(seen: Tensor, action: Tensor, old_log_prob: Tensor, M: Tensor) -> Tensor:
-        policy = actor(seen)
+    def loss(seen: Tensor, action: Tensor, old_log_prob: Tensor, M: Tensor, mask: Tensor | None = None) -> Tensor:
+        policy = actor(seen, mask)
         objective = clip_objective(torch.exp(policy.log_prob(action) - old_log_prob), M, c.clip)
         if c.entropy_coef:
             objective = objective + c.entropy_coef * policy.entropy()
@@ -45,7 +49,7 @@ def clip_step(
             value, norm = descend(actor, loss, [x[part] for x in flat], c.max_grad_norm)
 
     with torch.no_grad():
-        new = actor(seen)
+        new = actor(seen, mask)
         ratio = torch.exp(new.log_prob(action) - old_log_prob)
         row = policy_change(old, new, ratio)
     row["objective"] = -value

@@ -110,7 +110,8 @@ class TrustRegionSettings(OnPolicySettings):
     damping: NonNegative = 0.1
     """Multiple of the identity added to the Fisher matrix; published: 0.1."""
     fisher_stride: Count = 5
-    """Every how many-th step of the rollout enters the Fisher matrix (TRPO, appendix C.1: a tenth of the states)."""
+    """Every how many-th step of the rollout, or sample of an agent that was not always there, enters the Fisher matrix
+    (TRPO, appendix C.1: a tenth of the states)."""
     backtrack: Annotated[float, Bounds(0, 0.999, open_low=True)] = 0.8
     """Alpha: each step of the line search is this times the one before; published: 0.8."""
     max_backtracks: Count = 10

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal, kl_divergence
 
-from algorithms.rollout import Continuous, Row
+from algorithms.categorical import MultiCategorical, allowed, decide, gumbel, one_hot, straight_through
+from algorithms.rollout import Discrete, Row, Space
 
 HIDDEN_GAIN = 2**0.5
 POLICY_GAIN = 0.01  # nearly equal means at first: exploration is the noise's, not the initial network's
@@ -53,6 +54,8 @@ class RunningMoments(nn.Module):
     def update(self, x: Tensor) -> None:
         """Take in a batch whose trailing axes are the features."""
         x = x.reshape(-1, *self.mean.shape)
+        if not len(x):  # of an agent that was never there
+            return
         share = x.shape[0] / (self.count.item() + x.shape[0])  # b / (n + b)
         var, mean = torch.var_mean(x, dim=0, correction=0)
         difference = mean - self.mean
@@ -162,28 +165,87 @@ class GaussianActor(Normalised):
         self.mean = mlp([observation_size, *hidden_sizes, action_size], POLICY_GAIN, generator)
         self.log_std = nn.Parameter(torch.full((action_size,), initial_log_std))
 
-    def forward(self, seen: Tensor) -> DiagonalGaussian:
-        """The policy at normalised observations.  [..., O] -> distribution over [..., A]"""
+    @property
+    def network(self) -> MLP:
+        """What maps normalised observations to means."""
+        return self.mean
+
+    @property
+    def noise_scale(self) -> Tensor:
+        """What Gaussian noise is multiplied by before it is added to a mean: sigma [A]."""
+        return self.log_std.exp()
+
+    def forward(self, seen: Tensor, mask: Tensor | None = None) -> DiagonalGaussian:
+        """The policy at normalised observations; it knows no masks.  [..., O] -> distribution over [..., A]"""
         return self.policy(self.mean(seen), self.log_std)
 
     def policy(self, mean: Tensor, log_std: Tensor) -> DiagonalGaussian:
         """The distribution with the parameters phi = (mean, log sigma)."""
         return DiagonalGaussian(mean, log_std)
 
-    def linearise(self, seen: Tensor) -> tuple[tuple[Tensor, ...], Callable[..., tuple[Tensor, ...]]]:
+    def linearise(
+        self, seen: Tensor, mask: Tensor | None = None
+    ) -> tuple[tuple[Tensor, ...], Callable[..., tuple[Tensor, ...]]]:
         """phi at normalised observations [B, O], and v -> J v, J the Jacobian of phi in the actor's parameters."""
         mean, J = linearise(self.mean, seen)
         return (mean, self.log_std), lambda v: (J(v), v[self.log_std])
 
 
+class CategoricalActor(Normalised):
+    """pi(a|o) = prod_c softmax(logits_c(o))[a_c] over the components c of a discrete action."""
+
+    def __init__(
+        self,
+        observation_size: int,
+        choices: tuple[int, ...],
+        hidden_sizes: Sequence[int],
+        generator: torch.Generator,
+    ):
+        super().__init__(observation_size)
+        self.choices = choices
+        self.logits = mlp([observation_size, *hidden_sizes, sum(choices)], POLICY_GAIN, generator)
+
+    @property
+    def network(self) -> MLP:
+        """What maps normalised observations to logits."""
+        return self.logits
+
+    @property
+    def noise_scale(self) -> Tensor:
+        """What Gumbel noise is multiplied by before it is added to logits: 1 [L]."""
+        return torch.ones(sum(self.choices))
+
+    def forward(self, seen: Tensor, mask: Tensor | None = None) -> MultiCategorical:
+        """The policy at normalised observations.  [..., O], [..., L] -> distribution over [..., C]"""
+        return self.policy(allowed(self.logits(seen), mask))
+
+    def policy(self, logits: Tensor) -> MultiCategorical:
+        """The distribution with the parameters phi = logits, forbidden ones already out of the way."""
+        return MultiCategorical(logits, self.choices)
+
+    def linearise(
+        self, seen: Tensor, mask: Tensor | None = None
+    ) -> tuple[tuple[Tensor, ...], Callable[..., tuple[Tensor, ...]]]:
+        """phi at normalised observations [B, O], and v -> J v, J the Jacobian of phi in the actor's parameters."""
+        logits, J = linearise(self.logits, seen)
+        if mask is None:
+            return (logits,), lambda v: (J(v),)
+        return (allowed(logits, mask),), lambda v: (J(v).masked_fill(~mask, 0),)
+
+
+StochasticActor = GaussianActor | CategoricalActor
+
+
 def stochastic_actor(
     observation_size: int,
-    space: Continuous,
+    space: Space,
     hidden_sizes: Sequence[int],
     initial_log_std: float,
     generator: torch.Generator,
-) -> GaussianActor:
-    """The policy class for an action space: the one place that knows which belongs to which."""
+) -> StochasticActor:
+    """The policy class for an action space: with `deterministic_actor` all that knows which belongs to which."""
+    if isinstance(space, Discrete):
+        return CategoricalActor(observation_size, space.choices, hidden_sizes, generator)
     return GaussianActor(observation_size, space.size, hidden_sizes, initial_log_std, generator)
 
 
@@ -244,9 +306,38 @@ class DeterministicActor(Normalised):
         super().__init__(observation_size)
         self.action = mlp([observation_size, *hidden_sizes, action_size], POLICY_GAIN, generator)
 
-    def forward(self, seen: Tensor) -> Tensor:
-        """The action at normalised observations.  [..., O] -> [..., A] in [-1, 1]"""
+    def forward(self, seen: Tensor, mask: Tensor | None = None) -> Tensor:
+        """The action at normalised observations; it knows no masks.  [..., O] -> [..., A] in [-1, 1]"""
         return torch.tanh(self.action(seen))
+
+
+class OneHotActor(Normalised):
+    """The most probable choice in each component, as one-hot vectors: what MADDPG has for a discrete action."""
+
+    def __init__(
+        self, observation_size: int, choices: tuple[int, ...], hidden_sizes: Sequence[int], generator: torch.Generator
+    ):
+        super().__init__(observation_size)
+        self.choices = choices
+        self.logits = mlp([observation_size, *hidden_sizes, sum(choices)], POLICY_GAIN, generator)
+
+    def forward(self, seen: Tensor, mask: Tensor | None = None) -> Tensor:
+        """The choices at normalised observations, without a gradient.  [..., O], [..., L] -> [..., L]"""
+        return one_hot(decide(self.logits(seen), self.choices, mask), self.choices)
+
+    def sample(self, seen: Tensor, mask: Tensor | None, normal: Tensor, temperature: float) -> Tensor:
+        """Choices drawn from the softmax by normal numbers [..., L], with the gradient of `straight_through`."""
+        noise = gumbel(torch.special.log_ndtr(normal))
+        return straight_through(self.logits(seen), self.choices, mask, noise, temperature)
+
+
+def deterministic_actor(
+    observation_size: int, space: Space, hidden_sizes: Sequence[int], generator: torch.Generator
+) -> DeterministicActor | OneHotActor:
+    """The actor class of MADDPG for an action space."""
+    if isinstance(space, Discrete):
+        return OneHotActor(observation_size, space.choices, hidden_sizes, generator)
+    return DeterministicActor(observation_size, space.size, hidden_sizes, generator)
 
 
 class ValueCritic(Normalised):

@@ -246,7 +246,7 @@ def line_search_on(
     step = length * parameters_to_vector(torch.autograd.grad(surrogate(actor(x))[0], parameters))
     values.clear()
     c = TrustRegionSettings(**given)
-    _, ratio, row = line_search(actor, parameters, theta, step, predicted, old, surrogate, x, c)
+    _, ratio, row = line_search(parameters, theta, step, predicted, old, surrogate, lambda: actor(x), c)
     return ratio, dict(row), values
 
 
