@@ -49,9 +49,9 @@ def _kl(old: MultiCategorical, new: MultiCategorical) -> Tensor:
     return (old.log_p.exp() * (old.log_p - new.log_p)).sum(-1)
 
 
-def gumbel(log_u: Tensor) -> Tensor:
-    """-log(-log u) of uniform numbers u: argmax(logits + that) is a sample of softmax(logits) (Gumbel 1954)."""
-    return -torch.log(-log_u)
+def gumbel(z: Tensor) -> Tensor:
+    """-log(-log Phi(z)) of normal numbers z: argmax(logits + that) is a sample of softmax(logits) (Gumbel 1954)."""
+    return -torch.log(-torch.special.log_ndtr(z))
 
 
 def decide(scores: Tensor, choices: tuple[int, ...], mask: Tensor | None = None) -> Tensor:

@@ -22,23 +22,20 @@ def clip_step(
     M: Tensor,
     c: ClipSettings,
     generator: torch.Generator,
-    mask: Tensor | None = None,
 ) -> tuple[Tensor, Row]:
     """Climb E[min(ratio M, clip(ratio, 1 +- epsilon) M)] + entropy_coef H for a few epochs.
 
-    seen [T, E, O] (normalised observations), action [T, E, A], M [T, E], mask [T, E, L] of a discrete action's choices
-    -> ratio = new(a|o) / old(a|o) [T, E]. Of an agent that was not always there, B samples stand in place of T, E.
+    seen [T, E, O] (normalised observations, then the mask of a masked action), action [T, E, A], M [T, E] -> ratio =
+    new(a|o) / old(a|o) [T, E]. Where an agent was not always there, the B samples with it stand in place of T, E.
     """
     samples = M.numel()
     with torch.no_grad():
-        old = actor(seen, mask)
-        old_log_prob = old.log_prob(action)  # [...]
+        old = actor(seen)
+        old_log_prob = old.log_prob(action)  # [T, E]
     flat = [seen.flatten(0, -2), action.flatten(0, -2), old_log_prob.flatten(), M.flatten()]
-    if mask is not None:
-        flat.append(mask.flatten(0, -2))
 
-    def loss(seen: Tensor, action: Tensor, old_log_prob: Tensor, M: Tensor, mask: Tensor | None = None) -> Tensor:
-        policy = actor(seen, mask)
+    def loss(seen: Tensor, action: Tensor, old_log_prob: Tensor, M: Tensor) -> Tensor:
+        policy = actor(seen)
         objective = clip_objective(torch.exp(policy.log_prob(action) - old_log_prob), M, c.clip)
         if c.entropy_coef:
             objective = objective + c.entropy_coef * policy.entropy()
@@ -49,7 +46,7 @@ def clip_step(
             value, norm = descend(actor, loss, [x[part] for x in flat], c.max_grad_norm)
 
     with torch.no_grad():
-        new = actor(seen, mask)
+        new = actor(seen)
         ratio = torch.exp(new.log_prob(action) - old_log_prob)
         row = policy_change(old, new, ratio)
     row["objective"] = -value

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal, kl_divergence
 
-from algorithms.categorical import MultiCategorical, allowed, decide, gumbel, one_hot, straight_through
+from algorithms.categorical import MultiCategorical, allowed, width
 from algorithms.rollout import Discrete, Row, Space
 
 HIDDEN_GAIN = 2**0.5
@@ -175,31 +175,28 @@ class GaussianActor(Normalised):
         """What Gaussian noise is multiplied by before it is added to a mean: sigma [A]."""
         return self.log_std.exp()
 
-    def forward(self, seen: Tensor, mask: Tensor | None = None) -> DiagonalGaussian:
-        """The policy at normalised observations; it knows no masks.  [..., O] -> distribution over [..., A]"""
+    def forward(self, seen: Tensor) -> DiagonalGaussian:
+        """The policy at normalised observations.  [..., O] -> distribution over [..., A]"""
         return self.policy(self.mean(seen), self.log_std)
 
     def policy(self, mean: Tensor, log_std: Tensor) -> DiagonalGaussian:
         """The distribution with the parameters phi = (mean, log sigma)."""
         return DiagonalGaussian(mean, log_std)
 
-    def linearise(
-        self, seen: Tensor, mask: Tensor | None = None
-    ) -> tuple[tuple[Tensor, ...], Callable[..., tuple[Tensor, ...]]]:
+    def linearise(self, seen: Tensor) -> tuple[tuple[Tensor, ...], Callable[..., tuple[Tensor, ...]]]:
         """phi at normalised observations [B, O], and v -> J v, J the Jacobian of phi in the actor's parameters."""
         mean, J = linearise(self.mean, seen)
         return (mean, self.log_std), lambda v: (J(v), v[self.log_std])
 
 
 class CategoricalActor(Normalised):
-    """pi(a|o) = prod_c softmax(logits_c(o))[a_c] over the components c of a discrete action."""
+    """pi(a|o) = prod_c softmax(logits_c(o))[a_c] over the components c of a discrete action.
+
+    What it sees is the normalised observation, and behind it, where choices are masked, the mask: [..., O] or O + L.
+    """
 
     def __init__(
-        self,
-        observation_size: int,
-        choices: tuple[int, ...],
-        hidden_sizes: Sequence[int],
-        generator: torch.Generator,
+        self, observation_size: int, choices: tuple[int, ...], hidden_sizes: Sequence[int], generator: torch.Generator
     ):
         super().__init__(observation_size)
         self.choices = choices
@@ -215,22 +212,24 @@ class CategoricalActor(Normalised):
         """What Gumbel noise is multiplied by before it is added to logits: 1 [L]."""
         return torch.ones(sum(self.choices))
 
-    def forward(self, seen: Tensor, mask: Tensor | None = None) -> MultiCategorical:
-        """The policy at normalised observations.  [..., O], [..., L] -> distribution over [..., C]"""
-        return self.policy(allowed(self.logits(seen), mask))
+    def forward(self, seen: Tensor) -> MultiCategorical:
+        """The policy at what is seen.  -> distribution over [..., C]"""
+        x, mask = self._observation_and_mask(seen)
+        return self.policy(allowed(self.logits(x), mask))
 
     def policy(self, logits: Tensor) -> MultiCategorical:
-        """The distribution with the parameters phi = logits, forbidden ones already out of the way."""
+        """The distribution with the parameters phi, the logits of which forbidden ones are out of the way."""
         return MultiCategorical(logits, self.choices)
 
-    def linearise(
-        self, seen: Tensor, mask: Tensor | None = None
-    ) -> tuple[tuple[Tensor, ...], Callable[..., tuple[Tensor, ...]]]:
-        """phi at normalised observations [B, O], and v -> J v, J the Jacobian of phi in the actor's parameters."""
-        logits, J = linearise(self.logits, seen)
-        if mask is None:
-            return (logits,), lambda v: (J(v),)
-        return (allowed(logits, mask),), lambda v: (J(v).masked_fill(~mask, 0),)
+    def linearise(self, seen: Tensor) -> tuple[tuple[Tensor, ...], Callable[..., tuple[Tensor, ...]]]:
+        """phi at what is seen, of B samples, and v -> J v, J the Jacobian of phi in the actor's parameters."""
+        x, mask = self._observation_and_mask(seen)
+        logits, J = linearise(self.logits, x)
+        return (allowed(logits, mask),), lambda v: (J(v) if mask is None else J(v).masked_fill(~mask, 0),)
+
+    def _observation_and_mask(self, seen: Tensor) -> tuple[Tensor, Tensor | None]:
+        size = len(self.moments.mean)
+        return (seen, None) if seen.shape[-1] == size else (seen[..., :size], seen[..., size:].bool())
 
 
 StochasticActor = GaussianActor | CategoricalActor
@@ -306,38 +305,25 @@ class DeterministicActor(Normalised):
         super().__init__(observation_size)
         self.action = mlp([observation_size, *hidden_sizes, action_size], POLICY_GAIN, generator)
 
-    def forward(self, seen: Tensor, mask: Tensor | None = None) -> Tensor:
-        """The action at normalised observations; it knows no masks.  [..., O] -> [..., A] in [-1, 1]"""
+    def forward(self, seen: Tensor) -> Tensor:
+        """The action at normalised observations.  [..., O] -> [..., A] in [-1, 1]"""
         return torch.tanh(self.action(seen))
 
 
-class OneHotActor(Normalised):
-    """The most probable choice in each component, as one-hot vectors: what MADDPG has for a discrete action."""
+class ScoringActor(DeterministicActor):
+    """A score for each choice of a discrete action: the greatest allowed one of each component is the action."""
 
-    def __init__(
-        self, observation_size: int, choices: tuple[int, ...], hidden_sizes: Sequence[int], generator: torch.Generator
-    ):
-        super().__init__(observation_size)
-        self.choices = choices
-        self.logits = mlp([observation_size, *hidden_sizes, sum(choices)], POLICY_GAIN, generator)
-
-    def forward(self, seen: Tensor, mask: Tensor | None = None) -> Tensor:
-        """The choices at normalised observations, without a gradient.  [..., O], [..., L] -> [..., L]"""
-        return one_hot(decide(self.logits(seen), self.choices, mask), self.choices)
-
-    def sample(self, seen: Tensor, mask: Tensor | None, normal: Tensor, temperature: float) -> Tensor:
-        """Choices drawn from the softmax by normal numbers [..., L], with the gradient of `straight_through`."""
-        noise = gumbel(torch.special.log_ndtr(normal))
-        return straight_through(self.logits(seen), self.choices, mask, noise, temperature)
+    def forward(self, seen: Tensor) -> Tensor:
+        """The scores at normalised observations.  [..., O] -> [..., L]"""
+        return self.action(seen)
 
 
 def deterministic_actor(
     observation_size: int, space: Space, hidden_sizes: Sequence[int], generator: torch.Generator
-) -> DeterministicActor | OneHotActor:
+) -> DeterministicActor:
     """The actor class of MADDPG for an action space."""
-    if isinstance(space, Discrete):
-        return OneHotActor(observation_size, space.choices, hidden_sizes, generator)
-    return DeterministicActor(observation_size, space.size, hidden_sizes, generator)
+    kind = ScoringActor if isinstance(space, Discrete) else DeterministicActor
+    return kind(observation_size, width(space), hidden_sizes, generator)
 
 
 class ValueCritic(Normalised):

@@ -19,7 +19,6 @@ steps, those of own observations to the zeros that an absent agent sees (death m
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from types import EllipsisType
 from typing import Any, Literal
 
 import torch
@@ -27,7 +26,7 @@ from torch import Tensor, nn
 
 from algorithms.categorical import decode, gumbel, width
 from algorithms.config import ClipSettings, OnPolicySettings
-from algorithms.networks import Stack, ValueCritic, descend, optimisers, stacked, stochastic_actor
+from algorithms.networks import Stack, StochasticActor, ValueCritic, descend, optimisers, stacked, stochastic_actor
 from algorithms.returns import explained_variance, gae, standardise
 from algorithms.rollout import Discrete, Rollout, Row, Team, check_finite, generators, minibatches, pack, unpack
 
@@ -96,7 +95,7 @@ class OnPolicy:
         if explore:
             noise = torch.randn(output.shape, generator=self.generators["exploration"])
             if self._gumbel.any():
-                noise = torch.where(self._gumbel, gumbel(torch.special.log_ndtr(noise)), noise)
+                noise = torch.where(self._gumbel, gumbel(noise), noise)
             output.addcmul_(self._scale, noise)
         free = [None] * len(spaces)
         return [decode(a, x[:, : width(a)], mask) for a, x, mask in zip(spaces, output, masks or free, strict=True)]
@@ -143,28 +142,27 @@ class OnPolicy:
         factor = torch.ones_like(rollout.reward)  # [T, E]
         for position, k in enumerate(order):
             actor, group = self.actors[k], self.groups[k]
-            seen, action, mask, there = self._samples(rollout, k)
+            there = rollout.there(group)
+            # A shared actor sees its agents side by side, as if each were another set of environments.
+            seen = torch.cat([self._seen(rollout, actor, i) for i in group], dim=1)[there]
+            action = torch.cat([rollout.actions[i] for i in group], dim=1)[there]
             M = torch.cat([factor * advantages[i] for i in group], dim=1)
             ratio, row = torch.ones_like(M), Row()
             if len(seen):
-                step = self.step(actor, seen, action, M[there], self.settings, self.generators["minibatches"], mask)
-                ratio[there], row = step
+                ratio[there], row = self.step(
+                    actor, seen, action, M[there], self.settings, self.generators["minibatches"]
+                )
             rows += [{"agent": str(i), "position": position, **_factor_row(factor), **row} for i in group]
             check_finite(rows, [actor])
             if self.actors_move == "one by one":
                 factor = factor * ratio
         return rows
 
-    def _samples(self, rollout: Rollout, k: int) -> tuple[Tensor, Tensor, Tensor | None, Tensor | EllipsisType]:
-        """What actor k saw, did and was allowed to do where its agents were there, and the index of those samples.
-
-        A shared actor sees its agents side by side, as if each were another set of environments.
-        """
-        group = self.groups[k]
-        seen = torch.cat([self.actors[k].see(self._with_id(rollout.observations[i][:-1], i)) for i in group], dim=1)
-        action = torch.cat([rollout.actions[i] for i in group], dim=1)
-        there, mask = rollout.there(group), rollout.mask(group)
-        return seen[there], action[there], None if mask is None else mask[there], there
+    def _seen(self, rollout: Rollout, actor: StochasticActor, i: int) -> Tensor:
+        """What an actor sees of agent i: the normalised observation, and behind it the mask if there is one."""
+        seen = actor.see(self._with_id(rollout.observations[i][:-1], i))
+        mask = rollout.masks[i] if rollout.masks else None
+        return seen if mask is None else torch.cat([seen, mask[:-1]], dim=-1)
 
     def _estimate(self, critic: ValueCritic, view: View, rollout: Rollout) -> tuple[Tensor, Tensor]:
         """GAE of what one critic sees, and its targets A + V.  -> [T, E], [T, E]"""

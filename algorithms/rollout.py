@@ -126,12 +126,6 @@ class Rollout:
         there = torch.cat([self.active[:-1, :, i] for i in agents], dim=1)
         return ... if there.all() else there
 
-    def mask(self, agents: Sequence[int]) -> Tensor | None:
-        """What agents, side by side, were allowed to choose.  -> [T, E len(agents), L] bool"""
-        masks = [self.masks[i] for i in agents] if self.masks else []
-        given = [x[:-1] for x in masks if x is not None]
-        return torch.cat(given, dim=1) if given else None
-
 
 class Learner(Protocol):
     """What the runner asks of an algorithm."""

@@ -15,22 +15,16 @@ from algorithms.rollout import Row
 
 
 def trust_region_step(
-    actor: StochasticActor,
-    seen: Tensor,
-    action: Tensor,
-    M: Tensor,
-    c: TrustRegionSettings,
-    generator: torch.Generator,
-    mask: Tensor | None = None,
+    actor: StochasticActor, seen: Tensor, action: Tensor, M: Tensor, c: TrustRegionSettings, generator: torch.Generator
 ) -> tuple[Tensor, Row]:
     """theta + alpha^j sqrt(2 delta / g^T H^-1 g) H^-1 g, with the smallest j that is accepted.
 
     g is the gradient of the surrogate E[ratio M], H the Fisher matrix (the Hessian of the mean KL at the old policy).
-    seen [T, E, O] (normalised observations), action [T, E, A], M [T, E], mask [T, E, L] of a discrete action's choices
-    -> ratio = new(a|o) / old(a|o) [T, E]. Of an agent that was not always there, B samples stand in place of T, E.
+    seen [T, E, O] (normalised observations, then the mask of a masked action), action [T, E, A], M [T, E] -> ratio =
+    new(a|o) / old(a|o) [T, E]. Where an agent was not always there, the B samples with it stand in place of T, E.
     """
-    old = actor(seen, mask)  # one pass serves the gradient and all that the new policy is compared with
-    old_log_prob = old.log_prob(action).detach()  # [...]
+    old = actor(seen)  # one pass serves the gradient and all that the new policy is compared with
+    old_log_prob = old.log_prob(action).detach()  # [T, E]
 
     def surrogate(policy: Distribution) -> tuple[Tensor, Tensor]:
         ratio = torch.exp(policy.log_prob(action) - old_log_prob)
@@ -40,42 +34,38 @@ def trust_region_step(
     theta = parameters_to_vector(parameters).detach()
     value, _ = surrogate(old)
     g = parameters_to_vector(torch.autograd.grad(value, parameters))
-    some = seen[:: c.fisher_stride].flatten(0, -2)
-    some_mask = None if mask is None else mask[:: c.fisher_stride].flatten(0, -2)
-    H = fisher_product(actor, parameters, some, c.damping, some_mask)
+    H = fisher_product(actor, parameters, seen[:: c.fisher_stride].flatten(0, -2), c.damping)
     direction = conjugate_gradient(H, g, c.cg_steps)  # x = H^-1 g
     curvature = g.dot(direction)  # x^T H x, for every iterate of conjugate gradients that start from 0
     step = direction * torch.sqrt(2 * c.delta / curvature.clamp(min=1e-12))
 
-    new, ratio, row = line_search(
-        parameters, theta, step, g.dot(step).item(), old, surrogate, lambda: actor(seen, mask), c
-    )
+    new, ratio, row = line_search(actor, parameters, theta, step, g.dot(step).item(), old, surrogate, seen, c)
     row |= policy_change(old, new, ratio)
     row["gradient_norm"] = g.norm().item()
     return ratio, row
 
 
 def line_search(
+    actor: StochasticActor,
     parameters: list[torch.nn.Parameter],
     theta: Tensor,
     step: Tensor,
     predicted: float,
     old: Distribution,
     surrogate: Callable[[Distribution], tuple[Tensor, Tensor]],
-    policy: Callable[[], Distribution],
+    seen: Tensor,
     c: TrustRegionSettings,
 ) -> tuple[Distribution, Tensor, Row]:
     """Try theta + alpha^j step, j = 0, 1, ...; accept when KL <= delta and the gain is accept_ratio of the predicted.
 
-    `policy` gives the distribution at the parameters as they are. Where no step is accepted they are as before, bit for
-    bit, and so are the policy and its ratio of 1.
+    Where none is accepted the parameters are as before, bit for bit, and so are the policy and its ratio of 1.
     """
     with torch.no_grad():
         before, ratio = surrogate(old)
         for j in range(c.max_backtracks):
             scale = c.backtrack**j
             assign(theta + scale * step, parameters)
-            new = policy()
+            new = actor(seen)
             value, ratio = surrogate(new)
             gain = (value - before).item()
             kl = kl_divergence(old, new).mean().item()
@@ -99,20 +89,16 @@ def split(v: Tensor, parameters: list[torch.nn.Parameter]) -> list[Tensor]:
 
 
 def fisher_product(
-    actor: StochasticActor,
-    parameters: list[torch.nn.Parameter],
-    seen: Tensor,
-    damping: float,
-    mask: Tensor | None = None,
+    actor: StochasticActor, parameters: list[torch.nn.Parameter], seen: Tensor, damping: float
 ) -> Callable[[Tensor], Tensor]:
-    """The map v -> (H + damping I) v, H the Hessian of E[KL(old, new)] at new = old.  seen [B, O], mask [B, L]
+    """The map v -> (H + damping I) v, H the Hessian of E[KL(old, new)] at new = old.  seen [B, O]
 
     There H = J^T F J / B exactly (TRPO, appendix C), with J the Jacobian of the policy's parameters phi (a Gaussian's
     mean and log sigma, a categorical's logits) and F the Hessian of the KL in phi, their Fisher matrix: second
     derivatives of the network are multiplied by the slope of the KL, which is 0. One pass forward gives J v, one
     backward the rest.
     """
-    phi, J = actor.linearise(seen, mask)
+    phi, J = actor.linearise(seen)
     kl = kl_divergence(actor.policy(*(x.detach() for x in phi)), actor.policy(*phi)).mean()
     slope = torch.autograd.grad(kl, phi, create_graph=True)  # its derivative is F / B in phi, J^T F / B in theta
 

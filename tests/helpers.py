@@ -138,15 +138,13 @@ class Turn:
     seen: Tensor
     action: Tensor
     M: Tensor
-    mask: Tensor | None
     ratio: Tensor
     row: Row
 
     def recomputed_ratio(self) -> Tensor:
         """new(a|o) / old(a|o) from the copies."""
         with torch.no_grad():
-            old, new = (actor(self.seen, self.mask) for actor in (self.old, self.new))
-            return torch.exp(new.log_prob(self.action) - old.log_prob(self.action))
+            return torch.exp(self.new(self.seen).log_prob(self.action) - self.old(self.seen).log_prob(self.action))
 
 
 def record_turns(learner: OnPolicy) -> list[Turn]:
@@ -155,18 +153,12 @@ def record_turns(learner: OnPolicy) -> list[Turn]:
     step = learner.step
 
     def recording(
-        actor: Any,
-        seen: Tensor,
-        action: Tensor,
-        M: Tensor,
-        c: OnPolicySettings,
-        generator: torch.Generator,
-        mask: Tensor | None,
+        actor: Any, seen: Tensor, action: Tensor, M: Tensor, c: OnPolicySettings, generator: torch.Generator
     ) -> tuple[Tensor, Row]:
         agent = next(k for k, other in enumerate(learner.actors) if other is actor)
         old, handed = copy.deepcopy(actor), M.clone()
-        ratio, row = step(actor, seen, action, M, c, generator, mask)
-        turns.append(Turn(agent, old, copy.deepcopy(actor), seen, action, handed, mask, ratio.clone(), dict(row)))
+        ratio, row = step(actor, seen, action, M, c, generator)
+        turns.append(Turn(agent, old, copy.deepcopy(actor), seen, action, handed, ratio.clone(), dict(row)))
         return ratio, row
 
     learner.step = recording

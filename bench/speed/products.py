@@ -32,6 +32,7 @@ import torch
 from torch import Tensor, nn
 
 from algorithms import Learner
+from algorithms.categorical import width
 from algorithms.config import ClipSettings, OnPolicySettings, TrustRegionSettings
 from algorithms.maddpg import MADDPG
 from algorithms.on_policy import OnPolicy
@@ -140,7 +141,7 @@ def _maddpg(learner: MADDPG) -> Iterator[Pass]:
         yield Pass(f"critic {i}", times, forward(critic, B) + backward(critic, B))
         yield Pass(f"actor {i}", times, forward(actor, B) + backward(actor, B))
         (_, first), *rest = layers(critic)
-        own = Product(B, learner.team.action_spaces[i].size, first, "inputs")
+        own = Product(B, width(learner.team.action_spaces[i]), first, "inputs")
         inputs = tuple(Product(B, *layer, "inputs") for layer in rest)
         yield Pass(f"critic {i} to action", times, (*forward(critic, B), own, *inputs))
 
