@@ -89,13 +89,14 @@ class OnPolicy:
             actors = [actor for actor, group in zip(self.actors, self.groups, strict=True) for _ in group]
             self._stack = Stack(actors, [actor.network for actor in actors])
             self._scale = stacked([actor.noise_scale[None] for actor in actors])  # [N, 1, A]
-            self._gumbel = torch.tensor([isinstance(space, Discrete) for space in spaces])[:, None, None]
+            discrete = torch.tensor([isinstance(space, Discrete) for space in spaces])[:, None, None]
+            self._discrete = discrete if discrete.any() else None
         seen = [self._with_id(x, i) for i, x in enumerate(observations)] if self.appends_id else observations
         output = self._stack(seen)  # [N, E, A]: means, or logits
         if explore:
             noise = torch.randn(output.shape, generator=self.generators["exploration"])
-            if self._gumbel.any():
-                noise = torch.where(self._gumbel, gumbel(noise), noise)
+            if self._discrete is not None:
+                noise = torch.where(self._discrete, gumbel(noise), noise)
             output.addcmul_(self._scale, noise)
         free = [None] * len(spaces)
         return [decode(a, x[:, : width(a)], mask) for a, x, mask in zip(spaces, output, masks or free, strict=True)]
