@@ -218,14 +218,17 @@ class CategoricalActor(Normalised):
         return self.policy(allowed(self.logits(x), mask))
 
     def policy(self, logits: Tensor) -> MultiCategorical:
-        """The distribution with the parameters phi, the logits of which forbidden ones are out of the way."""
+        """The distribution with the parameters phi, logits that went through `allowed`."""
         return MultiCategorical(logits, self.choices)
 
     def linearise(self, seen: Tensor) -> tuple[tuple[Tensor, ...], Callable[..., tuple[Tensor, ...]]]:
-        """phi at what is seen, of B samples, and v -> J v, J the Jacobian of phi in the actor's parameters."""
+        """phi at what is seen, of B samples, and v -> J v, J the Jacobian of phi in the actor's parameters.
+
+        In forbidden logits J v should be 0; it need not be, as the Fisher matrix is 0 there.
+        """
         x, mask = self._observation_and_mask(seen)
         logits, J = linearise(self.logits, x)
-        return (allowed(logits, mask),), lambda v: (J(v) if mask is None else J(v).masked_fill(~mask, 0),)
+        return (allowed(logits, mask),), lambda v: (J(v),)
 
     def _observation_and_mask(self, seen: Tensor) -> tuple[Tensor, Tensor | None]:
         size = len(self.moments.mean)

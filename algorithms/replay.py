@@ -125,8 +125,8 @@ class Replay:
 
     def _features(self, state: Tensor, observations: Sequence[Tensor], masks: Any, active: Tensor | None) -> Tensor:
         """All that is stored of a row or of an end.  [.., S], N x [.., O_i], N x [.., L_i], [.., N] -> [.., U]"""
-        told = [x for x, has in zip(masks or [], self.masked, strict=False) if has] + [active] * self.leaves
-        return torch.cat([state, *observations, *(x for x in told if x is not None)], dim=-1)[..., self.kept]
+        told = [x for x in (*(masks or []), active) if x is not None]
+        return torch.cat([state, *observations, *told], dim=-1)[..., self.kept]
 
     def _rebuilt(self, features: Tensor) -> tuple[Tensor, list[Tensor], list[Tensor | None], Tensor | None]:
         """The inverse of `_features`.  [B, U] -> [B, S], N x [B, O_i], N x [B, L_i], [B, N]"""

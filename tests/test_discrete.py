@@ -514,6 +514,20 @@ def test_an_agent_that_never_was_there_does_not_move(name: str) -> None:
     assert all(learner.actors[k].moments.count > 0 for k in (0, 1))
 
 
+@pytest.mark.parametrize("name", ["ippo", "happo"])
+def test_an_agent_that_was_there_less_often_than_there_are_minibatches_learns_from_what_there_is(name: str) -> None:
+    members = TEAMS["leaving"]
+    learner, data = build(name, members, actor_minibatches=5), rollout(TEAMS["leaving"])
+    assert data.active is not None
+    data.active[..., 2] = False
+    data.active[:2, 0] = True
+    before = [x.clone() for x in learner.actors[2].parameters()]
+    data.active[:2, 0, 2] = True
+    assert finite(learner.update(data))
+    assert not same(list(learner.actors[2].parameters()), before)
+    assert learner.actors[2].moments.count == 2
+
+
 def test_the_moments_of_actors_are_those_of_what_present_agents_saw() -> None:
     members = TEAMS["leaving"]
     for name in ("ippo", "maddpg"):
@@ -590,6 +604,7 @@ def test_a_straight_through_sample_leaves_forbidden_choices_alone_at_any_tempera
         sample = straight_through(logits, (2, 3), mask, noise, temperature)
         (gradient,) = torch.autograd.grad((sample * torch.arange(5.0)).sum(), logits)
         assert not sample[1:][~mask[1:]].any()
+        assert sample.isfinite().all()
         assert gradient.isfinite().all()
         assert (gradient[~mask] == 0).all()
 
@@ -607,6 +622,19 @@ def test_critics_see_one_hot_vectors_and_zeros_of_those_who_are_not_there() -> N
         assert not there.all()
     assert [x.shape[-1] for x in seen.actions] == [5, 1, 4]
     assert [critic.value[0].in_features for critic in learner.critics] == [6 + 10] * 3
+
+
+def test_an_actor_climbs_the_mean_over_the_samples_with_its_agent() -> None:
+    members = TEAMS["continuous, leaving"]
+    learner = build("maddpg", members, update_to_data=1e-9)
+    learner.update(rollout(members))
+    batch = learner._seen(learner.replay.sample(50, 1, 0.9, generator()))
+    with torch.no_grad():
+        q = learner.critics[1](
+            batch.state, [batch.actions[0], learner.actors[1](batch.observations[1]), batch.actions[2]]
+        )
+    objective = learner._actor_gradient(1, learner.actors[1], learner.critics[1], batch)
+    assert objective == pytest.approx(q[batch.active[:, 1]].mean().item(), rel=1e-4)
 
 
 def test_targets_take_the_best_allowed_choices_of_those_who_are_still_there(monkeypatch: pytest.MonkeyPatch) -> None:
