@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from algorithms.config import ClipSettings
-from algorithms.networks import GaussianActor, descend, policy_change
+from algorithms.networks import StochasticActor, descend, policy_change
 from algorithms.rollout import Row, minibatches
 
 
@@ -16,7 +16,7 @@ def clip_objective(ratio: Tensor, M: Tensor, clip: float) -> Tensor:
 
 
 def clip_step(
-    actor: GaussianActor,
+    actor: StochasticActor,
     seen: Tensor,
     action: Tensor,
     M: Tensor,
@@ -25,16 +25,18 @@ def clip_step(
 ) -> tuple[Tensor, Row]:
     """Climb E[min(ratio M, clip(ratio, 1 +- epsilon) M)] + entropy_coef H for a few epochs.
 
-    seen [T, E, O] (normalised observations), action [T, E, A], M [T, E] -> ratio = new(a|o) / old(a|o) [T, E].
+    seen [T, E, O] (normalised observations, then the mask of a masked action), action [T, E, A], M [T, E] -> ratio =
+    new(a|o) / old(a|o) [T, E]. Where an agent was not always there, the B samples with it stand in place of T, E.
     """
     samples = M.numel()
     with torch.no_grad():
         old = actor(seen)
         old_log_prob = old.log_prob(action)  # [T, E]
-    flat = [seen.flatten(0, 1), action.flatten(0, 1), old_log_prob.flatten(), M.flatten()]
+    inputs = actor.observation(seen).flatten(0, -2)
+    flat = [inputs, seen.flatten(0, -2), action.flatten(0, -2), old_log_prob.flatten(), M.flatten()]
 
-    def loss(mean: Tensor, action: Tensor, old_log_prob: Tensor, M: Tensor) -> Tensor:
-        policy = actor.policy(mean, actor.log_std)
+    def loss(outputs: Tensor, seen: Tensor, action: Tensor, old_log_prob: Tensor, M: Tensor) -> Tensor:
+        policy = actor.given(outputs, seen)
         objective = clip_objective(torch.exp(policy.log_prob(action) - old_log_prob), M, c.clip)
         if c.entropy_coef:
             objective = objective + c.entropy_coef * policy.entropy()
@@ -42,7 +44,7 @@ def clip_step(
 
     for _ in range(c.actor_epochs):
         for part in minibatches(samples, c.actor_minibatches, generator):
-            value, norm = descend(actor, actor.mean, loss, [x[part] for x in flat], c.max_grad_norm)
+            value, norm = descend(actor, actor.network, loss, [x[part] for x in flat], c.max_grad_norm)
 
     with torch.no_grad():
         new = actor(seen)

@@ -110,7 +110,8 @@ class TrustRegionSettings(OnPolicySettings):
     damping: NonNegative = 0.1
     """Multiple of the identity added to the Fisher matrix; published: 0.1."""
     fisher_stride: Count = 5
-    """Every how many-th step of the rollout enters the Fisher matrix (TRPO, appendix C.1: a tenth of the states)."""
+    """Every how many-th step of the rollout, or sample of an agent that was not always there, enters the Fisher matrix
+    (TRPO, appendix C.1: a tenth of the states)."""
     backtrack: Annotated[float, Bounds(0, 0.999, open_low=True)] = 0.8
     """Alpha: each step of the line search is this times the one before; published: 0.8."""
     max_backtracks: Count = 10
@@ -143,6 +144,9 @@ class MADDPGSettings:
     """Tau: the share of the way that targets move towards their networks at each gradient step; HARL: 0.005."""
     exploration_noise: NonNegative = 0.1
     """Standard deviation of the Gaussian noise on actions, whose range is [-1, 1]; HARL: 0.05 to 0.1."""
+    gumbel_temperature: Positive = 1.0
+    """Temperature of the softmax through which the gradient of discrete actions passes (Jang et al. 2017); lower: less
+    bias, more variance. Published: 1. Exploration draws discrete actions from the softmax at temperature 1."""
     hidden_sizes: tuple[Count, ...] = (256, 256)
     """Units of each hidden layer of actors and critics; HARL: 256, 256."""
     actor_lr: NonNegative = 5e-4

@@ -2,22 +2,27 @@
 
 Critic i regresses on  y = r + gamma Q_i'(s', mu_1'(o_1'), ..., mu_N'(o_N')), primes marking slowly moving targets;
 actor i climbs  E[Q_i(s, a^1, ..., mu_i(o_i), ..., a^N)]  with the others' actions as they stand in the replay.
+
+A discrete action enters critics as one-hot vectors. mu chooses what it scores highest of what is allowed, its gradient
+is that of a straight-through Gumbel-softmax sample. The action of an agent that has left enters as zeros, and its actor
+learns nothing from such samples.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from algorithms.categorical import decode, encode, gumbel, straight_through, width
 from algorithms.config import MADDPGSettings
-from algorithms.networks import ActionValueCritic, DeterministicActor, Normalised
+from algorithms.networks import ActionValueCritic, Normalised, deterministic_actor
 from algorithms.replay import Batch, Replay
-from algorithms.rollout import Rollout, Row, Team, check_finite, generators, pack, unpack
+from algorithms.rollout import Discrete, Rollout, Row, Team, check_finite, generators, pack, unpack
 
 
 class MADDPG:
@@ -29,13 +34,15 @@ class MADDPG:
         self.gradient_updates = 0
         self.steps = 0
         c, init = settings, self.generators["initialisation"]
-        joint = sum(space.size for space in team.action_spaces)
+        self.widths = [width(space) for space in team.action_spaces]
+        discrete = torch.tensor([isinstance(space, Discrete) for space in team.action_spaces])
+        self.chosen = discrete.repeat_interleave(torch.tensor(self.widths)) if discrete.any() else None
 
         self.actors = [
-            DeterministicActor(size, space.size, c.hidden_sizes, init)
+            deterministic_actor(size, space, c.hidden_sizes, init)
             for size, space in zip(team.observation_sizes, team.action_spaces, strict=True)
         ]
-        self.critics = [ActionValueCritic(team.state_size, joint, c.hidden_sizes, init) for _ in self.actors]
+        self.critics = [ActionValueCritic(team.state_size, sum(self.widths), c.hidden_sizes, init) for _ in self.actors]
         for critic in self.critics:
             critic.moments = self.critics[0].moments  # all see the same states
         self.target_actors = copy.deepcopy(self.actors)
@@ -62,17 +69,22 @@ class MADDPG:
         }
 
     @torch.no_grad()
-    def act(self, observations: Sequence[Tensor], explore: bool) -> list[Tensor]:
-        """N x [E, O_i] -> N x [E, A_i]: mu(o), with Gaussian noise if exploring, uniform during the warm-up."""
-        actions = [actor(actor.see(x)) for actor, x in zip(self.actors, observations, strict=True)]
-        if not explore:
-            return actions
-        joint, c, generator = torch.cat(actions, dim=-1), self.settings, self.generators["exploration"]
-        if self.steps < c.warmup_steps:
+    def act(
+        self, observations: Sequence[Tensor], explore: bool, masks: Sequence[Tensor | None] | None = None
+    ) -> list[Tensor]:
+        """N x [E, O_i], masks N x [E, L_i] -> N x [E, A_i]: mu(o), or if exploring mu(o) with Gaussian noise.
+
+        Discrete actions are then drawn from the softmax of the scores. During the warm-up all are uniform.
+        """
+        joint = torch.cat([actor(actor.see(x)) for actor, x in zip(self.actors, observations, strict=True)], dim=-1)
+        c, generator = self.settings, self.generators["exploration"]
+        if explore and self.steps < c.warmup_steps:
             joint = torch.rand(joint.shape, generator=generator) * 2 - 1
-        else:
-            joint = (joint + c.exploration_noise * torch.randn(joint.shape, generator=generator)).clamp(-1, 1)
-        return list(joint.split([a.shape[-1] for a in actions], dim=-1))
+        elif explore:
+            z = torch.randn(joint.shape, generator=generator)
+            noisy = (joint + c.exploration_noise * z).clamp(-1, 1)
+            joint = noisy if self.chosen is None else torch.where(self.chosen, joint + gumbel(z), noisy)
+        return self._each(decode, joint.split(self.widths, dim=-1), masks or [None] * self.team.size)
 
     def update(self, rollout: Rollout) -> list[Row]:
         """Store the rollout, then take `update_to_data` gradient steps per environment step, none in the warm-up."""
@@ -95,7 +107,8 @@ class MADDPG:
         """Every critic, then every actor, then every target moves once."""
         batch = self._seen(batch)
         with torch.no_grad():
-            next_actions = [mu(x) for mu, x in zip(self.target_actors, batch.next_observations, strict=True)]
+            outputs = [mu(x) for mu, x in zip(self.target_actors, batch.next_observations, strict=True)]
+            next_actions = self._joint(self._each(decode, outputs, batch.next_masks), batch.next_active)
         rows: list[Row] = []
         self.critic_optimiser.zero_grad()
         for i, critic in enumerate(self.critics):
@@ -119,7 +132,17 @@ class MADDPG:
             next_observations=[actor.see(x) for actor, x in zip(self.actors, batch.next_observations, strict=True)],
             state=see(batch.state),
             next_state=see(batch.next_state),
+            actions=self._joint(batch.actions, batch.active),
         )
+
+    def _joint(self, actions: Sequence[Tensor], active: Tensor | None) -> list[Tensor]:
+        """The actions as critics see them, zeros where an agent is not there.  N x [B, A_i], [B, N] -> N x [B, W_i]"""
+        encoded = self._each(encode, actions)
+        return encoded if active is None else [a * there[:, None] for a, there in zip(encoded, active.T, strict=True)]
+
+    def _each(self, f: Callable[..., Tensor], *of_agents: Sequence[Any]) -> list[Tensor]:
+        """f(space, ...) of every agent."""
+        return [f(*given) for given in zip(self.team.action_spaces, *of_agents, strict=True)]
 
     def _critic_gradient(
         self, critic: ActionValueCritic, target: ActionValueCritic, batch: Batch, next_actions: list[Tensor]
@@ -133,10 +156,18 @@ class MADDPG:
         self._backward(critic, loss)
         return loss.item(), q.mean().item()
 
-    def _actor_gradient(self, i: int, actor: DeterministicActor, critic: ActionValueCritic, batch: Batch) -> float:
+    def _actor_gradient(self, i: int, actor: Normalised, critic: ActionValueCritic, batch: Batch) -> float:
         """Climb Q_i with the agent's own action from its policy and the others' from the replay."""
-        actions = [*batch.actions[:i], actor(batch.observations[i]), *batch.actions[i + 1 :]]
-        objective = critic(batch.state, actions).mean()
+        own, space = actor(batch.observations[i]), self.team.action_spaces[i]
+        if isinstance(space, Discrete):
+            noise = gumbel(torch.randn(own.shape, generator=self.generators["minibatches"]))
+            own = straight_through(own, space.choices, batch.masks[i], noise, self.settings.gumbel_temperature)
+        q = critic(batch.state, [*batch.actions[:i], own, *batch.actions[i + 1 :]])
+        if batch.active is None:
+            objective = q.mean()
+        else:
+            there = batch.active[:, i]
+            objective = (q * there).sum() / there.sum().clamp(min=1)
         self._backward(actor, -objective)
         return objective.item()
 
@@ -148,8 +179,8 @@ class MADDPG:
 
     def _update_moments(self, rollout: Rollout) -> None:
         """Take the new observations and states into the normalisers, which targets share with their networks."""
-        for actor, x in zip(self.actors, rollout.observations, strict=True):
-            actor.moments.update(x[:-1])
+        for i, (actor, x) in enumerate(zip(self.actors, rollout.observations, strict=True)):
+            actor.moments.update(x[:-1][rollout.there([i])])
         self.critics[0].moments.update(rollout.state[:-1])
 
     def state_dict(self) -> dict[str, Any]:

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal, kl_divergence
 
+from algorithms.categorical import MultiCategorical, allowed, width
 from algorithms.layers import MLP, FlatAdam, Passage, folded, linearise, mlp, pieces
-from algorithms.rollout import Continuous, Row
+from algorithms.rollout import Discrete, Row, Space
 
 POLICY_GAIN = 0.01  # nearly equal means at first: exploration is the noise's, not the initial network's
 OBSERVATION_CLIP = 10.0
@@ -49,6 +50,8 @@ class RunningMoments(nn.Module):
     def update(self, x: Tensor) -> None:
         """Take in a batch whose trailing axes are the features."""
         x = x.reshape(-1, *self.mean.shape)
+        if not len(x):  # of an agent that was never there
+            return
         share = x.shape[0] / (self.count.item() + x.shape[0])  # b / (n + b)
         var, mean = torch.var_mean(x, dim=0, correction=0)
         difference = mean - self.mean
@@ -69,6 +72,10 @@ class Normalised(nn.Module):
     def see(self, x: Tensor) -> Tensor:
         """The input as the network gets it: normalised and clipped to +-10 standard deviations."""
         return self.moments.normalise(x).clamp(-OBSERVATION_CLIP, OBSERVATION_CLIP)
+
+    def observation(self, seen: Tensor) -> Tensor:
+        """What of `seen` the network takes: all but a mask behind it."""
+        return seen[..., : len(self.moments.mean)]
 
 
 class DiagonalGaussian(Independent):
@@ -99,9 +106,23 @@ class GaussianActor(Normalised):
         self.mean = mlp([observation_size, *hidden_sizes, action_size], POLICY_GAIN, generator)
         self.log_std = nn.Parameter(torch.full((action_size,), initial_log_std))
 
+    @property
+    def network(self) -> MLP:
+        """What maps normalised observations to means."""
+        return self.mean
+
+    @property
+    def noise_scale(self) -> Tensor:
+        """What Gaussian noise is multiplied by before it is added to a mean: sigma [A]."""
+        return self.log_std.exp()
+
     def forward(self, seen: Tensor) -> DiagonalGaussian:
         """The policy at normalised observations.  [..., O] -> distribution over [..., A]"""
-        return self.policy(self.mean(seen), self.log_std)
+        return self.given(self.mean(seen), seen)
+
+    def given(self, mean: Tensor, seen: Tensor) -> DiagonalGaussian:
+        """The policy where the network's outputs are there already."""
+        return self.policy(mean, self.log_std)
 
     def policy(self, mean: Tensor, log_std: Tensor) -> DiagonalGaussian:
         """The distribution with the parameters phi = (mean, log sigma)."""
@@ -113,14 +134,67 @@ class GaussianActor(Normalised):
         return (mean, self.log_std), lambda v: (J(v), v[self.log_std])
 
 
+class CategoricalActor(Normalised):
+    """pi(a|o) = prod_c softmax(logits_c(o))[a_c] over the components c of a discrete action.
+
+    What it sees is the normalised observation, and behind it, where choices are masked, the mask: [..., O] or O + L.
+    """
+
+    def __init__(
+        self, observation_size: int, choices: tuple[int, ...], hidden_sizes: Sequence[int], generator: torch.Generator
+    ):
+        super().__init__(observation_size)
+        self.choices = choices
+        self.logits = mlp([observation_size, *hidden_sizes, sum(choices)], POLICY_GAIN, generator)
+
+    @property
+    def network(self) -> MLP:
+        """What maps normalised observations to logits."""
+        return self.logits
+
+    @property
+    def noise_scale(self) -> Tensor:
+        """What Gumbel noise is multiplied by before it is added to logits: 1 [L]."""
+        return torch.ones(sum(self.choices))
+
+    def forward(self, seen: Tensor) -> MultiCategorical:
+        """The policy at what is seen.  -> distribution over [..., C]"""
+        return self.given(self.logits(self.observation(seen)), seen)
+
+    def given(self, logits: Tensor, seen: Tensor) -> MultiCategorical:
+        """The policy where the network's outputs are there already."""
+        return self.policy(allowed(logits, self._mask(seen)))
+
+    def policy(self, logits: Tensor) -> MultiCategorical:
+        """The distribution with the parameters phi, logits that went through `allowed`."""
+        return MultiCategorical(logits, self.choices)
+
+    def linearise(self, seen: Tensor) -> tuple[tuple[Tensor, ...], Callable[..., tuple[Tensor, ...]]]:
+        """phi at what is seen, of B samples, and v -> J v, J the Jacobian of phi in the actor's parameters.
+
+        In forbidden logits J v should be 0; it need not be, as the Fisher matrix is 0 there.
+        """
+        logits, J = linearise(self.logits, self.observation(seen))
+        return (allowed(logits, self._mask(seen)),), lambda v: (J(v),)
+
+    def _mask(self, seen: Tensor) -> Tensor | None:
+        size = len(self.moments.mean)
+        return None if seen.shape[-1] == size else seen[..., size:].bool()
+
+
+StochasticActor = GaussianActor | CategoricalActor
+
+
 def stochastic_actor(
     observation_size: int,
-    space: Continuous,
+    space: Space,
     hidden_sizes: Sequence[int],
     initial_log_std: float,
     generator: torch.Generator,
-) -> GaussianActor:
-    """The policy class for an action space: the one place that knows which belongs to which."""
+) -> StochasticActor:
+    """The policy class for an action space: with `deterministic_actor` all that knows which belongs to which."""
+    if isinstance(space, Discrete):
+        return CategoricalActor(observation_size, space.choices, hidden_sizes, generator)
     return GaussianActor(observation_size, space.size, hidden_sizes, initial_log_std, generator)
 
 
@@ -171,6 +245,22 @@ class DeterministicActor(Normalised):
     def forward(self, seen: Tensor) -> Tensor:
         """The action at normalised observations.  [..., O] -> [..., A] in [-1, 1]"""
         return torch.tanh(self.action(seen))
+
+
+class ScoringActor(DeterministicActor):
+    """A score for each choice of a discrete action: the greatest allowed one of each component is the action."""
+
+    def forward(self, seen: Tensor) -> Tensor:
+        """The scores at normalised observations.  [..., O] -> [..., L]"""
+        return self.action(seen)
+
+
+def deterministic_actor(
+    observation_size: int, space: Space, hidden_sizes: Sequence[int], generator: torch.Generator
+) -> DeterministicActor:
+    """The actor class of MADDPG for an action space."""
+    kind = ScoringActor if isinstance(space, Discrete) else DeterministicActor
+    return kind(observation_size, width(space), hidden_sizes, generator)
 
 
 class ValueCritic(Normalised):

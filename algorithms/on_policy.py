@@ -10,6 +10,10 @@
 "One by one" (Kuba et al., ICLR 2022): agents move in an order drawn anew at each update, and agent m climbs
 E[(new^m / old^m) M_m] with M_m = (prod_{j<m} new^j / old^j) A(s, a), the advantage times the ratios of those before it.
 "All at once" leaves that factor at 1. That is the whole difference between MAPPO and HAPPO: see `_move_actors`.
+
+Of an agent that leaves early the steps without it do not count: they enter neither its actor's step, moments and
+diagnostics nor its part of the factor, and own advantages are standardised without them. Critics are fitted at all
+steps, those of own observations to the zeros that an absent agent sees (death masking, Yu et al. 2022).
 """
 
 from __future__ import annotations
@@ -20,10 +24,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from algorithms.categorical import decode, gumbel, width
 from algorithms.config import ClipSettings, OnPolicySettings
-from algorithms.networks import Stack, ValueCritic, descend, optimisers, stacked, stochastic_actor
+from algorithms.networks import Stack, StochasticActor, ValueCritic, descend, optimisers, stacked, stochastic_actor
 from algorithms.returns import explained_variance, gae, standardise
-from algorithms.rollout import Rollout, Row, Team, check_finite, generators, minibatches, pack, unpack
+from algorithms.rollout import Discrete, Rollout, Row, Team, check_finite, generators, minibatches, pack, unpack
 
 CriticSees = Literal["own observation", "state"]
 ActorsMove = Literal["all at once", "one by one"]
@@ -72,17 +77,29 @@ class OnPolicy:
         self.parts |= optimisers("critic", self.critics, c.critic_lr, eps=1e-5)
 
     @torch.no_grad()
-    def act(self, observations: Sequence[Tensor], explore: bool) -> list[Tensor]:
-        """N x [E, O_i] -> N x [E, A_i]; the sample's tails reach beyond [-1, 1], the environment clips."""
+    def act(
+        self, observations: Sequence[Tensor], explore: bool, masks: Sequence[Tensor | None] | None = None
+    ) -> list[Tensor]:
+        """N x [E, O_i], masks N x [E, L_i] -> N x [E, A_i]; tails of samples reach beyond [-1, 1], environments clip.
+
+        A normal number z serves a Gaussian as it is, and a categorical as the Gumbel noise of u = Phi(z).
+        """
+        spaces = self.team.action_spaces
         if self._stack is None:
             actors = [actor for actor, group in zip(self.actors, self.groups, strict=True) for _ in group]
-            self._stack = Stack(actors, [actor.mean for actor in actors])
-            self._std = stacked([actor.log_std.exp()[None] for actor in actors])  # [N, 1, A]
+            self._stack = Stack(actors, [actor.network for actor in actors])
+            self._scale = stacked([actor.noise_scale[None] for actor in actors])  # [N, 1, A]
+            discrete = torch.tensor([isinstance(space, Discrete) for space in spaces])[:, None, None]
+            self._discrete = discrete if discrete.any() else None
         seen = [self._with_id(x, i) for i, x in enumerate(observations)] if self.appends_id else observations
-        action = self._stack(seen)  # [N, E, A]
+        output = self._stack(seen)  # [N, E, A]: means, or logits
         if explore:
-            action.addcmul_(self._std, torch.randn(action.shape, generator=self.generators["exploration"]))
-        return [a[:, : space.size] for a, space in zip(action, self.team.action_spaces, strict=True)]
+            noise = torch.randn(output.shape, generator=self.generators["exploration"])
+            if self._discrete is not None:
+                noise = torch.where(self._discrete, gumbel(noise), noise)
+            output.addcmul_(self._scale, noise)
+        free = [None] * len(spaces)
+        return [decode(a, x[:, : width(a)], mask) for a, x, mask in zip(spaces, output, masks or free, strict=True)]
 
     def _forget(self) -> None:
         self._stack = None
@@ -95,9 +112,11 @@ class OnPolicy:
             [self._estimate(critic, view, rollout) for view in group]
             for critic, group in zip(self.critics, views, strict=True)
         ]
-        advantages = [standardise(A) for group in estimates for A, _ in group]
+        plain = [A for group in estimates for A, _ in group]
         if self.critic_sees == "state":
-            advantages *= self.team.size  # the joint advantage serves every agent
+            advantages = [standardise(plain[0])] * self.team.size  # the joint advantage serves every agent
+        else:
+            advantages = [standardise(A, rollout.there([i])) for i, A in enumerate(plain)]
         rows = self._move_actors(rollout, advantages)
         rows.append(self._fit_critics(views, estimates))
         self._update_moments(rollout, views)
@@ -124,16 +143,27 @@ class OnPolicy:
         factor = torch.ones_like(rollout.reward)  # [T, E]
         for position, k in enumerate(order):
             actor, group = self.actors[k], self.groups[k]
+            there = rollout.there(group)
             # A shared actor sees its agents side by side, as if each were another set of environments.
-            seen = torch.cat([actor.see(self._with_id(rollout.observations[i][:-1], i)) for i in group], dim=1)
-            action = torch.cat([rollout.actions[i] for i in group], dim=1)
+            seen = torch.cat([self._seen(rollout, actor, i) for i in group], dim=1)[there]
+            action = torch.cat([rollout.actions[i] for i in group], dim=1)[there]
             M = torch.cat([factor * advantages[i] for i in group], dim=1)
-            ratio, row = self.step(actor, seen, action, M, self.settings, self.generators["minibatches"])
+            ratio, row = torch.ones_like(M), Row()
+            if len(seen):
+                ratio[there], row = self.step(
+                    actor, seen, action, M[there], self.settings, self.generators["minibatches"]
+                )
             rows += [{"agent": str(i), "position": position, **_factor_row(factor), **row} for i in group]
             check_finite(rows, [actor])
             if self.actors_move == "one by one":
                 factor = factor * ratio
         return rows
+
+    def _seen(self, rollout: Rollout, actor: StochasticActor, i: int) -> Tensor:
+        """What an actor sees of agent i: the normalised observation, and behind it the mask if there is one."""
+        seen = actor.see(self._with_id(rollout.observations[i][:-1], i))
+        mask = rollout.masks[i] if rollout.masks else None
+        return seen if mask is None else torch.cat([seen, mask[:-1]], dim=-1)
 
     def _estimate(self, critic: ValueCritic, view: View, rollout: Rollout) -> tuple[Tensor, Tensor]:
         """GAE of what one critic sees, and its targets A + V.  -> [T, E], [T, E]"""
@@ -177,9 +207,10 @@ class OnPolicy:
     def _update_moments(self, rollout: Rollout, views: list[list[View]]) -> None:
         """Take the rollout's observations into the normalisers, which stood still until now."""
         for actor, group in zip(self.actors, self.groups, strict=True):
-            actor.moments.update(torch.cat([self._with_id(rollout.observations[i][:-1], i) for i in group], dim=1))
-        for critic, seen in zip(self.critics, views, strict=True):
-            critic.moments.update(torch.cat([x[:-1] for x, _ in seen], dim=1))
+            seen = torch.cat([self._with_id(rollout.observations[i][:-1], i) for i in group], dim=1)
+            actor.moments.update(seen[rollout.there(group)])
+        for critic, group_views in zip(self.critics, views, strict=True):
+            critic.moments.update(torch.cat([x[:-1] for x, _ in group_views], dim=1))
 
     def _critic_views(self, rollout: Rollout) -> list[list[View]]:
         """What each critic sees: the state, or the observations of the agents that it judges."""

@@ -91,10 +91,11 @@ def check(team: Team, given: Settings) -> None:
         if getattr(given, key, 1) > samples:
             raise SettingError(key, f"{getattr(given, key)} is out of range: a rollout holds {samples} samples")
     if getattr(given, "share_actors", False):
-        spaces = {*zip(team.observation_sizes, team.action_spaces, strict=True)}
+        masked = [" masked" if has else "" for has in team.masked] or [""] * team.size
+        spaces = {*zip(team.observation_sizes, team.action_spaces, masked, strict=True)}
         if len(spaces) > 1:
             raise SettingError(
                 "share_actors",
                 "true needs agents of equal observation and action sizes; these have "
-                + ", ".join(f"{size}/{space.size}" for size, space in sorted(spaces, key=str)),
+                + ", ".join(sorted(f"{size}/{space}{has}" for size, space, has in spaces)),
             )

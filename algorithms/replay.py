@@ -9,47 +9,64 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from algorithms.rollout import Rollout, Team
+from algorithms.categorical import width
+from algorithms.rollout import Discrete, Rollout, Team
 
 
 @dataclass
 class Batch:
     """B transitions over up to n steps."""
 
-    observations: list[Tensor]
-    """N x [B, O_i]"""
     state: Tensor
     """[B, S]"""
+    observations: list[Tensor]
+    """N x [B, O_i]"""
+    masks: list[Tensor | None]
+    """N x [B, L_i] bool: what each agent could choose, None where it always may choose anything."""
+    active: Tensor | None
+    """[B, N] bool: who was there to act; None: everyone always is."""
     actions: list[Tensor]
     """N x [B, A_i]"""
     returns: Tensor
     """[B]: sum_{k<m} gamma^k r_{t+k}, m <= n steps, fewer where the episode ended."""
     discount: Tensor
     """[B]: gamma^m, or 0 where the episode terminated."""
-    next_observations: list[Tensor]
-    """N x [B, O_i], the true successors of the last step."""
     next_state: Tensor
-    """[B, S]"""
+    """[B, S]: here and below, the true successors of the last step."""
+    next_observations: list[Tensor]
+    """N x [B, O_i]"""
+    next_masks: list[Tensor | None]
+    """N x [B, L_i]"""
+    next_active: Tensor | None
+    """[B, N]"""
 
 
 class Replay:
     """A ring of T rows, E environments wide, in preallocated float32; the memory is taken as the ring fills.
 
     Every number is stored once. Of features that always agree (`Team.sources`) one is kept; and the successor of a step
-    is the row after it, the newest step's being one row more, but for the ends of episodes, which are kept apart.
+    is the row after it, the newest step's being one row more, but for the ends of episodes, which are kept apart. Masks
+    and who was there are features too, of teams that have them. Actions that are all choices are stored in bytes.
     """
 
     def __init__(self, team: Team, capacity: int, envs: int):
         self.rows = max(capacity // envs, 1)
         self.envs = envs
         self.added = 0
-        self.sizes = [team.state_size, *team.observation_sizes]
-        self.action_sizes = [space.size for space in team.action_spaces]
-        sources = torch.tensor(team.sources or range(sum(self.sizes)))
+        spaces, masked = team.action_spaces, team.masked or [False] * team.size
+        self.masked, self.leaves = masked, team.leaves
+        mask_sizes = [width(space) * has for space, has in zip(spaces, masked, strict=True)]
+        self.sizes = [team.state_size, *team.observation_sizes, *mask_sizes, team.size * team.leaves]
+        self.action_sizes = [space.size for space in spaces]
+        self.discrete = [isinstance(space, Discrete) for space in spaces]
+        in_bytes = all(isinstance(space, Discrete) and max(space.choices) <= 256 for space in spaces)
+        sources = torch.tensor([*team.sources, *range(len(team.sources), sum(self.sizes))])
         self.kept, self.place = sources.unique(return_inverse=True)  # F features from the U that are stored
         slots, U = self.rows + 1, len(self.kept)
         self.features = torch.empty(slots, envs, U)
-        self.actions = torch.empty(slots, envs, sum(self.action_sizes))
+        self.actions = torch.empty(
+            slots, envs, sum(self.action_sizes), dtype=torch.uint8 if in_bytes else torch.float32
+        )
         self.reward = torch.empty(slots, envs)
         self.terminated, self.ended = torch.empty(2, slots, envs, dtype=torch.bool)
         self.end_times = torch.empty(0, dtype=torch.long)  # [K] t E + e of the stored steps that ended, ascending
@@ -63,13 +80,14 @@ class Replay:
     def add(self, rollout: Rollout) -> None:
         """Append the rollout's T rows and the successors of the last, over the oldest where the ring is full."""
         T = len(rollout.reward)
-        features = torch.cat([rollout.state, *rollout.observations], dim=-1)[..., self.kept]  # [T + 1, E, U]
-        ends = torch.cat([rollout.end_state, *rollout.end_observations], dim=-1)[:, self.kept]  # [K, U]
+        features = self._features(rollout.state, rollout.observations, rollout.masks, rollout.active)  # [T + 1, E, U]
+        ends = self._features(rollout.end_state, rollout.end_observations, rollout.end_masks, rollout.end_active)
+        actions = [a if d else a.clamp(-1, 1) for a, d in zip(rollout.actions, self.discrete, strict=True)]
         keep = min(T, self.rows)  # of a rollout longer than the ring only the end stays
         slots = torch.arange(self.added + T - keep, self.added + T + 1) % len(self.features)
         self.features[slots] = features[-keep - 1 :]
         for buffer, x in (
-            (self.actions, torch.cat(rollout.actions, dim=-1).clamp(-1, 1)),
+            (self.actions, torch.cat(actions, dim=-1).to(self.actions.dtype)),
             (self.reward, rollout.reward),
             (self.terminated, rollout.terminated),
             (self.ended, rollout.terminated | rollout.truncated),
@@ -97,21 +115,25 @@ class Replay:
         over = self.ended[last % slots, e]
         successors = self.features[(last + 1) % slots, e]
         successors[over] = self.end_features[torch.searchsorted(self.end_times, (last * self.envs + e)[over])]
-        state, *observations = self._rebuilt(self.features[first, e])
-        next_state, *next_observations = self._rebuilt(successors)
         return Batch(
-            observations=observations,
-            state=state,
-            actions=list(self.actions[first, e].split(self.action_sizes, dim=-1)),
-            returns=returns,
-            discount=discount * ~self.terminated[last % slots, e],
-            next_observations=next_observations,
-            next_state=next_state,
+            *self._rebuilt(self.features[first, e]),
+            list(self.actions[first, e].float().split(self.action_sizes, dim=-1)),
+            returns,
+            discount * ~self.terminated[last % slots, e],
+            *self._rebuilt(successors),
         )
 
-    def _rebuilt(self, features: Tensor) -> Sequence[Tensor]:
-        """State and observations from what is stored of them.  [B, U] -> [B, S], N x [B, O_i]"""
-        return features[:, self.place].split(self.sizes, dim=-1)
+    def _features(self, state: Tensor, observations: Sequence[Tensor], masks: Any, active: Tensor | None) -> Tensor:
+        """All that is stored of a row or of an end.  [.., S], N x [.., O_i], N x [.., L_i], [.., N] -> [.., U]"""
+        told = [x for x in (*(masks or []), active) if x is not None]
+        return torch.cat([state, *observations, *told], dim=-1)[..., self.kept]
+
+    def _rebuilt(self, features: Tensor) -> tuple[Tensor, list[Tensor], list[Tensor | None], Tensor | None]:
+        """The inverse of `_features`.  [B, U] -> [B, S], N x [B, O_i], N x [B, L_i], [B, N]"""
+        state, *parts = features[:, self.place].split(self.sizes, dim=-1)
+        N = len(self.masked)
+        masks = [x.bool() if has else None for x, has in zip(parts[N:-1], self.masked, strict=True)]
+        return state, parts[:N], masks, parts[-1].bool() if self.leaves else None
 
     def _buffers(self) -> Sequence[Tensor]:
         return [self.features, self.actions, self.reward, self.terminated, self.ended]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import EllipsisType
+
 import torch
 from torch import Tensor
 
@@ -29,9 +31,11 @@ def gae(
     return torch.stack(advantage[::-1])
 
 
-def standardise(advantage: Tensor) -> Tensor:
-    """(A - mean A) / std A over [T, E]; done once per update, before any factor is multiplied in."""
-    std, mean = torch.std_mean(advantage, correction=0)
+def standardise(advantage: Tensor, counted: Tensor | EllipsisType = ...) -> Tensor:
+    """(A - mean A) / std A over the samples [T, E] that count; once per update, before any factor is multiplied in."""
+    if not advantage[counted].numel():  # an agent that was never there
+        return advantage
+    std, mean = torch.std_mean(advantage[counted], correction=0)
     return (advantage - mean) / (std + 1e-8)
 
 

@@ -10,17 +10,18 @@ from torch.distributions import Distribution, kl_divergence
 from torch.nn.utils import parameters_to_vector
 
 from algorithms.config import TrustRegionSettings
-from algorithms.networks import GaussianActor, policy_change
+from algorithms.networks import StochasticActor, policy_change
 from algorithms.rollout import Row
 
 
 def trust_region_step(
-    actor: GaussianActor, seen: Tensor, action: Tensor, M: Tensor, c: TrustRegionSettings, generator: torch.Generator
+    actor: StochasticActor, seen: Tensor, action: Tensor, M: Tensor, c: TrustRegionSettings, generator: torch.Generator
 ) -> tuple[Tensor, Row]:
     """theta + alpha^j sqrt(2 delta / g^T H^-1 g) H^-1 g, with the smallest j that is accepted.
 
     g is the gradient of the surrogate E[ratio M], H the Fisher matrix (the Hessian of the mean KL at the old policy).
-    seen [T, E, O] (normalised observations), action [T, E, A], M [T, E] -> ratio = new(a|o) / old(a|o) [T, E].
+    seen [T, E, O] (normalised observations, then the mask of a masked action), action [T, E, A], M [T, E] -> ratio =
+    new(a|o) / old(a|o) [T, E]. Where an agent was not always there, the B samples with it stand in place of T, E.
     """
     old = actor(seen)  # one pass serves the gradient and all that the new policy is compared with
     old_log_prob = old.log_prob(action).detach()  # [T, E]
@@ -33,7 +34,7 @@ def trust_region_step(
     theta = parameters_to_vector(parameters).detach()
     value, _ = surrogate(old)
     g = parameters_to_vector(torch.autograd.grad(value, parameters))
-    H = fisher_product(actor, parameters, seen[:: c.fisher_stride].flatten(0, 1), c.damping)
+    H = fisher_product(actor, parameters, seen[:: c.fisher_stride].flatten(0, -2), c.damping)
     direction = conjugate_gradient(H, g, c.cg_steps)  # x = H^-1 g
     curvature = g.dot(direction)  # x^T H x, for every iterate of conjugate gradients that start from 0
     step = direction * torch.sqrt(2 * c.delta / curvature.clamp(min=1e-12))
@@ -45,7 +46,7 @@ def trust_region_step(
 
 
 def line_search(
-    actor: GaussianActor,
+    actor: StochasticActor,
     parameters: list[torch.nn.Parameter],
     theta: Tensor,
     step: Tensor,
@@ -88,13 +89,14 @@ def split(v: Tensor, parameters: list[torch.nn.Parameter]) -> list[Tensor]:
 
 
 def fisher_product(
-    actor: GaussianActor, parameters: list[torch.nn.Parameter], seen: Tensor, damping: float
+    actor: StochasticActor, parameters: list[torch.nn.Parameter], seen: Tensor, damping: float
 ) -> Callable[[Tensor], Tensor]:
     """The map v -> (H + damping I) v, H the Hessian of E[KL(old, new)] at new = old.  seen [B, O]
 
     There H = J^T F J / B exactly (TRPO, appendix C), with J the Jacobian of the policy's parameters phi (a Gaussian's
-    mean and log sigma) and F the Hessian of the KL in phi, their Fisher matrix: second derivatives of the network are
-    multiplied by the slope of the KL, which is 0. One pass forward gives J v, one backward the rest.
+    mean and log sigma, a categorical's logits) and F the Hessian of the KL in phi, their Fisher matrix: second
+    derivatives of the network are multiplied by the slope of the KL, which is 0. One pass forward gives J v, one
+    backward the rest.
     """
     phi, J = actor.linearise(seen)
     kl = kl_divergence(actor.policy(*(x.detach() for x in phi)), actor.policy(*phi)).mean()

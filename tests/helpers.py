@@ -9,9 +9,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributions import kl_divergence
+from torch.func import functional_call
+from torch.nn.utils import parameters_to_vector
 
 import algorithms
-from algorithms import PURPOSES, Continuous, Learner, Rollout, Row, Team
+from algorithms import PURPOSES, Continuous, Discrete, Learner, Rollout, Row, Team
+from algorithms.categorical import one_hot
 from algorithms.config import OnPolicySettings
 from algorithms.on_policy import OnPolicy
 
@@ -38,12 +42,16 @@ def seeds(**changes: int) -> dict[str, int]:
 
 def team(
     observations: Sequence[int] = (5, 3, 4),
-    actions: Sequence[int] = (2, 1, 3),
+    actions: Sequence[int | Discrete] = (2, 1, 3),
     state: int = 6,
     observes_id: bool = False,
+    leaves: bool = False,
+    masked: bool = False,
 ) -> Team:
-    """A team of agents that differ in all their sizes, unless told otherwise."""
-    return Team(tuple(observations), tuple(Continuous(size) for size in actions), state, observes_id)
+    """A team of agents that differ in all their sizes, unless told otherwise; a whole number is a continuous action."""
+    spaces = tuple(Continuous(space) if isinstance(space, int) else space for space in actions)
+    has_mask = tuple(isinstance(space, Discrete) for space in spaces) if masked else ()
+    return Team(tuple(observations), spaces, state, observes_id, leaves=leaves, masked=has_mask)
 
 
 def equal_team(size: int = 3, observes_id: bool = False) -> Team:
@@ -64,7 +72,7 @@ def rollout(team: Team, seed: int = 0, T: int = 10, E: int = 3, ending: float = 
     terminated = end & (torch.rand(T, E, generator=g) < 0.5)
     ends = end.nonzero()
     K = len(ends)
-    return Rollout(
+    data = Rollout(
         observations=[torch.randn(T + 1, E, size, generator=g) for size in team.observation_sizes],
         state=torch.randn(T + 1, E, team.state_size, generator=g),
         actions=[0.6 * torch.randn(T, E, space.size, generator=g) for space in team.action_spaces],
@@ -75,13 +83,61 @@ def rollout(team: Team, seed: int = 0, T: int = 10, E: int = 3, ending: float = 
         end_observations=[torch.randn(K, size, generator=g) for size in team.observation_sizes],
         end_state=torch.randn(K, team.state_size, generator=g),
     )
+    for i, space in enumerate(team.action_spaces):
+        if isinstance(space, Discrete):
+            data.actions[i] = choices(space, (T, E), g).float()
+    if any(team.masked):
+        _mask(data, team, g)
+    if team.leaves:
+        _leave(data, team, g)
+    return data
+
+
+def choices(space: Discrete, shape: tuple[int, ...], g: torch.Generator) -> Tensor:
+    """Uniformly random choices [*shape, C]."""
+    return torch.stack([torch.randint(n, shape, generator=g) for n in space.choices], dim=-1)
+
+
+def _mask(data: Rollout, team: Team, g: torch.Generator) -> None:
+    """Forbid some of the choices that were not made."""
+    data.masks, data.end_masks = [], []
+    for space, action in zip(team.action_spaces, data.actions, strict=True):
+        made: list[Tensor | None] = [None, None]
+        if isinstance(space, Discrete):
+            last, after = (choices(space, (n,), g).float() for n in (action.shape[1], len(data.ends)))
+            free = [one_hot(x, space.choices).bool() for x in (torch.cat([action, last[None]]), after)]
+            made = [x | (torch.rand(x.shape, generator=g) < 0.5) for x in free]
+        data.masks.append(made[0])
+        data.end_masks.append(made[1])
+
+
+def _leave(data: Rollout, team: Team, g: torch.Generator) -> None:
+    """Let agents be away at random steps, but never all of them, with zeros for what they see and do."""
+    shapes = [data.state.shape[:2], data.end_state.shape[:1]]
+    data.active, data.end_active = (torch.rand(*shape, team.size, generator=g) < 0.6 for shape in shapes)
+    data.active[..., 0] |= ~data.active.any(-1)
+    for i in range(team.size):
+        data.observations[i][~data.active[..., i]] = 0
+        data.end_observations[i][~data.end_active[..., i]] = 0
+        data.actions[i][~data.active[:-1, :, i]] = 0
+        for masks, there in ((data.masks, data.active), (data.end_masks, data.end_active)):
+            if masks and (mask := masks[i]) is not None:
+                mask[~there[..., i]] = False
+
+
+def masks_at(data: Rollout, t: int) -> list[Tensor | None] | None:
+    """What the agents may do at step t."""
+    return data.masks and [mask if mask is None else mask[t] for mask in data.masks]
 
 
 def acted(learner: Learner, team: Team, seed: int = 0, T: int = 10, E: int = 3) -> Rollout:
-    """A random rollout whose actions are the learner's own samples."""
+    """A random rollout whose actions are the learner's own samples, zeros of those who are not there."""
     data = rollout(team, seed, T, E)
-    actions = [learner.act([x[t] for x in data.observations], explore=True) for t in range(T)]
+    actions = [learner.act([x[t] for x in data.observations], True, masks_at(data, t)) for t in range(T)]
     data.actions = [torch.stack(agent) for agent in zip(*actions, strict=True)]
+    if data.active is not None:
+        for i, action in enumerate(data.actions):
+            action[~data.active[:-1, :, i]] = 0
     return data
 
 
@@ -163,3 +219,19 @@ def record_turns(learner: OnPolicy) -> list[Turn]:
 
     learner.step = recording
     return turns
+
+
+def hessian_of_the_mean_kl(actor: Any, x: Tensor) -> Tensor:
+    """The dense Hessian of E[KL(old, new)] in the parameters of new, at new = old."""
+    shapes = {name: p.shape for name, p in actor.named_parameters()}
+    with torch.no_grad():
+        old = actor(x)
+
+    def mean_kl(theta: Tensor) -> Tensor:
+        parts = theta.split([shape.numel() for shape in shapes.values()])
+        named = {name: part.view(shape) for (name, shape), part in zip(shapes.items(), parts, strict=True)}
+        return kl_divergence(old, functional_call(actor, named, (x,))).mean()
+
+    H = torch.autograd.functional.hessian(mean_kl, parameters_to_vector(list(actor.parameters())).detach())
+    assert isinstance(H, Tensor)
+    return H

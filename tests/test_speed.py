@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from helpers import build, team
 
-from algorithms import METHODS, SettingError, settings
+from algorithms import METHODS, Discrete, SettingError, settings
 from bench import tasks
 from bench.speed import __main__ as speed
 from bench.speed import products, training, trials
@@ -110,6 +110,14 @@ def test_maddpg_needs_these_products() -> None:
         "critic 0 to action": two_layers(8, (6 + 3, 4, 1), 3, 0) | {(8, 4, 1, "inputs"): 3, (8, 2, 4, "inputs"): 3},
     }
     assert len(passes) == 2 * len(first)
+
+
+def test_a_discrete_action_is_a_one_hot_vector_to_critics_of_maddpg() -> None:
+    members = team(observations=(5,), actions=(Discrete((2, 3)),), state=6)
+    learner = build("maddpg", members, envs=2, rollout_length=3, hidden_sizes=[4], batch_size=8, update_to_data=0.5)
+    passes = [p for p in products.table(learner) if p.what == "critic 0 to action"]
+    inputs = {(8, 4, 1, "inputs"): 3.0, (8, 5, 4, "inputs"): 3.0}
+    assert counted(passes) == two_layers(8, (6 + 5, 4, 1), 3, 0) | inputs
 
 
 def test_minibatches_cut_the_rows_of_an_epoch() -> None:

@@ -129,6 +129,7 @@ def test_maddpg_of_the_paper_is_as_published(task: str, n_step: int, noise: floa
         "gamma": 0.99,
         "polyak": 0.005,
         "exploration_noise": noise,
+        "gumbel_temperature": 1.0,
         "hidden_sizes": (256, 256),
         "actor_lr": 5e-4,
         "critic_lr": 1e-3,

@@ -34,6 +34,7 @@ import torch
 from torch import Tensor, nn
 
 from algorithms import Learner
+from algorithms.categorical import width
 from algorithms.config import ClipSettings, OnPolicySettings, TrustRegionSettings
 from algorithms.maddpg import MADDPG
 from algorithms.on_policy import OnPolicy
@@ -146,7 +147,7 @@ def _maddpg(learner: MADDPG) -> Iterator[Pass]:
         yield Pass(f"actor {i}", times, forward(actor, B) + backward(actor, B))
         (_, first), *_ = layers(critic)
         inputs = [x for x in backward(critic, B) if x.kind == "inputs"]
-        own = Product(B, learner.team.action_spaces[i].size, first, "inputs")
+        own = Product(B, width(learner.team.action_spaces[i]), first, "inputs")
         yield Pass(f"critic {i} to action", times, (*forward(critic, B), *inputs, own))
 
 
