@@ -3,12 +3,13 @@ trust_region, maddpg, replay, returns, networks, config."""
 
 from algorithms.config import SettingError
 from algorithms.registry import METHODS, build, check, settings
-from algorithms.rollout import PURPOSES, Continuous, Diverged, Learner, Rollout, Row, Team
+from algorithms.rollout import PURPOSES, Continuous, Discrete, Diverged, Learner, Rollout, Row, Team
 
 __all__ = [
     "METHODS",
     "PURPOSES",
     "Continuous",
+    "Discrete",
     "Diverged",
     "Learner",
     "Rollout",

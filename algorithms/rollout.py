@@ -29,12 +29,29 @@ class Continuous:
 
 
 @dataclass(frozen=True)
+class Discrete:
+    """A choice among `choices[k]` for each component k of an action, which holds their indices as float32."""
+
+    choices: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """How many numbers an action has: one per component."""
+        return len(self.choices)
+
+    @property
+    def logits(self) -> int:
+        """How many choices there are in all components together."""
+        return sum(self.choices)
+
+
+@dataclass(frozen=True)
 class Team:
     """The sizes and spaces of N agents that share one reward."""
 
     observation_sizes: tuple[int, ...]
     """O_i: how many numbers agent i observes."""
-    action_spaces: tuple[Continuous, ...]
+    action_spaces: tuple[Continuous | Discrete, ...]
     """The action space of each agent."""
     state_size: int
     """S: how many numbers the state has that a central critic sees."""
@@ -42,6 +59,10 @@ class Team:
     """Whether each observation already ends with the agent's one-hot index."""
     sources: tuple[int, ...] = ()
     """For each feature of [state | o_1 | ... | o_N] the first of them that always equals it; empty: none is known."""
+    leaves: bool = False
+    """Whether agents may leave before the episode ends."""
+    masked: tuple[bool, ...] = ()
+    """For each agent whether the environment says which choices it has; empty: it says so of none."""
 
     @property
     def size(self) -> int:
@@ -71,6 +92,14 @@ class Rollout:
     """N x [K, O_i]: the true successors of those steps, before any reset."""
     end_state: Tensor
     """[K, S]"""
+    masks: list[Tensor | None] | None = None
+    """N x [T + 1, E, logits_i] bool: the choices that agent i has, those of all components one after the other."""
+    end_masks: list[Tensor | None] | None = None
+    """N x [K, logits_i]: those of the true successors."""
+    active: Tensor | None = None
+    """[T + 1, E, N] bool: whether agent i is there at step t; what it observes and does while absent is zeros."""
+    end_active: Tensor | None = None
+    """[K, N]: at the true successors; after a truncation those that were still there, after a termination nobody."""
 
     def successors(self, x: Tensor, x_end: Tensor) -> Tensor:
         """The row after each step: `x[t + 1]`, or `x_end` where the episode ended.  [T + 1, E, ...] -> [T, E, ...]"""

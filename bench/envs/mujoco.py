@@ -113,6 +113,8 @@ mujoco.set_mju_user_warning(lambda message: None)
 class MujocoBatch:
     """E copies of one MaMuJoCo task. See `bench.envs.batch.EnvBatch` for the attributes."""
 
+    masks = end_masks = active = end_active = None  # actions are continuous, and robots lose no limb
+
     def __init__(
         self,
         robot: str,
