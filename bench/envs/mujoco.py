@@ -113,7 +113,11 @@ mujoco.set_mju_user_warning(lambda message: None)
 class MujocoBatch:
     """E copies of one MaMuJoCo task. See `bench.envs.batch.EnvBatch` for the attributes."""
 
-    masks = end_masks = active = end_active = None  # actions are continuous, and robots lose no limb
+    # Actions are continuous, and robots lose no limb.
+    masks: list[NDArray[np.bool_] | None] | None = None
+    end_masks: list[NDArray[np.bool_] | None] | None = None
+    active: NDArray[np.bool_] | None = None
+    end_active: NDArray[np.bool_] | None = None
 
     def __init__(
         self,

@@ -43,9 +43,9 @@ class ParallelBatch:
         self.environments = [make() for _ in seeds]
         self.agents, self._senses, self._controls = _described(self.environments)
         self._random = [np.random.Generator(np.random.PCG64(seed)) for seed in seeds]
-        self._seeds = np.array([generator.integers(SEEDS) for generator in self._random])
-        _, infos = _reset(self.environments[0], int(self._seeds[0]))  # a first look: who has a mask, is there a state
-        self._lay_out_features(_state(self.environments[0]) if own_state else None)
+        self.seeds = np.array([generator.integers(SEEDS) for generator in self._random])
+        _, infos = _reset(self.environments[0], int(self.seeds[0]))  # a first look: who has a mask, is there a state
+        self._lay_out_features(state_of(self.environments[0]) if own_state else None)
         self._lay_out_masks(infos)
         self._present = np.ones((self.envs, len(self.agents)), dtype=np.bool_)
         self._cut = np.zeros_like(self._present)  # of an episode that ended: who was there and might have gone on
@@ -54,7 +54,7 @@ class ParallelBatch:
             observation_sizes=tuple(sense.size for sense in self._senses),
             action_spaces=tuple(control.space for control in self._controls),
             state_size=self.state.shape[1],
-            sources=() if self._own_state else 2 * tuple(range(self.state.shape[1])),
+            sources=() if self.own_state else 2 * tuple(range(self.state.shape[1])),
             leaves=leaves,
             masked=() if self.masks is None else tuple(mask is not None for mask in self.masks),
         )
@@ -66,14 +66,14 @@ class ParallelBatch:
         self._there = [list(range(len(self.agents))) for _ in seeds]  # the agents that act next
         self._elapsed = np.zeros(self.envs, dtype=np.int64)
         self._history: list[NDArray[np.float32]] = []  # [E, A] for each step since the oldest episode's first
-        for e, seed in enumerate(self._seeds):
+        for e, seed in enumerate(self.seeds):
             self._begin(e, int(seed))
         self._check(slice(None))
         self._no_ends()
 
     def _lay_out_features(self, state: NDArray[Any] | None) -> None:
         """The rows of all environments: [state | o_1 | ... | o_N], only the latter where they are the state."""
-        self._own_state = state is not None
+        self.own_state = state is not None
         head = 0 if state is None else state.size
         sizes = [sense.size for sense in self._senses]
         ends = (head + np.cumsum(sizes)).tolist()
@@ -104,7 +104,7 @@ class ParallelBatch:
         """Step one environment after the other, then look at all that they said at once, then begin new episodes."""
         joint = np.concatenate(actions, axis=1, dtype=np.float32)
         self._history.append(joint)
-        columns = self._converted(joint)
+        columns = self.converted(joint)
         ended = [e for e in self._live if self._advance(e, [column[e] for column in columns])]
         self._check(slice(None))
         if ended:
@@ -112,7 +112,7 @@ class ParallelBatch:
         elif len(self.ended):
             self._no_ends()
 
-    def _converted(self, joint: NDArray[np.float32]) -> list[list[Any]]:
+    def converted(self, joint: NDArray[np.float32]) -> list[list[Any]]:
         """[E, A] -> the environments' actions of each agent, N x E"""
         return [control.convert(joint[:, place]) for control, place in zip(self._controls, self._columns, strict=True)]
 
@@ -187,7 +187,7 @@ class ParallelBatch:
                     raise ValueError("comes with an action_mask, which the first reset did not give")
             except Exception as error:
                 raise EnvError(f"environment {e}, agent {name}: observation {_said(error)}") from error
-        if self._own_state:
+        if self.own_state:
             self._write_state(e)
 
     def _write_state(self, e: int) -> None:
@@ -252,8 +252,8 @@ class ParallelBatch:
             self._live = [e for e in self._live if e not in ended]
             return
         for e in ended:
-            self._seeds[e] = self._random[e].integers(SEEDS)
-            self._begin(e, int(self._seeds[e]))
+            self.seeds[e] = self._random[e].integers(SEEDS)
+            self._begin(e, int(self.seeds[e]))
         self._check(ended)
         del self._history[: len(self._history) - int(self._elapsed.max())]
 
@@ -272,7 +272,7 @@ class ParallelBatch:
         length = int(self._elapsed.max())
         history = self._history[len(self._history) - length :]
         return {
-            "seeds": self._seeds.copy(),
+            "seeds": self.seeds.copy(),
             "elapsed": self._elapsed.copy(),
             "actions": np.array(history, dtype=np.float32).reshape(length, self.envs, self._columns[-1].stop),
             "features": self._features.copy(),
@@ -282,12 +282,12 @@ class ParallelBatch:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Play every episode again up to where `state_dict` was taken; refuses one that now goes another way."""
         elapsed = np.asarray(state["elapsed"])
-        self._seeds = np.array(state["seeds"])
+        self.seeds = np.array(state["seeds"])
         self._history = list(np.array(state["actions"], dtype=np.float32))
-        columns = [self._converted(joint) for joint in self._history]
+        columns = [self.converted(joint) for joint in self._history]
         for e, steps in enumerate(elapsed):
             self._random[e].bit_generator.state = state["random"][e]
-            self._begin(e, int(self._seeds[e]))
+            self._begin(e, int(self.seeds[e]))
             over = [self._advance(e, [column[e] for column in step]) for step in columns[len(columns) - int(steps) :]]
             if any(over) or not np.array_equal(self._features[e], np.asarray(state["features"])[e]):
                 raise EnvError(
@@ -308,12 +308,13 @@ def _described(
     agents = list(first.possible_agents)
     if not agents or len({*agents}) < len(agents):
         raise EnvError(f"possible_agents must be different names, at least one, not {agents}")
-    senses, controls = [], []
+    senses: list[Any] = []
+    controls: list[Any] = []
     for agent in agents:
         seen, done = first.observation_space(agent), first.action_space(agent)
         for what, space, make, into in (("observation", seen, sense, senses), ("action", done, control, controls)):
             try:
-                into.append(make(space))  # type: ignore[arg-type]
+                into.append(make(space))
             except (ValueError, AttributeError) as error:
                 raise EnvError(f"the {what} space of agent {agent}: {error}") from error
         for other in environments[1:]:
@@ -333,7 +334,7 @@ def _reset(environment: ParallelEnv[str, Any, Any], seed: int) -> tuple[Any, Any
     return observations, infos
 
 
-def _state(environment: ParallelEnv[str, Any, Any]) -> NDArray[Any] | None:
+def state_of(environment: ParallelEnv[str, Any, Any]) -> NDArray[Any] | None:
     """The environment's own state, flat; None where it has none."""
     try:
         state = np.asarray(environment.state())

@@ -43,7 +43,7 @@ def sense(space: spaces.Space[Any]) -> Sense:
         raise ValueError(f"{space} has no fixed number of features")
 
     def write(row: Row, observation: Any) -> None:
-        row[:] = flatten(space, observation)
+        row[:] = np.asarray(flatten(space, observation))
 
     return Sense(flatdim(space), write)
 
