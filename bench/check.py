@@ -42,6 +42,9 @@ ENVS = 20
 """Environments in the batch whose speed is told."""
 
 
+SPEED_SECONDS = 3.0
+
+
 class Wrong(Exception):
     """What is wrong, in one line."""
 
@@ -208,11 +211,16 @@ def playing(subject: Subject) -> str:
 
 
 def _play(
-    subject: Subject, environment: Any, seed: int, random: np.random.Generator, into: list[Moment], most: int = STEPS
+    subject: Subject,
+    environment: Any,
+    seed: int,
+    random: np.random.Generator,
+    into: list[Moment],
+    most: int | None = None,
 ) -> bool:
     """Write down an episode of random actions; whether it came to an end by itself."""
     seen, infos = environment.reset(seed=seed)
-    start = time.perf_counter()
+    start, most = time.perf_counter(), most or STEPS
     into.append(_moment(environment, f"reset to seed {seed}", [], (seen, {}, {}, {}, infos)))
     for step in range(1, min(most, subject.limit or most) + 1):
         acted = list(environment.agents)
@@ -233,7 +241,10 @@ def _play(
 
 def _moment(environment: Any, where: str, acted: list[str], answer: Sequence[Any]) -> Moment:
     seen, given, terminated, truncated, infos = map(_copy, answer)
-    now = _copy(state_of(environment))
+    try:
+        now: Any = _copy(state_of(environment))
+    except Exception as error:  # told by `state`, if it is of use
+        now = said(error)
     return Moment(where, acted, seen, given, terminated, truncated, infos, list(environment.agents), now)
 
 
@@ -250,9 +261,20 @@ def _action(subject: Subject, name: str, seen: Any, infos: Any, random: np.rando
     if given is not None and not hasattr(own.space, "logits"):
         raise Wrong(f"{name} has an action_mask and no choices: its action space is a Box")
     if given is not None:
-        mask = np.zeros((1, own.space.logits), dtype=np.bool_)  # type: ignore[union-attr]
-        write_mask(mask[0], given)
+        mask = _read_mask(own.space, given, f"the action_mask of {name}")[None]
     return own.convert(random_action(own.space, mask, 1, random))[0]
+
+
+def _read_mask(space: Any, given: Any, what: str) -> Any:
+    """The mask [logits], refusing one of another size and one without a choice."""
+    row = np.zeros(space.logits, dtype=np.bool_)
+    try:
+        write_mask(row, given)
+    except ValueError as error:
+        raise Wrong(f"{what}: {error}") from None
+    if not all(part.any() for part in np.split(row, np.cumsum(space.choices)[:-1])):
+        raise Wrong(f"{what} allows nothing")
+    return row
 
 
 def _mask(observation: Any, info: Any) -> Any:
@@ -266,7 +288,7 @@ def observations(subject: Subject) -> str:
     """Everybody who is there observes something of its space: shape, dtype, bounds, and finite."""
     environment = _new(subject)
     for moment in subject.moments():
-        for name in {*moment.agents, *moment.acted}:
+        for name in dict.fromkeys([*moment.agents, *moment.acted]):
             if name not in moment.observations:
                 raise Wrong(f"{name} got none at {moment.where}")
             space, seen = environment.observation_space(name), moment.observations[name]
@@ -340,11 +362,7 @@ def masks(subject: Subject) -> str:
             if given is None:
                 continue
             masked.add(name)
-            row = np.zeros(space.logits, dtype=np.bool_)
-            write_mask(row, given)
-            parts = np.split(row, np.cumsum(space.choices)[:-1])
-            if not all(part.any() for part in parts):
-                raise Wrong(f"that of {name} at {moment.where} allows nothing")
+            _read_mask(space, given, f"that of {name} at {moment.where}")
     for moment in subject.moments():
         for name in masked & {*moment.agents}:
             if _mask(moment.observations.get(name), moment.infos.get(name)) is None:
@@ -361,7 +379,9 @@ def state(subject: Subject) -> str:
     sizes = set()
     for moment in subject.moments():
         if moment.state is None:
-            raise Wrong(f"cannot be told at {moment.where}, but at a first reset")
+            raise Wrong(f"there is none at {moment.where}, but at a first reset")
+        if isinstance(moment.state, str):
+            raise Wrong(f"raised {moment.state} at {moment.where}")
         sizes.add(moment.state.size)
         if len(sizes) > 1:
             raise Wrong(f"has {' and '.join(map(str, sorted(sizes)))} numbers at {moment.where}")
@@ -502,7 +522,7 @@ def speed(task: Task, subject: Subject) -> None:
     bare = [_new(subject) for _ in range(ENVS)] if subject.make and isinstance(batch, ParallelBatch) else []
     for k, one in enumerate(bare):
         one.reset(seed=k)
-    while time.perf_counter() - start < 3.0:
+    while time.perf_counter() - start < SPEED_SECONDS:
         actions = random_actions(batch, random)
         began = time.perf_counter()
         batch.step(actions)
