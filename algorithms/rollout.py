@@ -9,6 +9,7 @@ import copy
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import EllipsisType
 from typing import Any, Protocol
 
 import torch
@@ -27,22 +28,32 @@ class Continuous:
 
     size: int
 
+    def __str__(self) -> str:
+        return str(self.size)
+
 
 @dataclass(frozen=True)
 class Discrete:
-    """A choice among `choices[k]` for each component k of an action, which holds their indices as float32."""
+    """An action of one choice among several in each component; a plain discrete action has one component."""
 
     choices: tuple[int, ...]
+    """How many choices each component has."""
 
     @property
     def size(self) -> int:
-        """How many numbers an action has: one per component."""
+        """How many numbers an action has: the index chosen in each component, held as float32."""
         return len(self.choices)
 
     @property
     def logits(self) -> int:
-        """How many choices there are in all components together."""
+        """How many choices all components have together."""
         return sum(self.choices)
+
+    def __str__(self) -> str:
+        return f"Discrete({', '.join(map(str, self.choices))})"
+
+
+Space = Continuous | Discrete
 
 
 @dataclass(frozen=True)
@@ -51,7 +62,7 @@ class Team:
 
     observation_sizes: tuple[int, ...]
     """O_i: how many numbers agent i observes."""
-    action_spaces: tuple[Continuous | Discrete, ...]
+    action_spaces: tuple[Space, ...]
     """The action space of each agent."""
     state_size: int
     """S: how many numbers the state has that a central critic sees."""
@@ -62,7 +73,7 @@ class Team:
     leaves: bool = False
     """Whether agents may leave before the episode ends."""
     masked: tuple[bool, ...] = ()
-    """For each agent whether the environment says which choices it has; empty: it says so of none."""
+    """For each agent whether the environment masks its choices; empty: none has a mask."""
 
     @property
     def size(self) -> int:
@@ -79,7 +90,7 @@ class Rollout:
     state: Tensor
     """[T + 1, E, S]"""
     actions: list[Tensor]
-    """N x [T, E, A_i], unclipped samples."""
+    """N x [T, E, A_i], unclipped samples, or indices of choices."""
     reward: Tensor
     """[T, E], the team reward."""
     terminated: Tensor
@@ -93,19 +104,27 @@ class Rollout:
     end_state: Tensor
     """[K, S]"""
     masks: list[Tensor | None] | None = None
-    """N x [T + 1, E, logits_i] bool: the choices that agent i has, those of all components one after the other."""
+    """N x [T + 1, E, L_i] bool, True where agent i may make that choice, or None where it always may make any."""
     end_masks: list[Tensor | None] | None = None
-    """N x [K, logits_i]: those of the true successors."""
+    """N x [K, L_i]: the masks at the true successors."""
     active: Tensor | None = None
-    """[T + 1, E, N] bool: whether agent i is there at step t; what it observes and does while absent is zeros."""
+    """[T + 1, E, N] bool: whether agent i was there to act at step t; where it was not its observation and action are
+    zeros. None: everyone always was."""
     end_active: Tensor | None = None
-    """[K, N]: at the true successors; after a truncation those that were still there, after a termination nobody."""
+    """[K, N]: who is still there at the true successors, nobody after termination."""
 
     def successors(self, x: Tensor, x_end: Tensor) -> Tensor:
         """The row after each step: `x[t + 1]`, or `x_end` where the episode ended.  [T + 1, E, ...] -> [T, E, ...]"""
         after = x[1:].clone()
         after[self.ends[:, 0], self.ends[:, 1]] = x_end
         return after
+
+    def there(self, agents: Sequence[int]) -> Tensor | EllipsisType:
+        """Index of the samples of agents, side by side, at which they were there: [T, E len(agents)] bool, or all."""
+        if self.active is None:
+            return ...
+        there = torch.cat([self.active[:-1, :, i] for i in agents], dim=1)
+        return ... if there.all() else there
 
 
 class Learner(Protocol):
@@ -119,8 +138,13 @@ class Learner(Protocol):
         """The actors with their normalisers: all that is needed to act."""
         ...
 
-    def act(self, observations: Sequence[Tensor], explore: bool) -> list[Tensor]:
-        """N x [E, O_i] -> N x [E, A_i]; sampled if `explore`, else deterministic and without using any generator."""
+    def act(
+        self, observations: Sequence[Tensor], explore: bool, masks: Sequence[Tensor | None] | None = None
+    ) -> list[Tensor]:
+        """N x [E, O_i] -> N x [E, A_i]; sampled if `explore`, else deterministic and without using any generator.
+
+        `masks` are N x [E, L_i] bool, or None for an agent that may make any choice; a forbidden one is never made.
+        """
         ...
 
     def update(self, rollout: Rollout) -> list[Row]:

@@ -104,9 +104,11 @@ class _Ends:
 
 def _act(learner: Learner, observations: Sequence[np.ndarray], batch: EnvBatch, explore: bool) -> list[np.ndarray]:
     """The learner's actions; it is told what is allowed where the environment says so."""
-    act: Any = learner.act
-    masks = {} if batch.masks is None else {"masks": [_tensor(x) for x in batch.masks]}
-    actions = act([torch.from_numpy(x) for x in observations], explore=explore, **masks)
+    seen = [torch.from_numpy(x) for x in observations]
+    if batch.masks is None:
+        actions = learner.act(seen, explore=explore)
+    else:
+        actions = learner.act(seen, explore=explore, masks=[_tensor(x) for x in batch.masks])
     return [action.numpy() for action in actions]
 
 
