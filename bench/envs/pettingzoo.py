@@ -282,8 +282,8 @@ class ParallelBatch:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Play every episode again up to where `state_dict` was taken; refuses one that now goes another way."""
         elapsed = np.asarray(state["elapsed"])
-        self.seeds = np.array(state["seeds"])
-        self._history = list(np.array(state["actions"], dtype=np.float32))
+        self.seeds = np.asarray(state["seeds"]).copy()
+        self._history = list(np.asarray(state["actions"]).copy())
         columns = [self.converted(joint) for joint in self._history]
         for e, steps in enumerate(elapsed):
             self._random[e].bit_generator.state = state["random"][e]
