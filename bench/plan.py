@@ -19,6 +19,7 @@ from algorithms.config import MADDPGSettings
 from algorithms.registry import Settings
 from algorithms.replay import transition_bytes
 from bench.collect import Collector, random_actions
+from bench.envs.pettingzoo import EnvError
 from bench.suite import SuiteError, Trial
 from bench.tasks import Task, make, team
 from bench.trial import ABSOLUTE_FACTOR, learner_and_batch
@@ -72,6 +73,8 @@ def costs(trials: Sequence[Trial], env_threads: int = 1) -> dict[Trial, Cost]:
         if trial.config_hash() not in measured:
             try:
                 measured[trial.config_hash()] = _cost(trial, env_threads)
+            except EnvError as error:
+                raise SuiteError(f"{trial.name}: {error}; `python -m bench.check` looks closer") from error
             except (RuntimeError, MemoryError) as error:  # torch's word for too little memory
                 reason = str(error).partition("\n")[0]
                 raise SuiteError(f"{trial.name}: cannot run on this machine: {reason}") from error

@@ -35,7 +35,7 @@ GOLDEN = "golden"
 """What a trial's provenance says of physics that give the numbers of golden.json; anything else is how they differ."""
 
 
-NO_PHYSICS = "none of MuJoCo's"
+NO_PHYSICS = "without MuJoCo"
 """What it says of tasks that run without MuJoCo."""
 
 

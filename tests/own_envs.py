@@ -110,6 +110,13 @@ class Choosing(Plain):
         super().move(name, action)
 
 
+class Named(Plain):
+    """Legal: takes a word."""
+
+    def __init__(self, word: str):
+        super().__init__()
+
+
 # Each of these is broken.
 
 
