@@ -184,11 +184,14 @@ def generators(seeds: Mapping[str, int]) -> dict[str, torch.Generator]:
 
 
 def minibatches(count: int, parts: int, generator: torch.Generator) -> Iterator[Tensor | slice]:
-    """Indices of `parts` random, disjoint, nearly equal parts of `count` samples; all of them in order if one part."""
+    """Indices of `parts` random, disjoint, nearly equal parts of `count` samples; all of them in order if one part.
+
+    Of fewer samples than parts (an agent that was seldom there has few) each is a part.
+    """
     if parts == 1:
         yield slice(None)
     else:
-        yield from torch.randperm(count, generator=generator).tensor_split(parts)
+        yield from torch.randperm(count, generator=generator).tensor_split(min(parts, count))
 
 
 def pack(parts: Mapping[str, Any]) -> dict[str, Any]:
