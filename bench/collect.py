@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from algorithms import Learner, Rollout
+from algorithms import Continuous, Discrete, Learner, Rollout
 from bench.envs.batch import EnvBatch
 
 
@@ -24,17 +26,22 @@ class Collector:
         self._reward = np.zeros((length, E), np.float32)
         self._terminated = np.zeros((length, E), np.bool_)
         self._truncated = np.zeros((length, E), np.bool_)
+        masks = batch.masks or [None for _ in team.action_spaces]
+        self._masks = [None if x is None else np.ones((length + 1, *x.shape), np.bool_) for x in masks]
+        self._active = None if batch.active is None else np.ones((length + 1, E, team.size), np.bool_)
 
     def collect(self, learner: Learner) -> Rollout:
         """The next T steps of every environment; valid until the next call."""
         batch = self.batch
         ends: list[tuple[int, int]] = []
-        last = [(batch.end_state[:0].copy(), [x[:0].copy() for x in batch.end_observations])]
+        last = [_Ends.of(batch, slice(0))]
         for t in range(self.length):
             self._write_observations(t)
-            actions = learner.act([torch.from_numpy(x[t]) for x in self._observations], explore=True)
-            for ours, action in zip(self._actions, actions, strict=True):
-                ours[t] = action.numpy()
+            actions = _act(learner, [x[t] for x in self._observations], batch, explore=True)
+            for i, (ours, action) in enumerate(zip(self._actions, actions, strict=True)):
+                ours[t] = action
+                if self._active is not None:
+                    ours[t][~self._active[t, :, i]] = 0
             batch.step([x[t] for x in self._actions])
             self._reward[t], self._terminated[t], self._truncated[t] = (
                 batch.reward,
@@ -43,8 +50,12 @@ class Collector:
             )
             if len(batch.ended):
                 ends += [(t, int(e)) for e in batch.ended]
-                last.append((batch.end_state.copy(), [x.copy() for x in batch.end_observations]))
+                last.append(_Ends.of(batch, slice(None)))
         self._write_observations(self.length)
+        return self._rollout(ends, last)
+
+    def _rollout(self, ends: list[tuple[int, int]], last: list[_Ends]) -> Rollout:
+        given = any(mask is not None for mask in self._masks)
         return Rollout(
             observations=[torch.from_numpy(x) for x in self._observations],
             state=torch.from_numpy(self._state),
@@ -53,19 +64,62 @@ class Collector:
             terminated=torch.from_numpy(self._terminated),
             truncated=torch.from_numpy(self._truncated),
             ends=torch.tensor(ends, dtype=torch.long).reshape(-1, 2),
-            end_observations=_joined([observations for _, observations in last]),
-            end_state=_joined([[state] for state, _ in last])[0],
+            end_observations=_joined([x.observations for x in last]),
+            end_state=torch.from_numpy(np.concatenate([x.state for x in last])),
+            masks=[_tensor(x) for x in self._masks] if given else None,
+            end_masks=_joined([x.masks for x in last]) if given else None,
+            active=_tensor(self._active),
+            end_active=_joined([[x.active] for x in last])[0],
         )
 
     def _write_observations(self, t: int) -> None:
         self._state[t] = self.batch.state
         for ours, observation in zip(self._observations, self.batch.observations, strict=True):
             ours[t] = observation
+        for mask, now in zip(self._masks, self.batch.masks or (), strict=False):
+            if mask is not None:
+                mask[t] = now
+        if self._active is not None:
+            self._active[t] = self.batch.active
 
 
-def _joined(parts: list[list[np.ndarray]]) -> list[Tensor]:
-    """Lists of [K_j, F_i] over j -> one [K, F_i] for each i."""
-    return [torch.from_numpy(np.concatenate(column)) for column in zip(*parts, strict=True)]
+@dataclass(frozen=True)
+class _Ends:
+    """Copies of what a batch says of the episodes that ended."""
+
+    observations: list[np.ndarray]
+    state: np.ndarray
+    masks: list[np.ndarray | None]
+    active: np.ndarray | None
+
+    @classmethod
+    def of(cls, batch: EnvBatch, some: slice) -> _Ends:
+        return cls(
+            [x[some].copy() for x in batch.end_observations],
+            batch.end_state[some].copy(),
+            [None if x is None else x[some].copy() for x in batch.end_masks or ()],
+            None if batch.end_active is None else batch.end_active[some].copy(),
+        )
+
+
+def _act(learner: Learner, observations: Sequence[np.ndarray], batch: EnvBatch, explore: bool) -> list[np.ndarray]:
+    """The learner's actions; it is told what is allowed where the environment says so."""
+    seen = [torch.from_numpy(x) for x in observations]
+    if batch.masks is None:
+        actions = learner.act(seen, explore=explore)
+    else:
+        actions = learner.act(seen, explore=explore, masks=[_tensor(x) for x in batch.masks])
+    return [action.numpy() for action in actions]
+
+
+def _tensor(x: np.ndarray | None) -> Tensor | None:
+    return None if x is None else torch.from_numpy(x)
+
+
+def _joined(parts: list[list[Any]]) -> list[Any]:
+    """Lists of [K_j, F_i] over j -> one [K, F_i] for each i, None where there is none."""
+    columns = zip(*parts, strict=True)
+    return [None if column[0] is None else torch.from_numpy(np.concatenate(column)) for column in columns]
 
 
 @dataclass(frozen=True)
@@ -81,9 +135,27 @@ def play(learner: Learner, batch: EnvBatch) -> Episodes:
     returns, lengths = np.zeros(batch.envs), np.zeros(batch.envs, dtype=np.int64)
     live = np.ones(batch.envs, dtype=np.bool_)
     while live.any():
-        actions = learner.act([torch.from_numpy(x) for x in batch.observations], explore=False)
-        batch.step([action.numpy() for action in actions])
+        batch.step(_act(learner, batch.observations, batch, explore=False))
         returns[live] += batch.reward[live]
         lengths += live
         live[batch.ended] = False
     return Episodes(returns, lengths)
+
+
+def random_actions(batch: EnvBatch, random: np.random.Generator) -> list[np.ndarray]:
+    """N x [E, A_i]: uniform in [-1, 1], or uniform over the allowed choices of each component."""
+    masks = batch.masks or [None for _ in batch.team.action_spaces]
+    spaces = zip(batch.team.action_spaces, masks, strict=True)
+    return [random_action(space, mask, batch.envs, random) for space, mask in spaces]
+
+
+def random_action(
+    space: Continuous | Discrete, mask: np.ndarray | None, envs: int, random: np.random.Generator
+) -> np.ndarray:
+    """[E, A] of one agent; `mask` [E, logits] says what is allowed."""
+    if isinstance(space, Continuous):
+        return random.uniform(-1, 1, (envs, space.size)).astype(np.float32)
+    keys = random.random((envs, space.logits))
+    keys = keys if mask is None else np.where(mask, keys, -1.0)
+    parts = np.split(keys, np.cumsum(space.choices)[:-1], axis=1)
+    return np.stack([part.argmax(axis=1) for part in parts], axis=1).astype(np.float32)

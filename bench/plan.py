@@ -10,7 +10,9 @@ import time
 from collections.abc import Generator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
+from functools import cache
 
+import numpy as np
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
@@ -19,13 +21,19 @@ from algorithms import Diverged
 from algorithms.config import MADDPGSettings
 from algorithms.registry import Settings
 from algorithms.replay import transition_bytes
-from bench.collect import Collector
+from bench.collect import Collector, random_actions
+from bench.envs.pettingzoo import EnvError
 from bench.suite import SuiteError, Trial
-from bench.tasks import team
+from bench.tasks import Task, make, team
 from bench.trial import ABSOLUTE_FACTOR, learner_and_batch
 
 PROBE_STEPS = 10
 """Length T of the rollouts that are timed: long enough for a rate, short enough to wait for."""
+
+PROBE_EPISODES = 4
+"""Episodes that tell how long episodes are, where a task does not say."""
+ENDLESS_STEPS, ENDLESS_SECONDS = 10_000, 30.0
+"""Steps, and seconds, after which one of those is taken not to end."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +79,8 @@ def costs(trials: Sequence[Trial], env_threads: int = 1, absolute: bool = True) 
         for trial in announced:
             try:
                 measured[trial.config_hash()] = _cost(trial, env_threads, absolute)
+            except EnvError as error:
+                raise SuiteError(f"{trial.name}: {error}; `python -m bench.check` looks closer") from error
             except (RuntimeError, MemoryError) as error:  # torch's word for too little memory
                 reason = str(error).partition("\n")[0]
                 raise SuiteError(f"{trial.name}: cannot run on this machine: {reason}") from error
@@ -96,7 +106,8 @@ def _announced(pairings: Sequence[Trial]) -> Generator[Trial]:
 def _cost(trial: Trial, env_threads: int, absolute: bool) -> Cost:
     collecting, updating = _seconds_per_step(trial, env_threads)
     evaluations = trial.steps // trial.every + 1 + absolute * ABSOLUTE_FACTOR
-    episode_steps = evaluations * trial.episodes * trial.task.options.episode_length  # at most: some end early
+    length = trial.task.episode_length or longest_episode(trial.task)
+    episode_steps = evaluations * trial.episodes * length  # at most: some end early
     data = _data_bytes(trial)
     updates = trial.steps / (trial.settings.envs * trial.settings.rollout_length) * (team(trial.task).size + 1)
     return Cost(
@@ -104,6 +115,23 @@ def _cost(trial: Trial, env_threads: int, absolute: bool) -> Cost:
         memory=_resident_bytes() + data,
         disk=updates * 150 + evaluations * trial.episodes * 20 + 1e6,
         checkpoint=_replay_bytes(trial) / 2 + 2e6,
+    )
+
+
+@cache
+def longest_episode(task: Task) -> int:
+    """The steps of the longest of some episodes of random actions; refuses a task whose episodes do not end."""
+    batch = make(task, np.random.SeedSequence(0).spawn(PROBE_EPISODES), auto_reset=False)
+    random, live, start = np.random.default_rng(0), PROBE_EPISODES, time.perf_counter()
+    for step in range(1, ENDLESS_STEPS + 1):
+        batch.step(random_actions(batch, random))
+        live -= len(batch.ended)
+        if not live:
+            return step
+        if time.perf_counter() - start > ENDLESS_SECONDS:
+            break
+    raise SuiteError(
+        f"{task.label}: an episode of random actions had not ended after {step} steps; give the task an episode_length"
     )
 
 
@@ -139,7 +167,9 @@ def _data_bytes(trial: Trial) -> float:
     features = sum(sizes.observation_sizes) + sizes.state_size
     if isinstance(settings, MADDPGSettings):
         return _replay_bytes(trial)
-    return 4.0 * settings.envs * settings.rollout_length * (3 * features + 8 * sum(settings.hidden_sizes))
+    return (
+        4.0 * settings.envs * settings.rollout_length * (3 * features + 8 * sum(getattr(settings, "hidden_sizes", ())))
+    )
 
 
 def _replay_bytes(trial: Trial) -> float:

@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-LIBRARIES = ("torch", "mujoco", "gymnasium", "gymnasium-robotics", "pettingzoo", "numpy", "pandas", "joblib")
+LIBRARIES = ("torch", "mujoco", "gymnasium", "gymnasium-robotics", "pettingzoo", "mpe2", "numpy", "pandas", "joblib")
 
 
 @cache

@@ -28,7 +28,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from algorithms import SettingError, Team
+from algorithms import Discrete, SettingError, Team
+from algorithms.rollout import Space
 from bench import run, scores, store, tasks
 from bench.collect import play
 from bench.command import positive, up_to
@@ -49,17 +50,28 @@ EVALUATIONS = 10
 
 
 class Uniform:
-    """A policy that draws every number of an action uniformly from [-1, 1]."""
+    """A policy that draws every number of an action uniformly, from [-1, 1] or from the allowed choices."""
 
     def __init__(self, team: Team):
         self.team, self.generator = team, torch.Generator().manual_seed(SEED)
 
-    def act(self, observations: Sequence[Tensor], explore: bool) -> list[Tensor]:
+    def act(
+        self, observations: Sequence[Tensor], explore: bool, masks: Sequence[Tensor | None] | None = None
+    ) -> list[Tensor]:
         """Actions, N x [E, A_i]."""
+        given = masks or [None] * self.team.size
         return [
-            torch.rand(len(x), space.size, generator=self.generator) * 2 - 1
-            for x, space in zip(observations, self.team.action_spaces, strict=True)
+            self._draw(len(x), space, mask)
+            for x, space, mask in zip(observations, self.team.action_spaces, given, strict=True)
         ]
+
+    def _draw(self, rows: int, space: Space, mask: Tensor | None) -> Tensor:
+        if not isinstance(space, Discrete):
+            return torch.rand(rows, space.size, generator=self.generator) * 2 - 1
+        scores = torch.rand(rows, space.logits, generator=self.generator)
+        if mask is not None:
+            scores = scores.masked_fill(~mask, -1)
+        return torch.stack([part.argmax(1) for part in scores.split(space.choices, dim=1)], dim=1).float()
 
 
 def random_score(task: Task, episodes: int = EPISODES) -> dict[str, Any]:

@@ -197,7 +197,7 @@ def plan(selected: Sequence[Trial], prices: dict[Trial, Cost], folder: Path, job
 
 def physics_warning(todo: Sequence[Trial]) -> str:
     """One line where the physics of some robot are not those of golden.json: nobody should train in vain."""
-    verdicts = {t.task.robot: golden.verdict(t.task.robot) for t in todo}
+    verdicts = {t.task.robot: golden.verdict(t.task.robot) for t in todo if t.task.robot is not None}
     wrong = "; ".join(f"{robot}: {verdict}" for robot, verdict in verdicts.items() if verdict != store.GOLDEN)
     return wrong and (
         f"Warning: other physics than golden.json's ({wrong}); bench.report will refuse these trials. "

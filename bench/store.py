@@ -35,6 +35,10 @@ GOLDEN = "golden"
 """What a trial's provenance says of physics that give the numbers of golden.json; anything else is how they differ."""
 
 
+NO_PHYSICS = "without MuJoCo"
+"""What it says of tasks that run without MuJoCo."""
+
+
 class StoreError(Exception):
     """A file of results that cannot be read; the message names it."""
 

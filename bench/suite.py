@@ -17,9 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 import algorithms
 from algorithms import SettingError
 from algorithms.registry import Settings
-from bench import tasks
-from bench.provenance import mujoco_version
-from bench.store import trial_folder
+from bench import methods, tasks
+from bench.store import slug, trial_folder
 from bench.tasks import Task
 from bench.yaml12 import parse
 
@@ -98,12 +97,12 @@ class Trial:
         """All that its numbers follow from, apart from the seed and the code."""
         return {
             "task": self.task.name,
-            "options": asdict(self.task.options),
+            "options": self.task.options.named(),
             "algorithm": self.algorithm,
             "settings": asdict(self.settings),
             "steps": self.steps,
             "evaluate": {"every": self.every, "episodes": self.episodes},
-            "mujoco": mujoco_version(),
+            **self.task.origin(),
         }
 
     def config_hash(self) -> str:
@@ -264,7 +263,8 @@ def _tasks(suite: Matrix, path: Path) -> list[Task]:
             if not isinstance(options.get("name"), str):
                 raise SettingError("name", f"a task needs a name; valid: {', '.join(tasks.names())}")
             task = tasks.task(options.pop("name"), options)
-        if task in made:
+            tasks.team(task)  # one that cannot be made is refused here
+        if slug(task.label) in [slug(other.label) for other in made]:
             raise SuiteError(f"{path}: tasks.{index}: {task.label} stands there twice")
         made.append(task)
     return made
@@ -278,9 +278,9 @@ def _algorithms(suite: Matrix, path: Path) -> dict[str, tuple[str, Settings]]:
         own = dict(entry or {})
         name = own.pop("algorithm", label)
         with _at(path, f"algorithms.{label}"):
-            if not isinstance(name, str) or name not in algorithms.METHODS:
-                raise SettingError("algorithm", f"unknown algorithm {name!r}; valid: {', '.join(algorithms.METHODS)}")
-        known = algorithms.METHODS[name].settings.__dataclass_fields__
+            if not isinstance(name, str):
+                raise SettingError("algorithm", f"unknown algorithm {name!r}; valid: {', '.join(methods.valid())}")
+            known = methods.method(name).settings.__dataclass_fields__
         shared = {key: value for key, value in suite.defaults.items() if key in known}
         unused -= set(shared)
         with _at(path, "defaults"):

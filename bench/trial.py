@@ -24,11 +24,12 @@ import torch
 
 import algorithms
 from algorithms import Diverged, Learner, Row
-from bench import golden, store, tasks
+from bench import golden, methods, store, tasks
 from bench.collect import Collector, play
 from bench.envs.batch import EnvBatch
 from bench.provenance import provenance
 from bench.suite import Trial
+from bench.tasks import Task
 
 MAX_ATTEMPTS = 3
 """Starts without a new checkpoint in between after which a trial whose pool died runs alone, so a death is its own."""
@@ -73,6 +74,7 @@ def prepare_process() -> None:
 
 def learner_and_batch(trial: Trial, env_threads: int = 1) -> tuple[Learner, EnvBatch]:
     """The untrained learner and the training environments of a trial."""
+    methods.method(trial.algorithm)  # of the user's own, it has yet to be found in this process
     own, environments = seeds(trial.seed)
     batch = tasks.make(trial.task, environments.spawn(trial.settings.envs), env_threads=env_threads)
     return algorithms.build(trial.algorithm, batch.team, trial.settings, own), batch
@@ -162,12 +164,17 @@ def _about(trial: Trial) -> dict[str, Any]:
         "steps": trial.steps,
         "evaluate": {"every": trial.every, "episodes": trial.episodes},
         "settings": asdict(trial.settings),
-        "options": asdict(trial.task.options),
+        "options": trial.task.options.named(),
         "config_hash": trial.config_hash(),
         "tuning": trial.tuning and trial.tuning.model_dump(),
         "error": "",
-        "provenance": provenance() | {"physics": golden.verdict(trial.task.robot)},
+        "provenance": provenance() | {"physics": physics(trial.task), "task": trial.task.origin()},
     }
+
+
+def physics(task: Task) -> str:
+    """The verdict of `bench.golden` on a task's robot."""
+    return store.NO_PHYSICS if task.robot is None else golden.verdict(task.robot)
 
 
 def _now() -> str:

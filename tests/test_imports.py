@@ -22,15 +22,16 @@ ALGORITHMS = [
     [""],  # the public face
 ]
 BENCH = [
-    ["", "envs", "yaml12", "provenance", "command"],
-    ["store", "envs.batch", "envs.robots"],
+    ["", "envs", "yaml12", "provenance", "plugins", "command"],
+    ["store", "envs.batch", "envs.robots", "envs.spaces"],
     ["scores", "envs.mujoco", "envs.pettingzoo", "envs.games"],
-    ["tasks", "golden"],
+    ["kinds", "golden", "methods"],
+    ["tasks"],
     ["suite", "collect"],
     ["checkpoint"],
     ["trial"],
     ["plan", "monitor"],
-    ["run", "play", "speed", "verify", "doctor", "speed.envs", "speed.products", "speed.trials"],
+    ["run", "play", "speed", "verify", "doctor", "check", "speed.envs", "speed.products", "speed.trials"],
     ["speed.training", "reference", "tune", "tune.space"],
     ["speed.__main__", "tune.study"],
     ["tune.ledger"],

@@ -420,6 +420,23 @@ def test_trials_from_before_physics_were_compared_are_shown_as_such(suite: Path)
     assert "not compared with golden.json" in (suite / "report.html").read_text()
 
 
+def test_a_task_without_mujoco_needs_no_physics_and_no_mujoco_version(suite: Path) -> None:
+    own = {"physics": store.NO_PHYSICS, "task": {"versions": {"mpe2": "1.1.1"}}}
+    write_trial(suite, "mappo", provenance=own)
+    write_trial(suite, "happo", provenance={**own, "versions": {"mujoco": "3.3.0"}})
+    assert main([str(suite)]) == 0
+    page = (suite / "report.html").read_text()
+    assert "not compared with golden.json" not in page
+    assert store.NO_PHYSICS in page
+
+
+def test_mixed_versions_of_an_environment_are_refused_by_name(suite: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for algorithm, version in (("mappo", "1.1.1"), ("happo", "1.2")):
+        write_trial(suite, algorithm, provenance={"physics": store.NO_PHYSICS, "task": {"versions": {"mpe2": version}}})
+    line = refused(suite, capsys)
+    assert f"mpe2 1.1.1: {TASK} mappo seed 0; mpe2 1.2: {TASK} happo seed 0" in line
+
+
 def test_missing_folder_is_named(suite: Path, capsys: pytest.CaptureFixture[str]) -> None:
     line = refused(suite, capsys)
     assert str(suite) in line

@@ -308,6 +308,7 @@ def test_a_setting_reaches_the_algorithms_that_have_it() -> None:
     ("arguments", "complaint"),
     [
         (["--task", "mamujoco/Horse-2x3"], "unknown robot 'Horse'"),
+        (["--task", "pettingzoo/simple_spread_v3"], "pettingzoo/simple_spread_v3 has no bare physics"),
         (["--algorithm", "ppo"], "invalid choice: 'ppo'"),
         (["--set", "epochs=3"], "no such setting; valid: accept_ratio"),
         (["--set", "actor_epochs"], "write SETTING=VALUE"),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 import torch
@@ -16,6 +18,11 @@ from bench import tasks
 from bench.collect import Collector
 from bench.trial import seeds
 
+WALKS = importlib.util.find_spec("Box2D") is not None
+"""Whether multiwalker can be made here."""
+HERE = [name for name in tasks.names() if WALKS or name != "pettingzoo/multiwalker_v9"]
+LEARNED = [name for name in tasks.names() if not name.startswith("pettingzoo/simple")]
+"""Those with continuous actions."""
 SIZES = {
     "mamujoco/Hopper-3x1": ([8, 9, 8], [1, 1, 1], 11),  # own joint 2, joints next to it 1, 2, 1, root 5
     "mamujoco/HalfCheetah-3x2": ([11, 12, 10], [2, 2, 2], 17),  # own joints 4, joints next to them 2, 3, 1, root 5
@@ -33,7 +40,7 @@ def test_the_list_has_a_line_for_every_task_and_nothing_is_printed_besides() -> 
     assert done.stderr == ""
     header, *lines = done.stdout.splitlines()
     assert header.split() == ["task", "agents", "state", "observations", "actions", "papers"]
-    families = ["mamujoco/ManySegmentSwimmer-NxM:", "mamujoco/ManySegmentAnt-NxM:"]
+    families = ["mamujoco/ManySegmentSwimmer-NxM:", "mamujoco/ManySegmentAnt-NxM:", "python:package.module:factory:"]
     assert [line.split()[0] for line in lines] == [*tasks.names(), *families]
 
 
@@ -41,9 +48,9 @@ def test_building_every_task_prints_nothing() -> None:
     code = """
 import numpy as np
 from bench import tasks
-for name in tasks.names():
+for name in NAMES:
     tasks.make(tasks.task(name, {}), [np.random.SeedSequence(0)])
-"""
+""".replace("NAMES", repr(HERE))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("", "")
 
@@ -53,9 +60,11 @@ def test_the_list_says_sizes_once_where_agents_agree_and_as_a_range_where_they_a
 ) -> None:
     assert tasks.main([]) == 0
     lines = {line.split()[0]: " ".join(line.split()[1:]) for line in capsys.readouterr().out.splitlines()}
-    assert lines["mamujoco/Hopper-3x1"] == "3 11 8, 9, 8 1 Zhong et al. 2024"
-    assert lines["mamujoco/HalfCheetah-1x6"] == "1 17 17 6 -"
-    assert lines["mamujoco/ManySegmentSwimmer-10x2"] == "10 44 5 to 6 2 Kuba et al. 2022"
+    assert lines["mamujoco/Hopper-3x1"] == "3 11 8, 9, 8 continuous 1 Zhong et al. 2024"
+    assert lines["mamujoco/HalfCheetah-1x6"] == "1 17 17 continuous 6 -"
+    assert lines["mamujoco/ManySegmentSwimmer-10x2"] == "10 44 5 to 6 continuous 2 Kuba et al. 2022"
+    assert lines["pettingzoo/simple_spread_v3"] == "3 54 18 5 -"
+    assert lines["pettingzoo/simple_speaker_listener_v4"] == "2 14 3, 11 3, 5 -"
 
 
 def test_the_list_as_json_has_the_sizes_of_every_task(capsys: pytest.CaptureFixture[str]) -> None:
@@ -75,32 +84,50 @@ def test_the_list_as_json_has_the_sizes_of_every_task(capsys: pytest.CaptureFixt
     ]
     assert rows["mamujoco/Walker2d-6x1"]["papers"] == ["Kuba et al. 2022", "Zhong et al. 2024"]
     assert rows["mamujoco/Swimmer-2x1"]["papers"] == []
+    assert rows["mamujoco/Hopper-3x1"]["action_spaces"] == ["continuous 1"] * 3
+    spread = rows["pettingzoo/simple_spread_v3"]
+    assert (spread["action_spaces"], spread["episode_length"], spread["leaves"]) == (["5"] * 3, 25, False)
+
+
+@pytest.mark.skipif(WALKS, reason="Box2D is here")
+def test_the_list_says_what_a_task_lacks(capsys: pytest.CaptureFixture[str]) -> None:
+    tasks.main([])
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("pettingzoo/multiwalker_v9")]
+    assert "pip install '.[sisl]'" in line
 
 
 def test_every_task_of_a_paper_exists() -> None:
     assert {*tasks.PAPERS} <= {*tasks.names()}
 
 
-def happo(name: str, updates: int, **settings: int | list[int]) -> list[Row]:
+def happo(name: str, updates: int, options: dict[str, Any] | None = None, **settings: Any) -> list[Row]:
     """The rows of HAPPO's first updates on a task."""
     torch.set_num_threads(1)
     own, environments = seeds(0)
     resolved = algorithms.settings("happo", settings)
-    batch = tasks.make(tasks.task(name, {}), environments.spawn(resolved.envs))
+    batch = tasks.make(tasks.task(name, options or {}), environments.spawn(resolved.envs))
     learner = algorithms.build("happo", batch.team, resolved, own)
     collector = Collector(batch, resolved.rollout_length)
     return [row for _ in range(updates) for row in learner.update(collector.collect(learner))]
 
 
-@pytest.mark.parametrize("name", tasks.names())
+@pytest.mark.parametrize("name", LEARNED)
 def test_happo_updates_on_every_task(name: str) -> None:
+    if name == "pettingzoo/multiwalker_v9":
+        pytest.importorskip("Box2D")
     rows = happo(name, 1, envs=2, rollout_length=5, hidden_sizes=[4], actor_epochs=1, critic_epochs=1)
     assert len(rows) == tasks.team(tasks.task(name, {})).size + 1
     assert finite(rows)
 
 
+@pytest.mark.parametrize("name", ["simple_spread_v3", "simple_reference_v3", "simple_speaker_listener_v4"])
+def test_happo_updates_on_continuous_particles(name: str) -> None:
+    small: dict[str, Any] = {"envs": 2, "rollout_length": 30, "hidden_sizes": [4]}
+    assert finite(happo(f"pettingzoo/{name}", 2, {"continuous_actions": True}, **small))
+
+
 @pytest.mark.long
-@pytest.mark.parametrize("name", tasks.names())
+@pytest.mark.parametrize("name", LEARNED)
 def test_happo_trains_20_000_steps_on_every_task(name: str) -> None:
     rows = happo(name, 5)
     assert len(rows) == 5 * (tasks.team(tasks.task(name, {})).size + 1)

@@ -33,9 +33,17 @@ class EnvBatch(Protocol):
     """N x [K, O_i]: their true last observations, before the reset."""
     end_state: Floats
     """[K, S]"""
+    masks: list[NDArray[np.bool_] | None] | None
+    """N x [E, logits_i]: what the agents may do next, for each that the environment tells; None where it tells none."""
+    end_masks: list[NDArray[np.bool_] | None] | None
+    """N x [K, logits_i]: what they might have done after the last step, had the episode gone on."""
+    active: NDArray[np.bool_] | None
+    """[E, N]: which agents are there to act next; None where none ever leaves before its episode ends."""
+    end_active: NDArray[np.bool_] | None
+    """[K, N]: which were there after the last step, had the episode gone on: nobody after a termination."""
 
     def step(self, actions: Sequence[NDArray[Any]]) -> None:
-        """Step every environment with N x [E, A_i] actions, clipped to [-1, 1]; one that ends starts anew.
+        """Step every environment with N x [E, A_i] actions, clipped to [-1, 1] or indices; one that ends starts anew.
 
         A batch made with `auto_reset=False` leaves an environment that ended as it is and steps it no more.
         """

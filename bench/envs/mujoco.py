@@ -113,6 +113,12 @@ mujoco.set_mju_user_warning(lambda message: None)
 class MujocoBatch:
     """E copies of one MaMuJoCo task. See `bench.envs.batch.EnvBatch` for the attributes."""
 
+    # Actions are continuous, and robots lose no limb.
+    masks: list[NDArray[np.bool_] | None] | None = None
+    end_masks: list[NDArray[np.bool_] | None] | None = None
+    active: NDArray[np.bool_] | None = None
+    end_active: NDArray[np.bool_] | None = None
+
     def __init__(
         self,
         robot: str,

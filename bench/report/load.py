@@ -87,7 +87,7 @@ def _skipped(path: Path, tasks: set[str]) -> set[tuple[str, str]]:
     found = set()
     try:
         for key, entries in yaml.safe_load(path.read_text()).get("per_task", {}).items():
-            meant = [task for task in tasks if task == key] or [t for t in tasks if t.partition(":")[0] == key]
+            meant = [task for task in tasks if task == key] or [t for t in tasks if t.startswith(f"{key}:")]
             found |= {(task, label) for label, change in entries.items() if change == "skip" for task in meant}
     except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError) as error:
         raise ReportError(f"{path}: not a suite file as bench.run writes it ({type(error).__name__})") from error
@@ -130,7 +130,15 @@ def trial_name(trial: dict[str, Any]) -> str:
 
 def mujoco_version(trial: dict[str, Any]) -> str:
     """The MuJoCo version that the trial ran with, "none" where its task needs no MuJoCo."""
+    if trial["provenance"].get("physics") == store.NO_PHYSICS:
+        return "none"
     return str(trial["provenance"].get("versions", {}).get("mujoco") or "none")
+
+
+def environment_versions(trial: dict[str, Any]) -> str:
+    """The versions of the packages that a task without MuJoCo comes from."""
+    versions = trial["provenance"].get("task", {}).get("versions", {})
+    return ", ".join(f"{package} {version}" for package, version in sorted(versions.items())) or "none"
 
 
 def other_physics(trial: dict[str, Any]) -> str:
@@ -140,8 +148,8 @@ def other_physics(trial: dict[str, Any]) -> str:
     """
     if trial["status"] == "waiting":
         return ""
-    parts = [trial["provenance"], *trial.get("earlier_provenance", [])]
-    return next((said for part in parts if (said := part.get("physics", store.GOLDEN)) != store.GOLDEN), "")
+    parts, fine = [trial["provenance"], *trial.get("earlier_provenance", [])], (store.GOLDEN, store.NO_PHYSICS)
+    return next((said for part in parts if (said := part.get("physics", store.GOLDEN)) not in fine), "")
 
 
 def _refuse_other_physics(folder: Path, trials: list[dict[str, Any]]) -> None:
@@ -162,6 +170,7 @@ def _refuse_mixtures(folder: Path, trials: list[dict[str, Any]]) -> None:
     """Stop where one average, or one comparison, would pool trials that ran under different conditions."""
     rules: list[tuple[str, tuple[str, ...], Callable[[dict[str, Any]], str]]] = [
         ("MuJoCo versions", ("task",), mujoco_version),
+        ("versions of the environment", ("task",), environment_versions),
         ("numbers of steps", ("task",), lambda trial: str(trial["steps"])),
         ("config hashes", ("task", "algorithm"), lambda trial: str(trial["config_hash"])),
     ]

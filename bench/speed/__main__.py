@@ -60,6 +60,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         chosen = [tasks.task(name, {}) for name in options.task]
     except SettingError as error:
         parser.error(f"--task: {error}")
+    for task in chosen:
+        if task.robot is None:
+            parser.error(
+                f"--task: {task.name} has no bare physics to compare with, being none of MuJoCo's; "
+                "`python -m bench.check` tells the speed of its environment"
+            )
     if options.what == "envs":
         firsts = [f"mamujoco/{robot}-{spec.partitions[0]}" for robot, spec in ROBOTS.items()]
         rows = _envs(chosen or [tasks.task(name, {}) for name in firsts], options.env_threads)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from bench import tasks
 from bench.envs.mujoco import MujocoBatch
 from bench.envs.robots import Array, reference
+from bench.kinds import robot_parts
 from bench.tasks import Task
 
 ENVS = 20
@@ -135,8 +136,8 @@ class Raw:
 
 def _stepper(task: Task, layer: bool) -> Callable[[float], float]:
     """A function of seconds that steps Gymnasium's environment, or MaMuJoCo's around it, and gives steps/s."""
-    robot, partition = task.name.removeprefix("mamujoco/").split("-")
-    environment = reference(robot, partition, task.options.obsk)
+    robot, partition = robot_parts(task.name)
+    environment = reference(robot, partition, task.options.named()["obsk"])
     gym = environment.single_agent_env
     random = np.random.default_rng(0)
     low, high = gym.action_space.low, gym.action_space.high

@@ -146,7 +146,8 @@ class Bench:
             actions = learner.act([torch.from_numpy(x) for x in batch.observations], explore=False)
             batch.step([action.numpy() for action in actions])
         each = (time.perf_counter() - made) / PROBE
-        return made - start + each * self.trial.task.options.episode_length
+        assert self.trial.task.episode_length is not None  # MuJoCo's tasks have one
+        return made - start + each * self.trial.task.episode_length
 
 
 def measure(trial: Trial) -> dict[str, Any]:

@@ -1,0 +1,361 @@
+"""PettingZoo's parallel environments as one batch: E copies stepped one after the other in this process.
+
+An episode is taken for a function of its seed and its actions. Each begins with a reset to a seed of its own, and a
+batch goes on where it was by playing its episodes again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pettingzoo import ParallelEnv
+
+from algorithms import Discrete, Team
+from bench.envs.spaces import Control, Sense, control, sense, write_mask
+
+SEEDS = 2**31
+"""Seeds of episodes are below this: every kind of generator takes them."""
+
+
+class EnvError(RuntimeError):
+    """An environment that does what no ParallelEnv may; the message says which, and what."""
+
+
+class ParallelBatch:
+    """E copies of a ParallelEnv. See `bench.envs.batch.EnvBatch` for the attributes."""
+
+    def __init__(
+        self,
+        make: Callable[[], ParallelEnv[str, Any, Any]],
+        seeds: Sequence[np.random.SeedSequence],
+        *,
+        episode_length: int | None = None,
+        own_state: bool = True,
+        leaves: bool = True,
+        auto_reset: bool = True,
+    ):
+        """`episode_length` cuts episodes that last longer. `own_state`: the environment's `state()`, where it has one,
+        instead of all observations. `leaves`: whether agents may leave before the episode ends."""
+        self.envs, self.auto_reset, self.episode_length = len(seeds), auto_reset, episode_length
+        self.environments = [make() for _ in seeds]
+        self.agents, self._senses, self._controls = _described(self.environments)
+        self._random = [np.random.Generator(np.random.PCG64(seed)) for seed in seeds]
+        self.seeds = np.array([generator.integers(SEEDS) for generator in self._random])
+        _, infos = _reset(self.environments[0], int(self.seeds[0]))  # a first look: who has a mask, is there a state
+        self._lay_out_features(state_of(self.environments[0]) if own_state else None)
+        self._lay_out_masks(infos)
+        self._present = np.ones((self.envs, len(self.agents)), dtype=np.bool_)
+        self._cut = np.zeros_like(self._present)  # of an episode that ended: who was there and might have gone on
+        self.active = self._present if leaves else None
+        self.team = Team(
+            observation_sizes=tuple(sense.size for sense in self._senses),
+            action_spaces=tuple(control.space for control in self._controls),
+            state_size=self.state.shape[1],
+            sources=() if self.own_state else 2 * tuple(range(self.state.shape[1])),
+            leaves=leaves,
+            masked=() if self.masks is None else tuple(mask is not None for mask in self.masks),
+        )
+        self.reward = np.zeros(self.envs)
+        self._rewards: list[Any] = [{} for _ in seeds]  # of each agent, for whoever asks why the team's is not finite
+        self.terminated = np.zeros(self.envs, dtype=np.bool_)
+        self.truncated = np.zeros(self.envs, dtype=np.bool_)
+        self._live = list(range(self.envs))
+        self._there = [list(range(len(self.agents))) for _ in seeds]  # the agents that act next
+        self._elapsed = np.zeros(self.envs, dtype=np.int64)
+        self._history: list[NDArray[np.float32]] = []  # [E, A] for each step since the oldest episode's first
+        for e, seed in enumerate(self.seeds):
+            self._begin(e, int(seed))
+        self._check(slice(None))
+        self._no_ends()
+
+    def _lay_out_features(self, state: NDArray[Any] | None) -> None:
+        """The rows of all environments: [state | o_1 | ... | o_N], only the latter where they are the state."""
+        self.own_state = state is not None
+        head = 0 if state is None else state.size
+        sizes = [sense.size for sense in self._senses]
+        ends = (head + np.cumsum(sizes)).tolist()
+        self._blocks = [slice(end - size, end) for size, end in zip(sizes, ends, strict=True)]
+        self._state_block = slice(0, head or ends[-1])
+        self._features = np.zeros((self.envs, ends[-1]), dtype=np.float32)
+        self._rows = [[row[block] for block in self._blocks] for row in self._features]
+        self.state = self._features[:, self._state_block]
+        self.observations = [self._features[:, block] for block in self._blocks]
+        widths = [control.space.size for control in self._controls]
+        places = np.cumsum(widths).tolist()
+        self._columns = [slice(place - width, place) for width, place in zip(widths, places, strict=True)]
+
+    def _lay_out_masks(self, infos: Any) -> None:
+        """A mask for each agent whose observation or first info holds one, and where its components begin in it."""
+        self._masks: list[NDArray[np.bool_] | None] = []
+        self._firsts: list[list[int]] = []
+        for agent, seen, done in zip(self.agents, self._senses, self._controls, strict=True):
+            masked, space = seen.masked or "action_mask" in infos.get(agent, ()), done.space
+            if masked and not isinstance(space, Discrete):
+                raise EnvError(f"agent {agent} has an action_mask and no choices: its action space is a Box")
+            choices = space.choices if masked and isinstance(space, Discrete) else ()
+            self._masks.append(np.ones((self.envs, sum(choices)), dtype=np.bool_) if masked else None)
+            self._firsts.append(np.cumsum((0, *choices[:-1])).tolist())
+        self.masks = self._masks if any(mask is not None for mask in self._masks) else None
+
+    def step(self, actions: Sequence[NDArray[Any]]) -> None:
+        """Step one environment after the other, then look at all that they said at once, then begin new episodes."""
+        joint = np.concatenate(actions, axis=1, dtype=np.float32)
+        self._history.append(joint)
+        columns = self.converted(joint)
+        ended = [e for e in self._live if self._advance(e, [column[e] for column in columns])]
+        self._check(slice(None))
+        if ended:
+            self._end(np.array(ended))
+        elif len(self.ended):
+            self._no_ends()
+
+    def converted(self, joint: NDArray[np.float32]) -> list[list[Any]]:
+        """[E, A] -> the environments' actions of each agent, N x E"""
+        return [control.convert(joint[:, place]) for control, place in zip(self._controls, self._columns, strict=True)]
+
+    def _advance(self, e: int, actions: Sequence[Any]) -> bool:
+        """Step one environment and write down what it says; whether its episode is over."""
+        environment, agents, there = self.environments[e], self.agents, self._there[e]
+        names = [agents[i] for i in there]
+        answer = environment.step(dict(zip(names, [actions[i] for i in there], strict=True)))
+        try:
+            observations, rewards, terminated, truncated, infos = answer
+            self._rewards[e] = rewards
+            self.reward[e] = sum([rewards[name] for name in names]) / len(names)
+            died = [i for i, name in zip(there, names, strict=True) if terminated[name]]
+            cut = [i for i, name in zip(there, names, strict=True) if truncated[name] and not terminated[name]]
+        except (KeyError, TypeError, ValueError) as error:
+            raise EnvError(f"environment {e}: {_complaint(answer, names)}") from error
+        self._elapsed[e] += 1
+        after = there
+        if died or cut or len(environment.agents) != len(there):
+            after = self._remaining(e, {*died, *cut})
+            if after:
+                self._change(e, after)
+        over, timed_out = not after, self._elapsed[e] == self.episode_length
+        self._write(e, there if over else after, observations, infos)
+        if over or timed_out:
+            self._end_episode(e, cut if over else after)
+            return True
+        self.terminated[e] = self.truncated[e] = False
+        return False
+
+    def _remaining(self, e: int, gone: set[int]) -> list[int]:
+        """Who is there to act next."""
+        named = self.environments[e].agents
+        if strangers := [name for name in named if name not in self.agents]:
+            raise EnvError(f"environment {e}: agent {strangers[0]} appeared, which is none of possible_agents")
+        return [i for i, name in enumerate(self.agents) if name in named and i not in gone]
+
+    def _change(self, e: int, there: list[int]) -> None:
+        """From now on these agents are there."""
+        if self.active is None and len(there) < len(self.agents):
+            gone = next(name for i, name in enumerate(self.agents) if i not in there)
+            raise EnvError(
+                f"environment {e}: agent {gone} is not there before the episode's end, which nobody leaves here"
+            )
+        self._there[e] = there
+        self._present[e] = False
+        self._present[e, there] = True
+        self._blank(e, there)
+
+    def _blank(self, e: int, but: Sequence[int]) -> None:
+        """Agents that are not there observe zeros, and all choices are open to them."""
+        for i, (row, mask) in enumerate(zip(self._rows[e], self._masks, strict=True)):
+            if i not in but:
+                if self.active is not None:
+                    row[:] = 0
+                if mask is not None:
+                    mask[e] = True
+
+    def _write(self, e: int, seen_by: Sequence[int], observations: Any, infos: Any) -> None:
+        """Put what these agents observe, and the state, into the environment's row."""
+        rows = self._rows[e]
+        for i in seen_by:
+            name = self.agents[i]
+            if name not in observations:
+                raise EnvError(f"environment {e}, agent {name}: no observation")
+            try:
+                self._senses[i].write(rows[i], observations[name])
+                if (mask := self._masks[i]) is not None:
+                    source = observations if self._senses[i].masked else infos
+                    write_mask(mask[e], source[name]["action_mask"])
+                elif "action_mask" in infos.get(name, ()):
+                    raise ValueError("comes with an action_mask, which the first reset did not give")
+            except Exception as error:
+                raise EnvError(f"environment {e}, agent {name}: observation {_said(error)}") from error
+        if self.own_state:
+            self._write_state(e)
+
+    def _write_state(self, e: int) -> None:
+        try:
+            state = np.asarray(self.environments[e].state()).reshape(-1)
+            if state.size != self.state.shape[1]:
+                raise ValueError(f"has {state.size} numbers, at first {self.state.shape[1]}")
+            self.state[e] = state
+        except Exception as error:
+            raise EnvError(f"environment {e}: state {_said(error)}") from error
+
+    def _end_episode(self, e: int, cut: list[int]) -> None:
+        """How an episode ended: these agents were cut off, and might have gone on from what they observed last."""
+        self.terminated[e], self.truncated[e] = not cut, bool(cut)
+        self._cut[e] = False
+        self._cut[e, cut] = True
+        self._blank(e, cut)
+
+    def _check(self, rows: slice | NDArray[np.intp]) -> None:
+        """Refuse what is not finite, and agents that have no choice left."""
+        features = self._features[rows]
+        if not (np.isfinite(features).all() and np.isfinite(self.reward).all()):
+            self._refuse_non_finite()
+        if self.masks is None:
+            return
+        for name, mask, firsts in zip(self.agents, self._masks, self._firsts, strict=True):
+            if mask is not None:
+                possible = np.logical_or.reduceat(mask, firsts, axis=1).all(axis=1)
+                if not possible.all():
+                    raise EnvError(f"environment {int(possible.argmin())}, agent {name}: action_mask allows nothing")
+
+    def _refuse_non_finite(self) -> None:
+        """Say what is not finite."""
+        for e, (rewards, rows) in enumerate(zip(self._rewards, self._rows, strict=True)):
+            for name, reward in rewards.items():
+                if not np.isfinite(reward):
+                    raise EnvError(f"environment {e}, agent {name}: reward is {reward}")
+            for name, row in zip(self.agents, rows, strict=True):
+                if len(bad := np.flatnonzero(~np.isfinite(row))):
+                    raise EnvError(f"environment {e}, agent {name}: observation[{bad[0]}] is {row[bad[0]]}")
+        e, k = np.argwhere(~np.isfinite(self.state))[0]
+        raise EnvError(f"environment {e}: state[{k}] is {self.state[e, k]}")
+
+    def _no_ends(self) -> None:
+        self._tell_ends(np.zeros(0, dtype=np.intp))
+
+    def _tell_ends(self, ended: NDArray[np.intp]) -> None:
+        """Keep copies of the last rows of the episodes that ended."""
+        self.ended, last = ended, self._features[ended]
+        self.end_state = last[:, self._state_block]
+        self.end_observations = [last[:, block] for block in self._blocks]
+        if self.masks is None:
+            self.end_masks = None
+        else:
+            self.end_masks = [None if mask is None else mask[ended] for mask in self._masks]
+        self.end_active = None if self.active is None else self._cut[ended]
+
+    def _end(self, ended: NDArray[np.intp]) -> None:
+        """Tell of the episodes that ended, and begin new ones or leave them be."""
+        self._tell_ends(ended)
+        if not self.auto_reset:
+            self._live = [e for e in self._live if e not in ended]
+            return
+        for e in ended:
+            self.seeds[e] = self._random[e].integers(SEEDS)
+            self._begin(e, int(self.seeds[e]))
+        self._check(ended)
+        del self._history[: len(self._history) - int(self._elapsed.max())]
+
+    def _begin(self, e: int, seed: int) -> None:
+        """A new episode from a seed."""
+        observations, infos = _reset(self.environments[e], seed)
+        self._elapsed[e] = 0
+        there = self._remaining(e, set())
+        if not there:
+            raise EnvError(f"environment {e}: no agent is there after a reset")
+        self._change(e, there)
+        self._write(e, there, observations, infos)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The seed and the actions of every episode, the generators, and what was observed last."""
+        length = int(self._elapsed.max())
+        history = self._history[len(self._history) - length :]
+        return {
+            "seeds": self.seeds.copy(),
+            "elapsed": self._elapsed.copy(),
+            "actions": np.array(history, dtype=np.float32).reshape(length, self.envs, self._columns[-1].stop),
+            "features": self._features.copy(),
+            "random": [generator.bit_generator.state for generator in self._random],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Play every episode again up to where `state_dict` was taken; refuses one that now goes another way."""
+        elapsed = np.asarray(state["elapsed"])
+        self.seeds = np.asarray(state["seeds"]).copy()
+        self._history = list(np.asarray(state["actions"]).copy())
+        columns = [self.converted(joint) for joint in self._history]
+        for e, steps in enumerate(elapsed):
+            self._random[e].bit_generator.state = state["random"][e]
+            self._begin(e, int(self.seeds[e]))
+            over = [self._advance(e, [column[e] for column in step]) for step in columns[len(columns) - int(steps) :]]
+            if any(over) or not np.array_equal(self._features[e], np.asarray(state["features"])[e]):
+                raise EnvError(
+                    f"environment {e}: its episode went another way when it was played again with the same seed and "
+                    "actions, so it cannot go on; `python -m bench.check` says where"
+                )
+        self._no_ends()
+
+
+def _described(
+    environments: Sequence[ParallelEnv[str, Any, Any]],
+) -> tuple[list[str], list[Sense], list[Control]]:
+    """The agents and how they observe and act, the same in all copies."""
+    for environment in environments:
+        if not isinstance(environment, ParallelEnv):
+            raise EnvError(f"{type(environment).__name__} is no pettingzoo.ParallelEnv")
+    first = environments[0]
+    agents = list(first.possible_agents)
+    if not agents or len({*agents}) < len(agents):
+        raise EnvError(f"possible_agents must be different names, at least one, not {agents}")
+    senses: list[Any] = []
+    controls: list[Any] = []
+    for agent in agents:
+        seen, done = first.observation_space(agent), first.action_space(agent)
+        for what, space, make, into in (("observation", seen, sense, senses), ("action", done, control, controls)):
+            try:
+                into.append(make(space))
+            except (ValueError, AttributeError) as error:
+                raise EnvError(f"the {what} space of agent {agent}: {error}") from error
+        for other in environments[1:]:
+            if list(other.possible_agents) != agents:
+                raise EnvError(f"possible_agents are {agents} in one copy and {list(other.possible_agents)} in another")
+            if (other.observation_space(agent), other.action_space(agent)) != (seen, done):
+                raise EnvError(f"the spaces of agent {agent} differ between two copies of the environment")
+    return agents, senses, controls
+
+
+def _reset(environment: ParallelEnv[str, Any, Any], seed: int) -> tuple[Any, Any]:
+    answer = environment.reset(seed=seed)
+    try:
+        observations, infos = answer
+    except (TypeError, ValueError) as error:
+        raise EnvError("reset must return observations and infos, a dict of agents each") from error
+    return observations, infos
+
+
+def state_of(environment: ParallelEnv[str, Any, Any]) -> NDArray[Any] | None:
+    """The environment's own state, flat; None where it has none."""
+    try:
+        state = np.asarray(environment.state())
+    except (NotImplementedError, AttributeError):
+        return None
+    return state.reshape(-1) if state.size and state.dtype.kind in "fiub" else None
+
+
+def _complaint(answer: Any, names: Sequence[str]) -> str:
+    """What is wrong with what `step` returned."""
+    if not isinstance(answer, tuple | list) or len(answer) != 5:
+        return "step must return observations, rewards, terminations, truncations and infos, a dict of agents each"
+    for what, found in zip(("reward", "termination", "truncation"), answer[1:4], strict=True):
+        for name in names:
+            if not hasattr(found, "keys") or name not in found:
+                return f"agent {name} acted and got no {what}"
+            if np.ndim(found[name]) or not isinstance(found[name], int | float | np.number | np.bool_):
+                return f"agent {name}: {what} is no number but {found[name]!r}"
+    return "step returned what cannot be read"
+
+
+def _said(error: Exception) -> str:
+    """What went wrong in reading an observation or state, as the rest of a sentence."""
+    return f"lacks {error}" if isinstance(error, KeyError) else str(error)

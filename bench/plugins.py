@@ -1,0 +1,81 @@
+"""Objects of the user's own, by name: `python:package.module:attribute`, or an entry point of an installed package."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Iterable
+from functools import cache
+from importlib import metadata
+from typing import Any
+
+from algorithms import SettingError
+
+PREFIX = "python:"
+
+
+def find(name: str, group: str, key: str) -> Any:
+    """What a name of the form `python:module:attribute`, or of an entry point of `group`, stands for.
+
+    Raises SettingError under `key`; KeyError for a name that is neither.
+    """
+    if name.startswith(PREFIX):
+        module, colon, attribute = name.removeprefix(PREFIX).partition(":")
+        if not (colon and module and attribute):
+            raise SettingError(key, f"{name!r} is not of the form {PREFIX}package.module:attribute")
+        return _imported(name, module, attribute, key)
+    point = points(group)[name]
+    return _imported(name, point.module, point.attr, key)
+
+
+@cache
+def points(group: str) -> dict[str, metadata.EntryPoint]:
+    """The entry points of a group by name."""
+    found: dict[str, metadata.EntryPoint] = {}
+    for point in metadata.entry_points(group=group):
+        if point.name in found and found[point.name].value != point.value:
+            raise SettingError("name", f"two entry points of {group} are called {point.name}: uninstall one of them")
+        found[point.name] = point
+    return found
+
+
+def refuse_taken(group: str, taken: Iterable[str], key: str) -> None:
+    """No entry point may be called as something that is here already, or begin as such things do."""
+    for name in points(group):
+        for begins in taken:
+            if name == begins or (begins[-1] in "/:" and name.startswith(begins)):
+                raise SettingError(key, f"the entry point {name!r} of {group} has a name that is taken: {begins}")
+
+
+def _imported(name: str, module: str, attribute: str, key: str) -> Any:
+    """The attribute of a module, refusing in one line what cannot be imported or is not there."""
+    try:
+        found: Any = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        hint = "install it, or start in the folder that holds it"
+        raise SettingError(key, f"{name}: cannot import {module}: {error}; {hint}") from error
+    except Exception as error:
+        raise SettingError(key, f"{name}: importing {module} raised {said(error)}") from error
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            there = ", ".join(word for word in vars(found) if not word.startswith("_")) or "nothing public"
+            raise SettingError(key, f"{name}: {module} has no {attribute}; it has {there}")
+        found = getattr(found, part)
+    return found
+
+
+def said(error: BaseException) -> str:
+    """An exception in one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+@cache
+def versions(name: str, group: str) -> dict[str, str]:
+    """The package that a name's object comes from and its version, where it has one: a file of one's own has none."""
+    if name in points(group):
+        point = points(group)[name]
+        if point.dist is not None:
+            return {point.dist.name: point.dist.version}
+    top = name.removeprefix(PREFIX).partition(":")[0].partition(".")[0]
+    packages = metadata.packages_distributions().get(top, [])
+    return {package: metadata.version(package) for package in sorted(packages)} or {top: "no version"}

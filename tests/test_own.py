@@ -1,0 +1,323 @@
+"""Tasks and algorithms of the user's own: options, errors, identity, entry points, and the examples of the README."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import own_envs
+import pytest
+import yaml
+
+from algorithms import METHODS, SettingError, registry
+from bench import methods, plan, plugins, store, tasks, trial
+from bench.run import main as run
+from bench.suite import SuiteError, Trial, load, trials
+
+ROOT = Path(__file__).parent.parent
+PLAIN = "python:own_envs:Plain"
+MINE = METHODS["happo"]
+"""A method of one's own, by the name `python:test_own:MINE`."""
+SUITE: dict[str, Any] = {
+    "name": "own",
+    "steps": 400,
+    "seeds": 1,
+    "evaluate": {"every": 200, "episodes": 2},
+    "tasks": [{"name": PLAIN, "size": 3}],
+    "algorithms": {"happo": None},
+    "defaults": {"envs": 2, "rollout_length": 50, "hidden_sizes": [8]},
+}
+
+
+@pytest.fixture(autouse=True)
+def _forget() -> Iterator[None]:
+    """No test leaves an algorithm or an entry point behind."""
+    before = dict(METHODS)
+    yield
+    METHODS.clear()
+    METHODS.update(before)
+
+
+@pytest.fixture
+def points(monkeypatch: pytest.MonkeyPatch) -> dict[str, EntryPoint]:
+    """Entry points that stand in for those of installed packages, of both groups."""
+    found: dict[str, EntryPoint] = {}
+    monkeypatch.setattr(plugins, "points", lambda group: {k: x for k, x in found.items() if x.group == group})
+    return found
+
+
+def refused(name: str, **options: Any) -> SettingError:
+    with pytest.raises(SettingError) as caught:
+        tasks.team(tasks.task(name, options))
+    assert "\n" not in str(caught.value)
+    return caught.value
+
+
+def planned(folder: Path, **changes: Any) -> list[Trial]:
+    path = folder / "suite.yaml"
+    path.write_text(yaml.safe_dump(SUITE | changes))
+    return trials(load(path)[0], path)
+
+
+# Tasks
+
+
+def test_a_factory_gets_the_options_of_its_task() -> None:
+    task = tasks.task(PLAIN, {"size": 5, "timer": 7, "episode_length": 3})
+    assert tasks.team(task).observation_sizes == (5, 5)
+    assert (task.episode_length, task.robot) == (3, None)
+    batch = tasks.make(task, [np.random.SeedSequence(0)])
+    assert (batch.environments[0].timer, batch.episode_length) == (7, 3)  # type: ignore[attr-defined]
+
+
+def test_the_label_names_what_was_told() -> None:
+    assert tasks.task(PLAIN, {}).label == PLAIN
+    assert tasks.task(PLAIN, {"timer": 7, "size": 5}).label == f"{PLAIN}:size=5:timer=7"
+    assert tasks.task(PLAIN, {"episode_length": 9}).label == f"{PLAIN}:episode_length=9"
+    assert tasks.task("pettingzoo/simple_spread_v3", {"N": 3, "max_cycles": 50}).label.endswith("_v3:max_cycles=50")
+
+
+def test_lists_reach_a_factory_and_tasks_can_be_told_apart() -> None:
+    one, other = (tasks.task("python:own_envs:Plain", {"size": x}) for x in ([1, 2], [1, 2.0]))
+    assert one.options.named()["size"] == [1, 2]
+    assert one != other
+    assert len({one, other}) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "key", "parts"),
+    [
+        (PLAIN, {"colour": 1}, "colour", ["unknown option 'colour'", "valid: episode_length, size, timer"]),
+        (PLAIN, {"size": {"a": 1}}, "size", ["{'a': 1}", "neither a number"]),
+        (PLAIN, {"episode_length": 0}, "episode_length", ["0 is not a whole number at least 1"]),
+        (PLAIN, {"episode_length": True}, "episode_length", ["True is not a whole number"]),
+        ("python:own_envs:fails", {}, "size", ["missing", "valid: episode_length, size"]),
+        ("python:own_envs:fails", {"size": 1}, "name", ["raised RuntimeError: no luck when it was made"]),
+        ("python:own_envs", {}, "name", ["not of the form python:package.module:attribute"]),
+        ("python:no_such_module:make", {}, "name", ["cannot import no_such_module", "install it, or start in"]),
+        ("python:own_envs.deeper:make", {}, "name", ["cannot import own_envs.deeper"]),
+        ("python:own_envs:Plane", {}, "name", ["own_envs has no Plane; it has", "Early"]),
+        ("python:own_envs:TIMER", {}, "name", ["is no function that makes an environment but 12"]),
+        ("python:own_envs:Pet", {}, "name", ["Pet is no pettingzoo.ParallelEnv"]),
+        ("python:own_envs:Unbounded", {}, "name", ["the action space of agent a", "finite bounds"]),
+        ("pettingzoo/simple_tag_v3", {}, "name", ["pettingzoo/simple_spread_v3", "python:package.module:factory"]),
+        ("pettingzoo/simple_spread_v3", {"local_ratio": 1}, "local_ratio", ["continuous_actions, max_cycles, N"]),
+        ("pettingzoo/simple_reference_v3", {"N": 4}, "N", ["valid: continuous_actions, max_cycles"]),
+        ("pettingzoo/simple_spread_v3", {"continuous_actions": 1}, "continuous_actions", ["1 is not true or false"]),
+        ("gym/CartPole", {}, "name", ["'gym/CartPole'", "mamujoco/<robot>", "pettingzoo/<", "python:package.module"]),
+    ],
+)
+def test_what_cannot_be_made_is_refused_in_one_line(name: str, options: Any, key: str, parts: list[str]) -> None:
+    error = refused(name, **options)
+    assert error.key == key
+    assert [part for part in parts if part not in str(error)] == []
+
+
+def test_a_module_that_fails_when_it_is_imported_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "failing_module.py").write_text("1 / 0")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert "importing failing_module raised ZeroDivisionError" in str(refused("python:failing_module:make"))
+
+
+def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pettingzoo.sisl.multiwalker.multiwalker", None)
+    with pytest.raises(SettingError, match=r"pip install '\.\[sisl\]'"):
+        tasks.make(tasks.task("pettingzoo/multiwalker_v9", {}), [np.random.SeedSequence(0)])
+
+
+def test_a_suite_names_the_task_that_cannot_be_made(tmp_path: Path) -> None:
+    with pytest.raises(SuiteError, match=r"tasks\.0\.name: python:own_envs:Pet: Pet is no pettingzoo.ParallelEnv"):
+        planned(tmp_path, tasks=["python:own_envs:Pet"])
+
+
+def test_two_tasks_whose_files_would_lie_in_one_folder_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(SuiteError, match="stands there twice"):
+        planned(tmp_path, tasks=[{"name": "python:own_envs:Named", "word": word} for word in ("a b", "a_b")])
+
+
+def test_an_episode_that_does_not_end_is_refused_before_it_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(plan, "ENDLESS_STEPS", 100)
+    planned(tmp_path, tasks=["python:own_envs:Endless"])
+    assert run([str(tmp_path / "suite.yaml"), "--results", str(tmp_path), "--dry-run"]) == 2
+    assert "had not ended after 100 steps; give the task an episode_length" in capsys.readouterr().err
+
+
+def test_an_environment_that_breaks_in_the_plan_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    planned(tmp_path, tasks=["python:own_envs:NaNReward"])
+    assert run([str(tmp_path / "suite.yaml"), "--results", str(tmp_path), "--dry-run"]) == 2
+    assert "NaNReward happo seed 0: environment 0, agent b: reward is nan" in capsys.readouterr().err
+
+
+def test_the_plan_measures_episodes_of_unknown_length() -> None:
+    assert plan.longest_episode(tasks.task(PLAIN, {"timer": 9})) == 9
+
+
+# Identity
+
+
+def test_a_trial_goes_by_the_versions_of_its_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (particles,) = planned(tmp_path, tasks=[{"name": "pettingzoo/simple_spread_v3", "continuous_actions": True}])
+    config, before = particles.config(), particles.config_hash()
+    assert config["versions"].keys() == {"mpe2"}
+    assert "mujoco" not in config
+    monkeypatch.setattr("bench.kinds.mujoco_version", lambda: "9")
+    assert particles.config_hash() == before
+    monkeypatch.setattr("bench.kinds.metadata.version", lambda package: "9")
+    assert particles.config_hash() != before
+    (own,) = planned(tmp_path)
+    assert (own.config()["versions"], own.config()["options"]) == (
+        {"own_envs": "no version"},
+        {"episode_length": None, "size": 3},
+    )
+
+
+def test_a_task_of_an_installed_package_goes_by_its_version() -> None:
+    assert plugins.versions("python:mpe2.simple_spread_v3:parallel_env", "bench.tasks").keys() == {"mpe2"}
+
+
+def test_a_trial_says_that_it_ran_without_mujoco_and_goes_on_to_the_bit(tmp_path: Path) -> None:
+    (whole,) = planned(tmp_path, name="whole")
+    (parted,) = planned(tmp_path, name="parted")
+    assert trial.run(whole, tmp_path / "whole", os.getpid()).status == "done"
+    folder = parted.folder(tmp_path / "parted")
+    trial.register(parted, tmp_path / "parted")
+    first = trial.Session(parted, folder, os.getpid())
+    first._evaluate_and_save()
+    first._train()
+    first._train()
+    first._evaluate_and_save()
+    first._train()  # lost
+    assert trial.run(parted, tmp_path / "parted", os.getpid()).status == "done"
+    tables = [store.read_table(t.folder(tmp_path / t.suite) / "records.parquet") for t in (whole, parted)]
+    columns = ["step", "episode", "episode_return", "length"]
+    assert tables[0][columns].equals(tables[1][columns])
+    about = store.read_json(folder / "trial.json")
+    assert about["provenance"]["physics"] == store.NO_PHYSICS
+    assert about["provenance"]["task"] == {"versions": {"own_envs": "no version"}}
+    assert "mpe2" in about["provenance"]["versions"]
+
+
+# Entry points
+
+
+def test_an_entry_point_is_a_task(points: dict[str, EntryPoint], capsys: pytest.CaptureFixture[str]) -> None:
+    points["walk/plain"] = EntryPoint("walk/plain", "own_envs:Plain", "bench.tasks")
+    assert tasks.team(tasks.task("walk/plain", {"size": 4})).observation_sizes == (4, 4)
+    assert tasks.names()[-1] == "walk/plain"
+    assert "walk/plain" in str(refused("walk/other"))
+    tasks.main([])
+    assert re.search(r"walk/plain +2 +4 +2 +continuous 1 +-", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("name", ["mamujoco/Cat-2x2", "pettingzoo/simple_spread_v3", "python:x"])
+def test_an_entry_point_cannot_take_the_name_of_what_is_here(points: dict[str, EntryPoint], name: str) -> None:
+    points[name] = EntryPoint(name, "own_envs:Plain", "bench.tasks")
+    with pytest.raises(SettingError, match="has a name that is taken"):
+        tasks.names()
+
+
+def test_two_entry_points_of_one_name_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    two = [EntryPoint("walk", f"own_envs:{name}", "some.group") for name in ("Plain", "Early")]
+    monkeypatch.setattr(plugins.metadata, "entry_points", lambda group: two)
+    with pytest.raises(SettingError, match=r"two entry points of some\.group are called walk"):
+        plugins.points("some.group")
+
+
+def test_an_entry_point_is_an_algorithm(points: dict[str, EntryPoint], tmp_path: Path) -> None:
+    points["mine"] = EntryPoint("mine", "test_own:MINE", methods.GROUP)
+    (found,) = planned(tmp_path, algorithms={"mine": {"clip": 0.3}})
+    assert (found.algorithm, found.settings.clip) == ("mine", 0.3)  # type: ignore[union-attr]
+    with pytest.raises(SuiteError, match=r"unknown algorithm 'yours'; valid: ippo, .*, mine, python:"):
+        planned(tmp_path, algorithms={"yours": None})
+
+
+def test_an_entry_point_cannot_take_an_algorithms_name(points: dict[str, EntryPoint]) -> None:
+    points["happo"] = EntryPoint("happo", "test_own:MINE", methods.GROUP)
+    with pytest.raises(SettingError, match="has a name that is taken: happo"):
+        methods.method("ippo")
+
+
+# Algorithms
+
+
+def test_a_method_of_ones_own_is_built_with_its_settings(tmp_path: Path) -> None:
+    (found,) = planned(tmp_path, algorithms={"label": {"algorithm": "python:test_own:MINE", "clip": 0.3}})
+    assert (found.label, found.algorithm) == ("label", "python:test_own:MINE")
+    METHODS.pop(found.algorithm)  # as in a worker, which has not read the suite
+    learner, _ = trial.learner_and_batch(found)
+    assert learner.settings.clip == 0.3  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("name", "complaint"),
+    [
+        ("python:test_own", "is not of the form"),
+        ("python:test_own:NOTHING", "test_own has no NOTHING"),
+        ("python:no_such_module:M", "cannot import no_such_module"),
+        ("python:test_own:SUITE", "is no algorithms.registry.Method but dict"),
+        ("python:test_own:UNSIZED", "its settings must be a dataclass with envs"),
+    ],
+)
+def test_what_is_no_method_is_refused(tmp_path: Path, name: str, complaint: str) -> None:
+    with pytest.raises(SuiteError, match=rf"algorithms\.x\.algorithm: .*{re.escape(complaint)}"):
+        planned(tmp_path, algorithms={"x": {"algorithm": name}})
+
+
+UNSIZED = registry.Method(MINE.make, own_envs.Pet, "settings that are none", True)  # type: ignore[arg-type]
+
+
+# The README
+
+
+def blocks(language: str) -> dict[str, str]:
+    """The code blocks of the README that name their file, and the suite of one's own."""
+    found = re.findall(rf"```{language}\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    return {text.split()[1]: text for text in found}
+
+
+def test_the_examples_are_short() -> None:
+    assert {name: len(text.splitlines()) < 40 for name, text in blocks("python").items()} == {
+        "meeting.py": True,
+        "early.py": True,
+    }
+
+
+def command(folder: Path, *arguments: str) -> str:
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-m", *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("examples")
+    for name, text in blocks("python").items():
+        (folder / name).write_text(text)
+    (folder / "own.yaml").write_text(blocks("yaml")["own"])
+    return folder
+
+
+def test_the_environment_of_the_readme_keeps_its_word(examples: Path) -> None:
+    said = command(examples, "bench.check", "python:meeting:Meeting", "--set", "robots=3").splitlines()
+    assert [line for line in said[1:] if not line.startswith(("ok", "speed"))] == []
+
+
+def test_the_suite_of_the_readme_runs_in_workers_that_find_its_modules(examples: Path) -> None:
+    command(examples, "bench.run", "own.yaml", "--jobs", "2")
+    records = store.read_table(examples / "results" / "own" / "records.parquet")
+    assert {*zip(records["task"], records["algorithm"], records["seed"], strict=True)} == {
+        ("python:meeting:Meeting:robots=3", label, seed) for label in ("happo", "early") for seed in (0, 1)
+    }
+    assert "early" in command(examples, "bench.report", "results/own")
