@@ -21,7 +21,7 @@ from bench.trial import seeds
 WALKS = importlib.util.find_spec("Box2D") is not None
 """Whether multiwalker can be made here."""
 HERE = [name for name in tasks.names() if WALKS or name != "pettingzoo/multiwalker_v9"]
-LEARNED = [name for name in tasks.names() if not name.startswith("pettingzoo/simple")]
+LEARNED = HERE
 """Those with continuous actions."""
 SIZES = {
     "mamujoco/Hopper-3x1": ([8, 9, 8], [1, 1, 1], 11),  # own joint 2, joints next to it 1, 2, 1, root 5
