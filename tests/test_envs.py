@@ -33,7 +33,7 @@ with contextlib.redirect_stderr(io.StringIO()):  # it prints a notice
 
 ROBOT_PARTITIONS = [(robot, spec.partitions[0]) for robot, spec in ROBOTS.items()]
 TASKS = [
-    *tasks.names(),
+    *(name for name in tasks.names() if name.startswith("mamujoco/")),
     "mamujoco/ManySegmentSwimmer-2x1",
     "mamujoco/ManySegmentSwimmer-3x2",
     "mamujoco/ManySegmentAnt-1x2",

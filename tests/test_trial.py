@@ -196,8 +196,9 @@ def test_trial_json_says_what_was_run_and_on_what(finished: dict[str, Path], tmp
     assert about["steps"] == 300
     assert about["evaluate"] == {"every": 100, "episodes": 2}
     assert about["started"] <= about["finished"]
-    assert about["provenance"].keys() == {"commit", "dirty", "versions", "machine", "physics"}
+    assert about["provenance"].keys() == {"commit", "dirty", "versions", "machine", "physics", "task"}
     assert about["provenance"]["physics"] == "golden"
+    assert about["provenance"]["task"] == {"mujoco": about["provenance"]["versions"]["mujoco"]}
     assert about["provenance"]["versions"].keys() >= {"python", "torch", "mujoco", "numpy", "gymnasium"}
     assert about["provenance"]["machine"].keys() == {"cpu", "cores", "system"}
 
