@@ -107,7 +107,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.tasks", description="List the tasks.", allow_abbrev=False)
     parser.add_argument("--json", action="store_true", help="as a JSON list, for machines")
     as_json = parser.parse_args(arguments).json
-    rows = [_describe(name) for name in names()]
+    try:
+        rows = [_describe(name) for name in names()]
+    except SettingError as error:  # an entry point's name is taken
+        parser.error(str(error))
     if as_json:
         print(json.dumps(rows, indent=1))
         return 0

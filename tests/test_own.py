@@ -223,6 +223,8 @@ def test_an_entry_point_cannot_take_the_name_of_what_is_here(points: dict[str, E
     points[name] = EntryPoint(name, "own_envs:Plain", "bench.tasks")
     with pytest.raises(SettingError, match="has a name that is taken"):
         tasks.names()
+    with pytest.raises(SystemExit):
+        tasks.main([])
 
 
 def test_two_entry_points_of_one_name_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

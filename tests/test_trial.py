@@ -198,6 +198,7 @@ def test_trial_json_says_what_was_run_and_on_what(finished: dict[str, Path], tmp
     assert about["started"] <= about["finished"]
     assert about["provenance"].keys() == {"commit", "dirty", "versions", "machine", "physics", "task"}
     assert about["provenance"]["physics"] == "golden"
+    assert about["provenance"]["task"] == {"mujoco": about["provenance"]["versions"]["mujoco"]}
     assert about["provenance"]["versions"].keys() >= {"python", "torch", "mujoco", "numpy", "gymnasium"}
     assert about["provenance"]["machine"].keys() == {"cpu", "cores", "system"}
 

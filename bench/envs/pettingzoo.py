@@ -358,4 +358,4 @@ def _complaint(answer: Any, names: Sequence[str]) -> str:
 
 def _said(error: Exception) -> str:
     """What went wrong in reading an observation or state, as the rest of a sentence."""
-    return f"lacks {error}" if isinstance(error, KeyError) else str(error)
+    return f"lacks {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
