@@ -1,5 +1,5 @@
 """IPPO, MAPPO, HAPPO, HATRPO and MADDPG on one code path. Read in this order: registry, rollout, on_policy, clip,
-trust_region, maddpg, replay, returns, networks, categorical, config."""
+trust_region, maddpg, replay, returns, networks, layers, categorical, config."""
 
 from algorithms.config import SettingError
 from algorithms.registry import METHODS, build, check, settings

@@ -163,5 +163,5 @@ def test_the_store_imports_nothing_of_ours() -> None:
     assert not {target.split(".")[0] for target in imports("bench.store")} & {"algorithms", "bench"}
 
 
-def test_the_algorithms_can_be_read_in_an_hour() -> None:
+def test_the_algorithms_can_be_read_in_two_hours() -> None:
     assert sum(len(path.read_text().splitlines()) for path in ROOT.glob("algorithms/**/*.py")) <= 2000
