@@ -94,7 +94,8 @@ def _crawl(env: Any, step: Transition) -> tuple[Array, NDArray[np.bool_]]:
     """Ant-v5: as above, less a cost of contact forces; unhealthy when out of its height range or not finite."""
     qpos, qvel, z = step.fields["qpos"], step.fields["qvel"], step.fields["qpos"][:, 2]
     low, high = env._healthy_z_range
-    healthy = np.isfinite(qpos).all(axis=1) & np.isfinite(qvel).all(axis=1) & (low <= z) & (z <= high)
+    finite = np.logical_and.reduce(np.isfinite(qpos), 1) & np.logical_and.reduce(np.isfinite(qvel), 1)
+    healthy = finite & (low <= z) & (z <= high)
     force = _bounded(step.fields["cfrc_ext"], env._contact_force_range)
     contact_cost = env._contact_cost_weight * _squares(force)
     cost = _control_cost(env, step) + contact_cost
