@@ -91,7 +91,7 @@ def play(robot: str) -> Numbers:
     State and actions are closed forms, and sines of different phase, so that no two joints move alike.
     """
     batch = MujocoBatch(robot, ROBOTS[robot].whole, [np.random.SeedSequence(0)], auto_reset=False)
-    model, data = batch.model, batch.data[0]
+    model = batch.model
     qpos = model.qpos0 + 0.02 * np.sin(1.0 + np.arange(model.nq))
     for index, value in POSES.get(robot, {}).items():
         qpos[index] += value
@@ -100,7 +100,8 @@ def play(robot: str) -> Numbers:
     for step in range(1, STEPS + 1):
         batch.step([0.5 * np.sin(step + np.arange(model.nu))[None]])
         if step % EVERY == 0:
-            fields = {"qpos": data.qpos, "qvel": data.qvel, "reward": batch.reward}
+            qpos, qvel, _ = np.split(batch.physics[0], [model.nq, model.nq + model.nv])
+            fields = {"qpos": qpos, "qvel": qvel, "reward": batch.reward}
             numbers[str(step)] = {field: values.tolist() for field, values in fields.items()}
     return numbers
 

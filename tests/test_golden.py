@@ -68,8 +68,7 @@ class Noisy(MujocoBatch):
 
     def step(self, actions: Any) -> None:
         noise = np.random.default_rng(self._elapsed[0])
-        for values in (self.data[0].qpos, self.data[0].qvel):
-            values *= 1 + 1e-15 * noise.uniform(-1, 1, values.shape)
+        self.physics *= 1 + 1e-15 * noise.uniform(-1, 1, self.physics.shape)
         super().step(actions)
 
 

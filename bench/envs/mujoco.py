@@ -1,7 +1,8 @@
-"""Multi-Agent MuJoCo as one batch: a plain loop over MuJoCo data, with rewards and observations of all E at once.
+"""Multi-Agent MuJoCo as one batch: a plain loop over the environments, with rewards and observations of all E at once.
 
 MaMuJoCo's environment is built once per batch and its observation functions are compiled into index arrays by probing
-them with marked data (`compile_view`). Stepping then costs little more than the physics.
+them with marked data (`compile_view`). Stepping then costs little more than the physics. An environment is a row of
+numbers: all of them are stepped in one `mujoco.MjData` per thread, which so stays in the processor's cache.
 """
 
 from __future__ import annotations
@@ -20,9 +21,10 @@ from algorithms import Continuous, Team
 from bench.envs.robots import ROBOTS, Array, Fields, Transition, reference
 
 ObservationMode = Literal["local", "global", "paper"]
+STATE = ("qpos", "qvel", "qacc_warmstart")
+"""All that the next `mj_step` depends on besides the control, the robots having no activations, mocaps or the like."""
 FIELDS = (
-    "qpos",
-    "qvel",
+    *STATE,
     "cinert",
     "cvel",
     "qfrc_actuator",
@@ -91,14 +93,14 @@ def compile_view(observe: Callable[[], Array], data: Any, derive: Callable[[Fiel
 
 
 class Share(NamedTuple):
-    """Environments that one thread steps one after the other and then copies out together."""
+    """Environments that one thread steps one after the other, and what is copied for each: memoryviews, which are
+    written in a third of the time that arrays take."""
 
-    work: list[tuple[Any, memoryview, memoryview]]
-    """MuJoCo's data, its control and where that is taken from, for each live environment"""
-    sources: list[Array]
-    """The fields of all of them, live or not, one after the other"""
-    rows: Array
-    """Their raw rows, flat"""
+    data: Any
+    into: tuple[memoryview, ...]
+    """The state and the control in MuJoCo's data"""
+    work: list[tuple[tuple[memoryview, ...], list[tuple[memoryview, memoryview]]]]
+    """For each live environment its state and control, and where each field goes and is to be found after a step"""
 
 
 # Unstable physics end a trial by the numbers they give; MuJoCo's own way is to fill the terminal and leave a
@@ -135,7 +137,7 @@ class MujocoBatch:
         self.model: Any = self._gym.model
         self.frame_skip, self._dt = self._gym.frame_skip, self._gym.dt
         act_ids = [[node.act_ids for node in part] for part in mamujoco.agent_action_partitions]
-        tail = self._compile(mamujoco, observation)
+        self._compile(mamujoco, observation)
         self.team = Team(
             observation_sizes=tuple(block.stop - block.start for block in self._blocks[1:]),
             action_spaces=tuple(Continuous(len(ids)) for ids in act_ids),
@@ -151,15 +153,12 @@ class MujocoBatch:
         self.control = np.zeros((self.envs, self.model.nu))
 
         self._random = [np.random.Generator(np.random.PCG64(seed)) for seed in seeds]
-        self.data = [mujoco.MjData(self.model) for _ in seeds]
         self._elapsed = np.zeros(self.envs, dtype=np.int64)
         self.reward = np.zeros(self.envs)
         self.terminated = np.zeros(self.envs, dtype=np.bool_)
         self.truncated = np.zeros(self.envs, dtype=np.bool_)
-        self._threads = env_threads
+        self._data = [mujoco.MjData(self.model) for _ in range(min(env_threads, self.envs))]
         self._pool = ThreadPoolExecutor(env_threads - 1) if env_threads > 1 else None
-        # Views of each environment's fields, qpos and qvel first, taken once and copied into its raw row after a step.
-        self._sources = [[getattr(data, field).reshape(-1) for field in self._fields] + tail for data in self.data]
         self._step_only(np.ones(self.envs, dtype=np.bool_))
         for e in range(self.envs):
             self._reset(e)
@@ -168,7 +167,7 @@ class MujocoBatch:
         self._observe()
         self._no_ends()
 
-    def _compile(self, mamujoco: Any, observation: ObservationMode) -> list[Array]:
+    def _compile(self, mamujoco: Any, observation: ObservationMode) -> None:
         """Lay out the raw row (fields, derived features, the constants 0 and 1) and the features gathered from it.
 
         Features stand as [state | observation of agent 0 | ...], so that one gather and one clip serve all.
@@ -207,16 +206,16 @@ class MujocoBatch:
         _, first, which = np.unique(np.stack(alike), axis=1, return_index=True, return_inverse=True)
         self._firsts = first[which.reshape(-1)]
 
-        tail = np.array([0.0] * derived + [0.0, 1.0] * (observation != "local"))
-        self._lay_out(index, places, derived, len(tail))
+        constants = 2 * (observation != "local")
+        self._lay_out(index, places, derived, derived + constants)
+        self._raw[:, self._raw.shape[1] - constants :] = [0.0, 1.0][:constants]
         self._needs_contact = "cfrc_ext" in self._fields
         self._features = np.zeros((self.envs, len(index)), dtype=np.float32)
         self.state, *self.observations = [self._features[:, block] for block in self._blocks]
-        return [tail] if len(tail) else []
 
     def _lay_out(self, index: NDArray[np.intp], places: Mapping[str, slice], derived: int, tail: int) -> None:
         """The raw rows, without the fields that nothing reads."""
-        read = {"qpos", "qvel", *self.robot.reads}
+        read = {*STATE, *self.robot.reads}
         used = [
             field
             for field, place in places.items()
@@ -234,6 +233,7 @@ class MujocoBatch:
             field: self._raw[:, start : start + places[field].stop - places[field].start]
             for field, start in zip(used, starts, strict=True)
         }
+        self.physics = self._raw[:, : sum(self._fields[field].shape[1] for field in STATE)]
 
     def set_control(self, actions: Sequence[NDArray[Any]]) -> None:
         """Clip N x [E, A_i] actions to [-1, 1] and map them to each actuator's own range, in `control` [E, nu]."""
@@ -274,32 +274,38 @@ class MujocoBatch:
             other.result()
 
     def _simulate(self, share: Share) -> None:
-        """The loop over MuJoCo data: set the control, step (which lets other threads run); then copy the fields.
-
-        Between two steps as little as possible: they leave no other code in the processor's cache.
-        """
+        """The loop over environments: set state and control, step (which lets other threads run), copy the fields."""
         model, frames, needs_contact = self.model, self.frame_skip, self._needs_contact
         step, contact = mujoco.mj_step, mujoco.mj_rnePostConstraint
-        for data, theirs, control in share.work:
-            theirs[:] = control
+        data, (qpos, qvel, warmstart, control), work = share
+        for given, fields in work:
+            qpos[:], qvel[:], warmstart[:], control[:] = given
             step(model, data, frames)
             if needs_contact:  # Gymnasium's way: a sensor inside an RK4 step would give other numbers
                 contact(model, data)
-        np.concatenate(share.sources, 0, share.rows)
+            for ours, theirs in fields:
+                ours[:] = theirs
 
     def _step_only(self, live: NDArray[np.bool_]) -> None:
         """From now on step these environments, in about equal shares for the threads."""
         self._live = live
-        blocks = np.array_split(np.arange(self.envs), min(self._threads, self.envs))
-        self._shares = [
-            Share(
-                # A memoryview is written in a third of the time that an array takes.
-                work=[(self.data[e], self.data[e].ctrl.data, self.control[e].data) for e in block if live[e]],
-                sources=[source for e in block for source in self._sources[e]],
-                rows=self._raw[block[0] : block[-1] + 1].reshape(-1),
-            )
-            for block in blocks
-        ]
+        blocks = np.array_split(np.arange(self.envs), len(self._data))
+        self._shares = [self._share(data, block[live[block]]) for data, block in zip(self._data, blocks, strict=True)]
+
+    def _share(self, data: Any, block: NDArray[np.intp]) -> Share:
+        theirs = {field: getattr(data, field).reshape(-1).data for field in self._fields}
+        ours = {e: {field: values[e].data for field, values in self._fields.items()} for e in block}
+        return Share(
+            data,
+            (*(theirs[field] for field in STATE), data.ctrl.data),
+            [
+                (
+                    (*(ours[e][field] for field in STATE), self.control[e].data),
+                    [(ours[e][field], theirs[field]) for field in theirs],
+                )
+                for e in block
+            ],
+        )
 
     def _no_ends(self) -> None:
         self.ended = np.zeros(0, dtype=np.intp)
@@ -330,12 +336,13 @@ class MujocoBatch:
         self._observe()
 
     def _set(self, e: int, qpos: Array, qvel: Array) -> None:
-        data, sources = self.data[e], self._sources[e]
+        data = self._data[0]
         mujoco.mj_resetData(self.model, data)
-        sources[0][:], sources[1][:] = qpos, qvel
+        data.qpos[:], data.qvel[:] = qpos, qvel
         mujoco.mj_forward(self.model, data)
+        for field, values in self._fields.items():
+            values[e] = getattr(data, field).reshape(-1)
         self._elapsed[e] = 0
-        np.concatenate(sources, 0, self._raw[e])
 
     def _derive(self) -> None:
         if self._derived.size:
@@ -365,23 +372,17 @@ class MujocoBatch:
 
     def state_dict(self) -> dict[str, Any]:
         """Physics, clocks, generators and the observations to act on."""
-        kind = mujoco.mjtState.mjSTATE_INTEGRATION
-        physics = np.zeros((self.envs, mujoco.mj_stateSize(self.model, kind)))
-        for row, data in zip(physics, self.data, strict=True):
-            mujoco.mj_getState(self.model, data, row, kind)
         return {
-            "physics": physics,
-            "elapsed": self._elapsed.copy(),
             "raw": self._raw.copy(),
+            "elapsed": self._elapsed.copy(),
             "random": [generator.bit_generator.state for generator in self._random],
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on, bit for bit, where `state_dict` was taken."""
-        for e, row in enumerate(state["physics"]):
-            mujoco.mj_setState(self.model, self.data[e], np.asarray(row), mujoco.mjtState.mjSTATE_INTEGRATION)
-            self._random[e].bit_generator.state = state["random"][e]
-        self._elapsed[:] = state["elapsed"]
         self._raw[:] = state["raw"]
+        self._elapsed[:] = state["elapsed"]
+        for generator, kept in zip(self._random, state["random"], strict=True):
+            generator.bit_generator.state = kept
         self._position = self._positions()
         self._observe()

@@ -22,7 +22,7 @@ from bench import tasks
 from bench.collect import Collector
 from bench.envs.mujoco import MujocoBatch
 from bench.speed import products
-from bench.speed.envs import Beginnings, Raw, physics
+from bench.speed.envs import Beginnings, Raw
 from bench.suite import Trial
 from bench.trial import learner_and_batch
 
@@ -101,7 +101,7 @@ class Bench:
             start = time.perf_counter()
             self.actions.append([x.copy() for x in actions])
             if len(self.batch.ended):
-                self.beginnings[len(self.actions) - 1] = {int(e): physics(self.batch, int(e)) for e in self.batch.ended}
+                self.beginnings[len(self.actions) - 1] = {int(e): self.batch.physics[e].copy() for e in self.batch.ended}
             self.seconds["recording"] += time.perf_counter() - start
 
         setattr(self.batch, "step", recorded)  # noqa: B010 (mypy would have no method assigned to)
