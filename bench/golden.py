@@ -100,8 +100,7 @@ def play(robot: str) -> Numbers:
     for step in range(1, STEPS + 1):
         batch.step([0.5 * np.sin(step + np.arange(model.nu))[None]])
         if step % EVERY == 0:
-            qpos, qvel, _ = np.split(batch.physics[0], [model.nq, model.nq + model.nv])
-            fields = {"qpos": qpos, "qvel": qvel, "reward": batch.reward}
+            fields = {"qpos": batch.fields["qpos"][0], "qvel": batch.fields["qvel"][0], "reward": batch.reward}
             numbers[str(step)] = {field: values.tolist() for field, values in fields.items()}
     return numbers
 

@@ -334,15 +334,16 @@ class Session:
         path = self.folder / "checkpoint.pt"
         try:
             saved = torch.load(path, weights_only=True)
+            self.learner.load_state_dict(saved["learner"])
+            self.batch.load_state_dict(saved["environments"])
+            self.step, self.seconds = saved["step"], saved["seconds"]
+            self.evaluation_seconds, self.best = saved["evaluation_seconds"], saved["best"]
+            self.evaluation = saved["evaluation"]
         except Exception as error:
             raise store.StoreError(
-                f"{path}: not a readable checkpoint; delete {self.folder} to start this trial anew"
+                f"{path}: not a readable checkpoint, or one of another version of this suite; "
+                f"delete {self.folder} to start this trial anew"
             ) from error
-        self.step, self.seconds = saved["step"], saved["seconds"]
-        self.evaluation_seconds, self.best = saved["evaluation_seconds"], saved["best"]
-        self.evaluation = saved["evaluation"]
-        self.learner.load_state_dict(saved["learner"])
-        self.batch.load_state_dict(saved["environments"])
         records = store.read_table(self.folder / "records.parquet")
         self.records = [records[(records["step"] <= self.step) & (records["kind"] == "grid")]]
         if self.step > 0 and (self.folder / "updates.parquet").exists():

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import gymnasium
@@ -25,7 +26,7 @@ from filelock import FileLock
 from bench import tasks
 from bench.envs import mujoco as envs
 from bench.envs.mujoco import MujocoBatch, compile_view
-from bench.envs.robots import ROBOTS, Fields
+from bench.envs.robots import ROBOTS, Fields, reference
 
 with contextlib.redirect_stderr(io.StringIO()):  # it prints a notice
     from gymnasium_robotics import mamujoco_v1
@@ -508,15 +509,41 @@ def no_features(fields: Fields) -> np.ndarray:
 
 @pytest.fixture
 def ball() -> Any:
-    """The data of a ball that flies: 7 numbers in qpos, 6 in qvel."""
+    """The data of a ball that flies: 7 numbers in qpos, 6 in qvel, from the 8th on."""
     body = "<body><freejoint/><geom size='1'/></body>"
     return mujoco.MjData(mujoco.MjModel.from_xml_string(f"<mujoco><worldbody>{body}</worldbody></mujoco>"))
+
+
+def test_physics_are_a_view_of_positions_velocities_and_warm_start(ball: Any) -> None:
+    parts = [ball.qpos, ball.qvel, ball.qacc_warmstart]
+    for k, part in enumerate(parts):
+        part[:] = k + 1
+    numbers = envs.physics(ball)
+    assert numbers.size == 8 + 8 + 6
+    assert [np.count_nonzero(numbers == k + 1) for k in range(3)] == [7, 6, 6]
+    numbers[:] = 5.0
+    assert all((part == 5.0).all() for part in parts)
+
+
+def test_a_mujoco_that_keeps_its_numbers_in_another_order_is_refused(ball: Any) -> None:
+    odd = SimpleNamespace(qpos=ball.qpos, qvel=ball.qvel, qacc_warmstart=ball.qfrc_passive)
+    with pytest.raises(RuntimeError, match="does not keep qpos, qvel and qacc_warmstart in a row"):
+        envs.physics(odd)
+
+
+@pytest.mark.parametrize("robot", ROBOTS)
+def test_physics_are_all_that_a_step_depends_on(robot: str) -> None:
+    model = reference(robot, ROBOTS[robot].partitions[0], 1).single_agent_env.unwrapped.model
+    others = [
+        getattr(mujoco.mjtState, f"mjSTATE_{part}") for part in ("ACT", "HISTORY", "PLUGIN", "USERDATA", "MOCAP_POS")
+    ]
+    assert [mujoco.mj_stateSize(model, part) for part in others] == [0] * 5
 
 
 def test_a_compiled_view_is_the_gather_with_its_clips(ball: Any) -> None:
     before = ball.qpos.copy()
     view = compile_view(lambda: np.concatenate([ball.qpos[2:4], np.clip(ball.qvel[::-1], -10, 5)]), ball, no_features)
-    assert list(view.index) == [2, 3, 12, 11, 10, 9, 8, 7]
+    assert list(view.index) == [2, 3, 13, 12, 11, 10, 9, 8]
     assert list(view.low) == [-np.inf] * 2 + [-10] * 6
     assert list(view.high) == [np.inf] * 2 + [5] * 6
     assert_same(ball.qpos, before)
@@ -526,7 +553,7 @@ def test_a_clip_may_have_one_side(ball: Any) -> None:
     view = compile_view(
         lambda: np.concatenate([np.maximum(ball.qpos[:1], -3), np.minimum(ball.qvel[:1], 4)]), ball, no_features
     )
-    assert list(view.index) == [0, 7]
+    assert list(view.index) == [0, 8]
     assert list(view.low) == [-3, -np.inf]
     assert list(view.high) == [np.inf, 4]
 
@@ -537,13 +564,13 @@ def test_a_view_clips_what_it_gathers_on_both_sides(ball: Any) -> None:
 
 
 def test_a_feature_that_is_derived_is_found_behind_the_fields(ball: Any) -> None:
-    total = sum(getattr(ball, field).size for field in envs.FIELDS)
+    total = sum(array.size for array in envs.arrays(ball).values())
     view = compile_view(
         lambda: np.array([ball.qvel[0], np.cos(ball.qpos[1]), np.cos(ball.qpos[0])]),
         ball,
         lambda fields: np.cos(fields["qpos"][:, :2]),
     )
-    assert list(view.index) == [7, total + 1, total]
+    assert list(view.index) == [8, total + 1, total]
     assert not np.isfinite([view.low, view.high]).any()
 
 

@@ -513,6 +513,15 @@ def test_a_corrupt_file_fails_the_trial_and_is_left_for_inspection(tmp_path: Pat
     assert (folder / name).read_bytes() == b"broken"
 
 
+def test_a_checkpoint_of_another_version_fails_the_trial_and_says_what_to_do(tmp_path: Path) -> None:
+    t = planned(tmp_path)["happo"]
+    folder = interrupt(t, tmp_path / "tiny", trial.Session, "_train", 3)
+    saved = torch.load(folder / "checkpoint.pt", weights_only=True)
+    saved["environments"]["raw"] = saved["environments"]["raw"][:, 1:]
+    torch.save(saved, folder / "checkpoint.pt")
+    assert f"of another version of this suite; delete {folder}" in failure(t, tmp_path / "tiny")["error"]
+
+
 def test_a_full_disk_is_an_outcome(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")

@@ -15,27 +15,15 @@ from typing import Any, Literal, NamedTuple
 
 import mujoco
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 from algorithms import Continuous, Team
 from bench.envs.robots import ROBOTS, Array, Fields, Transition, reference
 
 ObservationMode = Literal["local", "global", "paper"]
-STATE = ("qpos", "qvel", "qacc_warmstart")
-"""All that the next `mj_step` depends on besides the control, the robots having no activations, mocaps or the like."""
-FIELDS = (
-    *STATE,
-    "cinert",
-    "cvel",
-    "qfrc_actuator",
-    "cfrc_ext",
-    "xpos",
-    "xipos",
-    "ten_J",
-    "ten_length",
-    "ten_velocity",
-)
-"""The arrays of `mujoco.MjData` that observations and rewards are gathered from, in their order in the raw row."""
+FIELDS = ("cinert", "cvel", "qfrc_actuator", "cfrc_ext", "xpos", "xipos", "ten_J", "ten_length", "ten_velocity")
+"""The arrays of `mujoco.MjData` that observations and rewards are gathered from, besides qpos and qvel."""
 
 
 @dataclass(frozen=True)
@@ -51,11 +39,38 @@ class View:
         return np.clip(raw[:, self.index], self.low, self.high)
 
 
+def physics(data: Any) -> Array:
+    """All that the next `mj_step` depends on besides the control, as one view of MuJoCo's memory.
+
+    qpos, qvel and qacc_warmstart lie there in a row, each from a multiple of 64 bytes on; what else could lie between
+    them (activations, histories) none of the robots has.
+    """
+    first, last = data.qpos, data.qacc_warmstart
+    size = _distance(first, last) + last.size
+    if not 0 <= size - (first.size + data.qvel.size + last.size) < 16:
+        raise RuntimeError(f"MuJoCo {mujoco.__version__} does not keep qpos, qvel and qacc_warmstart in a row")
+    return as_strided(first, (size,))
+
+
+def _distance(first: Array, other: Array) -> int:
+    """How many numbers after `first` the array `other` begins."""
+    return (other.ctypes.data - first.ctypes.data) // first.itemsize
+
+
+def arrays(data: Any) -> dict[str, Array]:
+    """What is copied out of MuJoCo's data, as flat views, in its order in the raw row."""
+    return {"physics": physics(data)} | {field: getattr(data, field).reshape(-1) for field in FIELDS}
+
+
 def layout(data: Any) -> dict[str, slice]:
-    """Where each field stands in the raw row."""
-    sizes = [getattr(data, field).size for field in FIELDS]
-    ends = np.cumsum(sizes)
-    return {field: slice(end - size, end) for field, size, end in zip(FIELDS, sizes, ends, strict=True)}
+    """Where each of `arrays` stands in the raw row, and qpos and qvel."""
+    sizes = {field: array.size for field, array in arrays(data).items()}
+    ends = np.cumsum(list(sizes.values())).tolist()
+    places = {field: slice(end - size, end) for (field, size), end in zip(sizes.items(), ends, strict=True)}
+    for field in ("qpos", "qvel"):
+        start = _distance(data.qpos, getattr(data, field))
+        places[field] = slice(start, start + getattr(data, field).size)
+    return places
 
 
 def compile_view(observe: Callable[[], Array], data: Any, derive: Callable[[Fields], Array]) -> View:
@@ -64,15 +79,14 @@ def compile_view(observe: Callable[[], Array], data: Any, derive: Callable[[Fiel
     A first probe within every clip's bounds tells the indices, two more far beyond them tell the bounds. A last one,
     on both sides of every bound, must give what `observe` gives: an observation that computes anything else is refused.
     """
-    places = layout(data)
-    arrays = [getattr(data, field) for field in places]
-    saved = [array.copy() for array in arrays]
-    total = sum(array.size for array in arrays)
+    places, ours = layout(data), arrays(data)
+    saved = {field: array.copy() for field, array in ours.items()}
+    total = sum(array.size for array in ours.values())
 
     def probe(values: Array) -> tuple[Array, Array]:
         """The raw row that holds `values`, and what `observe` makes of them."""
-        for array, place in zip(arrays, places.values(), strict=True):
-            array[...] = values[place].reshape(array.shape)
+        for field, array in ours.items():
+            array[:] = values[places[field]]
         derived = derive({field: values[None, place] for field, place in places.items()})[0]
         return np.concatenate([values, derived]), np.asarray(observe(), dtype=np.float64)
 
@@ -82,13 +96,13 @@ def compile_view(observe: Callable[[], Array], data: Any, derive: Callable[[Fiel
         (tops, high), (bottoms, low) = probe(np.full(total, 1e9)), probe(np.full(total, -1e9))
         row, expected = probe(random.uniform(-30, 30, total))
     finally:
-        for array, old in zip(arrays, saved, strict=True):
-            array[...] = old
+        for field, array in ours.items():
+            array[:] = saved[field]
     order = np.argsort(marks)
     index = order[np.searchsorted(marks, seen, sorter=order).clip(0, len(marks) - 1)]
     view = View(index, np.where(low == bottoms[index], -np.inf, low), np.where(high == tops[index], np.inf, high))
     if not (np.array_equal(marks[index], seen) and np.array_equal(view.of(row[None])[0], expected)):
-        raise NotImplementedError(f"an observation that is not a gather of {', '.join(FIELDS)}")
+        raise NotImplementedError(f"an observation that is not a gather of qpos, qvel, {', '.join(FIELDS)}")
     return view
 
 
@@ -97,10 +111,10 @@ class Share(NamedTuple):
     written in a third of the time that arrays take."""
 
     data: Any
-    into: tuple[memoryview, ...]
-    """The state and the control in MuJoCo's data"""
-    work: list[tuple[tuple[memoryview, ...], list[tuple[memoryview, memoryview]]]]
-    """For each live environment its state and control, and where each field goes and is to be found after a step"""
+    physics: memoryview
+    control: memoryview
+    work: list[tuple[memoryview, memoryview, list[tuple[memoryview, memoryview]]]]
+    """For each live environment its physics, its control, and where each array goes and is to be found after a step"""
 
 
 # Unstable physics end a trial by the numbers they give; MuJoCo's own way is to fill the terminal and leave a
@@ -158,11 +172,12 @@ class MujocoBatch:
         self.terminated = np.zeros(self.envs, dtype=np.bool_)
         self.truncated = np.zeros(self.envs, dtype=np.bool_)
         self._data = [mujoco.MjData(self.model) for _ in range(min(env_threads, self.envs))]
+        self._arrays = arrays(self._data[0])
         self._pool = ThreadPoolExecutor(env_threads - 1) if env_threads > 1 else None
         self._step_only(np.ones(self.envs, dtype=np.bool_))
         for e in range(self.envs):
             self._reset(e)
-        self._positions = self.robot.position(self._gym, self._fields)
+        self._positions = self.robot.position(self._gym, self.fields)
         self._position = self._positions()
         self._observe()
         self._no_ends()
@@ -209,17 +224,17 @@ class MujocoBatch:
         constants = 2 * (observation != "local")
         self._lay_out(index, places, derived, derived + constants)
         self._raw[:, self._raw.shape[1] - constants :] = [0.0, 1.0][:constants]
-        self._needs_contact = "cfrc_ext" in self._fields
+        self._needs_contact = "cfrc_ext" in self.fields
         self._features = np.zeros((self.envs, len(index)), dtype=np.float32)
         self.state, *self.observations = [self._features[:, block] for block in self._blocks]
 
     def _lay_out(self, index: NDArray[np.intp], places: Mapping[str, slice], derived: int, tail: int) -> None:
         """The raw rows, without the fields that nothing reads."""
-        read = {*STATE, *self.robot.reads}
+        read = {"physics", *self.robot.reads}
         used = [
             field
-            for field, place in places.items()
-            if field in read or ((place.start <= index) & (index < place.stop)).any()
+            for field in ("physics", *FIELDS)
+            if field in read or ((places[field].start <= index) & (index < places[field].stop)).any()
         ]
         total = places[FIELDS[-1]].stop
         columns = np.concatenate([np.arange(total)[places[field]] for field in used])
@@ -228,12 +243,13 @@ class MujocoBatch:
         self._index = np.searchsorted(columns, index)
         self._raw = np.zeros((self.envs, len(columns)))
         self._derived = self._raw[:, first : first + derived]
-        starts = np.searchsorted(columns, [places[field].start for field in used])
-        self._fields = {
+        starts = {field: int(np.searchsorted(columns, places[field].start)) for field in (*used, "qpos", "qvel")}
+        self.fields = {
             field: self._raw[:, start : start + places[field].stop - places[field].start]
-            for field, start in zip(used, starts, strict=True)
+            for field, start in starts.items()
         }
-        self.physics = self._raw[:, : sum(self._fields[field].shape[1] for field in STATE)]
+        self._copied = {field: self.fields[field] for field in used}
+        self.physics = self.fields["physics"]
 
     def set_control(self, actions: Sequence[NDArray[Any]]) -> None:
         """Clip N x [E, A_i] actions to [-1, 1] and map them to each actuator's own range, in `control` [E, nu]."""
@@ -253,7 +269,7 @@ class MujocoBatch:
         self._advance()
         self._elapsed += self._live
         before, self._position = self._position, self._positions()
-        step = Transition(before, self._position, self._fields, self.control, self._dt)
+        step = Transition(before, self._position, self.fields, self.control, self._dt)
         self.reward, self.terminated = self.robot.reward(self._gym, step)
         self.truncated = self._elapsed >= self.episode_length
         over = (self.terminated | self.truncated) & self._live
@@ -274,12 +290,12 @@ class MujocoBatch:
             other.result()
 
     def _simulate(self, share: Share) -> None:
-        """The loop over environments: set state and control, step (which lets other threads run), copy the fields."""
+        """The loop over environments: set physics and control, step (which lets other threads run), copy."""
         model, frames, needs_contact = self.model, self.frame_skip, self._needs_contact
         step, contact = mujoco.mj_step, mujoco.mj_rnePostConstraint
-        data, (qpos, qvel, warmstart, control), work = share
-        for given, fields in work:
-            qpos[:], qvel[:], warmstart[:], control[:] = given
+        data, physics, control, work = share
+        for before, wanted, fields in work:
+            physics[:], control[:] = before, wanted
             step(model, data, frames)
             if needs_contact:  # Gymnasium's way: a sensor inside an RK4 step would give other numbers
                 contact(model, data)
@@ -293,15 +309,16 @@ class MujocoBatch:
         self._shares = [self._share(data, block[live[block]]) for data, block in zip(self._data, blocks, strict=True)]
 
     def _share(self, data: Any, block: NDArray[np.intp]) -> Share:
-        theirs = {field: getattr(data, field).reshape(-1).data for field in self._fields}
-        ours = {e: {field: values[e].data for field, values in self._fields.items()} for e in block}
+        theirs = arrays(data)
         return Share(
             data,
-            (*(theirs[field] for field in STATE), data.ctrl.data),
+            theirs["physics"].data,
+            data.ctrl.data,
             [
                 (
-                    (*(ours[e][field] for field in STATE), self.control[e].data),
-                    [(ours[e][field], theirs[field]) for field in theirs],
+                    self.physics[e].data,
+                    self.control[e].data,
+                    [(ours[e].data, theirs[field].data) for field, ours in self._copied.items()],
                 )
                 for e in block
             ],
@@ -340,13 +357,13 @@ class MujocoBatch:
         mujoco.mj_resetData(self.model, data)
         data.qpos[:], data.qvel[:] = qpos, qvel
         mujoco.mj_forward(self.model, data)
-        for field, values in self._fields.items():
-            values[e] = getattr(data, field).reshape(-1)
+        for field, ours in self._copied.items():
+            ours[e] = self._arrays[field]
         self._elapsed[e] = 0
 
     def _derive(self) -> None:
         if self._derived.size:
-            self._derived[:] = self.robot.derived(self._gym, self._fields)
+            self._derived[:] = self.robot.derived(self._gym, self.fields)
 
     def _observe(self) -> None:
         """The state and observations of all environments, from their raw rows."""
@@ -357,7 +374,7 @@ class MujocoBatch:
             self._seen(self._raw, self._features)
 
     def _seen(self, raw: Array, out: NDArray[np.float32] | None = None) -> NDArray[Any]:
-        """Gather, clip and, in the mode `paper`, standardise each observation over its own features.  [., R] -> [., F]"""
+        """Gather, clip and, in the mode `paper`, standardise each over its own features.  [., R] -> [., F]"""
         gathered = raw.astype(self._low.dtype, copy=False).take(self._index, 1, out, "clip")  # "clip" spares a buffer
         if self._clips:
             np.maximum(gathered, self._low, out=gathered)

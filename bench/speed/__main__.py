@@ -152,7 +152,7 @@ def _settings(name: str, given: Mapping[str, Any]) -> Settings:
 
 def _envs(chosen: Sequence[Task], env_threads: int) -> list[dict[str, Any]]:
     """Print a row per task as it is measured."""
-    print(f"Steps/s of {envs.ENVS} environments; ratios are medians of {envs.ROUNDS} alternating rounds")
+    print(f"Steps/s of {envs.ENVS} environments; ratios are medians of {envs.BUILDS * envs.ROUNDS} alternating rounds")
     print(
         f"{'task':<34} {'mj_step':>8} {'ours':>8} {'gymnasium':>9} {'mamujoco':>8}  {'ours/mj_step':>12}"
         f" {'ours/mamujoco':>13} {f'{env_threads} threads/1':>11}"

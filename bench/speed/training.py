@@ -101,7 +101,8 @@ class Bench:
             start = time.perf_counter()
             self.actions.append([x.copy() for x in actions])
             if len(self.batch.ended):
-                self.beginnings[len(self.actions) - 1] = {int(e): self.batch.physics[e].copy() for e in self.batch.ended}
+                begun = {int(e): self.batch.physics[e].copy() for e in self.batch.ended}
+                self.beginnings[len(self.actions) - 1] = begun
             self.seconds["recording"] += time.perf_counter() - start
 
         setattr(self.batch, "step", recorded)  # noqa: B010 (mypy would have no method assigned to)
