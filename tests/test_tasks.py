@@ -6,6 +6,7 @@ import importlib.util
 import json
 import subprocess
 import sys
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -100,13 +101,13 @@ def test_every_task_of_a_paper_exists() -> None:
     assert {*tasks.PAPERS} <= {*tasks.names()}
 
 
-def happo(name: str, updates: int, options: dict[str, Any] | None = None, **settings: Any) -> list[Row]:
-    """The rows of HAPPO's first updates on a task."""
+def train(method: str, name: str, updates: int, options: dict[str, Any] | None = None, **settings: Any) -> list[Row]:
+    """The rows of a method's first updates on a task."""
     torch.set_num_threads(1)
     own, environments = seeds(0)
-    resolved = algorithms.settings("happo", settings)
+    resolved = algorithms.settings(method, settings)
     batch = tasks.make(tasks.task(name, options or {}), environments.spawn(resolved.envs))
-    learner = algorithms.build("happo", batch.team, resolved, own)
+    learner = algorithms.build(method, batch.team, resolved, own)
     collector = Collector(batch, resolved.rollout_length)
     return [row for _ in range(updates) for row in learner.update(collector.collect(learner))]
 
@@ -115,20 +116,34 @@ def happo(name: str, updates: int, options: dict[str, Any] | None = None, **sett
 def test_happo_updates_on_every_task(name: str) -> None:
     if name == "pettingzoo/multiwalker_v9":
         pytest.importorskip("Box2D")
-    rows = happo(name, 1, envs=2, rollout_length=5, hidden_sizes=[4], actor_epochs=1, critic_epochs=1)
+    rows = train("happo", name, 1, envs=2, rollout_length=5, hidden_sizes=[4], actor_epochs=1, critic_epochs=1)
     assert len(rows) == tasks.team(tasks.task(name, {})).size + 1
     assert finite(rows)
 
 
-@pytest.mark.parametrize("name", ["simple_spread_v3", "simple_reference_v3", "simple_speaker_listener_v4"])
-def test_happo_updates_on_continuous_particles(name: str) -> None:
+PARTICLES = [(f"simple_{name}", own) for name in ("spread_v3", "reference_v3", "speaker_listener_v4") for own in (0, 1)]
+VARIANTS = [*((method, False) for method in algorithms.METHODS), ("ippo", True), ("mappo", True), ("matrpo", True)]
+
+
+@pytest.mark.parametrize(("method", "shared"), VARIANTS)
+@pytest.mark.parametrize(("name", "continuous"), [*PARTICLES, ("multiwalker_v9", None)])
+def test_every_method_updates_on_every_task_of_pettingzoos(
+    name: str, continuous: int | None, method: str, shared: bool
+) -> None:
+    if name == "multiwalker_v9":
+        pytest.importorskip("Box2D")
     small: dict[str, Any] = {"envs": 2, "rollout_length": 30, "hidden_sizes": [4]}
-    assert finite(happo(f"pettingzoo/{name}", 2, {"continuous_actions": True}, **small))
+    small |= {"warmup_steps": 60, "batch_size": 10} if method == "maddpg" else {}
+    small |= {"share_actors": True} if shared else {}
+    told = {} if continuous is None else {"continuous_actions": bool(continuous)}
+    refused = shared and "speaker" in name
+    with pytest.raises(algorithms.SettingError, match="equal observation") if refused else nullcontext():
+        assert finite(train(method, f"pettingzoo/{name}", 3, told, **small))
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", LEARNED)
 def test_happo_trains_20_000_steps_on_every_task(name: str) -> None:
-    rows = happo(name, 5)
+    rows = train("happo", name, 5)
     assert len(rows) == 5 * (tasks.team(tasks.task(name, {})).size + 1)
     assert finite(rows)
