@@ -46,13 +46,13 @@ def physics(data: Any) -> Array:
     them (activations, histories) none of the robots has.
     """
     first, last = data.qpos, data.qacc_warmstart
-    size = _distance(first, last) + last.size
+    size = _offset(first, last) + last.size
     if not 0 <= size - (first.size + data.qvel.size + last.size) < 16:
         raise RuntimeError(f"MuJoCo {mujoco.__version__} does not keep qpos, qvel and qacc_warmstart in a row")
     return as_strided(first, (size,))
 
 
-def _distance(first: Array, other: Array) -> int:
+def _offset(first: Array, other: Array) -> int:
     """How many numbers after `first` the array `other` begins."""
     return (other.ctypes.data - first.ctypes.data) // first.itemsize
 
@@ -68,7 +68,7 @@ def layout(data: Any) -> dict[str, slice]:
     ends = np.cumsum(list(sizes.values())).tolist()
     places = {field: slice(end - size, end) for (field, size), end in zip(sizes.items(), ends, strict=True)}
     for field in ("qpos", "qvel"):
-        start = _distance(data.qpos, getattr(data, field))
+        start = _offset(data.qpos, getattr(data, field))
         places[field] = slice(start, start + getattr(data, field).size)
     return places
 
@@ -123,7 +123,11 @@ mujoco.set_mju_user_warning(lambda message: None)
 
 
 class MujocoBatch:
-    """E copies of one MaMuJoCo task. See `bench.envs.batch.EnvBatch` for the attributes."""
+    """E copies of one MaMuJoCo task. See `bench.envs.batch.EnvBatch` for the attributes.
+
+    Besides them `fields` holds MuJoCo's arrays of all environments, each [E, size], and `physics` [E, P] what the next
+    step depends on: whoever writes there moves an environment.
+    """
 
     # Actions are continuous, and robots lose no limb.
     masks: list[NDArray[np.bool_] | None] | None = None
