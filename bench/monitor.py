@@ -1,43 +1,23 @@
-"""What the user sees while a suite runs: one live table on a terminal, plain lines elsewhere.
+"""What the user sees while a suite runs: how far each trial is.
 
 Trials write their progress into files, so the monitor works the same whatever process they run in.
 """
 
 from __future__ import annotations
 
-import threading
-import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 
-from rich.console import Console
-from rich.live import Live
 from rich.table import Table
 
-from bench import command, store
+from bench import store
 from bench.command import counted
+from bench.display import Display, clock
 from bench.suite import Trial
 from bench.trial import Outcome
 
-POLL_SECONDS = 1.0
-LINE_SECONDS = 15.0
 MAX_ROWS = 20
-
-
-def clock(seconds: float) -> str:
-    """`h:mm:ss`."""
-    minutes, seconds = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"
-
-
-class _Console(Console):
-    """rich's, which would end the process where nobody reads what it prints any more."""
-
-    def on_broken_pipe(self) -> None:
-        """Leave the exception that is on its way to whoever prints."""
-        raise
 
 
 @dataclass
@@ -56,31 +36,14 @@ class State:
         return self.step / self.seconds if self.seconds else 0.0
 
 
-class Monitor:
-    """A context that shows the progress of trials until it is left. `estimates` are seconds per trial."""
+class Monitor(Display):
+    """Shows the progress of trials. `estimates` are seconds per trial."""
 
     def __init__(self, trials: Sequence[Trial], suite_folder: Path, estimates: Sequence[float], jobs: int):
+        super().__init__()
         self.states = {trial: State(trial) for trial in trials}
         self.estimates = dict(zip(trials, estimates, strict=True))
         self.folder, self.jobs = suite_folder, jobs
-        self.console = _Console()
-        self.started = time.time()
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._live = Live(console=self.console, get_renderable=self._table, auto_refresh=False, transient=True)
-        self._last_line = 0.0
-
-    def __enter__(self) -> Monitor:
-        if self.console.is_terminal:
-            self._live.start()
-        self._thread.start()
-        return self
-
-    def __exit__(self, _k: type[BaseException] | None, _e: BaseException | None, _t: TracebackType | None) -> None:
-        self._stop.set()
-        self._thread.join()
-        if self.console.is_terminal:
-            self._live.stop()
 
     def ended(self, outcome: Outcome) -> None:
         """Say that a trial ended: a line that stays, above the live table."""
@@ -89,26 +52,18 @@ class Monitor:
         state.seconds, state.evaluation = outcome.seconds, outcome.evaluation
         ended = sum(s.status in ("done", "failed") for s in self.states.values())
         detail = outcome.error or f"return {state.evaluation:z,.0f}  {clock(state.seconds)}  {state.rate:,.0f} steps/s"
-        self._say(f"{outcome.status:>6}  {ended}/{len(self.states)}  {outcome.trial.name}  {detail}")
+        self.say(f"{outcome.status:>6}  {ended}/{len(self.states)}  {outcome.trial.name}  {detail}")
 
-    def _say(self, line: str) -> None:
-        """Print a line, if that is possible: trials are worth more than what is said of them."""
-        try:
-            self.console.print(line, soft_wrap=True, markup=False, highlight=False)
-        except OSError as failure:
-            command.mute(failure)
+    def look(self) -> None:
+        """Read the progress of all trials that have not ended."""
+        for state in self.states.values():
+            if state.status in ("waiting", "running"):
+                self._look(state)
 
-    def _watch(self) -> None:
-        while not self._stop.wait(POLL_SECONDS):
-            for state in self.states.values():
-                if state.status in ("waiting", "running"):
-                    self._look(state)
-            if self.console.is_terminal:
-                self._live.refresh()
-            elif time.monotonic() - self._last_line > LINE_SECONDS:
-                self._last_line = time.monotonic()
-                for state in self._running():
-                    self._say(f"        {state.trial.name}  {self._progress(state)}")
+    def lines(self) -> Iterator[str]:
+        """A line for each running trial."""
+        for state in self._running():
+            yield f"        {state.trial.name}  {self._progress(state)}"
 
     def _look(self, state: State) -> None:
         """Read a trial's progress file, if it has begun."""
@@ -138,7 +93,7 @@ class Monitor:
             return self.estimates[state.trial]
         return (state.trial.steps - state.step) / state.rate
 
-    def _table(self) -> Table:
+    def table(self) -> Table:
         """Running trials, then the sums."""
         counts = {status: sum(s.status == status for s in self.states.values()) for status in ("done", "failed")}
         left = sum(self._left(state) for state in self.states.values()) / self.jobs

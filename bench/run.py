@@ -28,7 +28,8 @@ from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from bench import golden, store, trial
 from bench.command import BAD_INPUT, INTERRUPTED, counted, positive
-from bench.monitor import Monitor, clock
+from bench.display import clock
+from bench.monitor import Monitor
 from bench.plan import Cost, costs, refuse_replays_beyond_memory
 from bench.suite import Suite, SuiteError, Trial, load, only, trials
 from bench.trial import MAX_ATTEMPTS, Outcome, read_status

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -115,6 +115,10 @@ class Trial:
         return trial_folder(suite_folder, self.task.label, self.label, self.seed)
 
 
+Pairing = tuple[Task, str, str, Settings]
+"""task, label, algorithm and the settings that belong to both"""
+
+
 class Evaluate(Strict):
     """When and how long policies are evaluated."""
 
@@ -175,21 +179,26 @@ def validated(model: type[M], document: dict[str, Any], path: Path, where: str =
 def trials(suite: Suite, path: Path) -> list[Trial]:
     """Tasks x algorithms x seeds; refuses whatever a task, an algorithm or their pairing does not allow."""
     _refuse_tuning_seeds(suite, path)
+    return over_seeds(suite, pairings(suite, path), suite.tuning)
+
+
+def over_seeds(matrix: Matrix, paired: Iterable[Pairing], tuning: Mapping[str, Tuning]) -> list[Trial]:
+    """The trials of pairings: one for each seed."""
     return [
         Trial(
-            suite=suite.name,
+            suite=matrix.name,
             task=task,
             label=label,
             algorithm=algorithm,
             settings=settings,
             seed=seed,
-            steps=suite.steps,
-            every=suite.evaluate.every,
-            episodes=suite.evaluate.episodes,
-            tuning=suite.tuning.get(label),
+            steps=matrix.steps,
+            every=matrix.evaluate.every,
+            episodes=matrix.evaluate.episodes,
+            tuning=tuning.get(label),
         )
-        for task, label, algorithm, settings in pairings(suite, path)
-        for seed in range(suite.first_seed, suite.first_seed + suite.seeds)
+        for task, label, algorithm, settings in paired
+        for seed in range(matrix.first_seed, matrix.first_seed + matrix.seeds)
     ]
 
 
@@ -298,8 +307,8 @@ def _algorithms(suite: Matrix, path: Path) -> dict[str, tuple[str, Settings]]:
     return made
 
 
-def pairings(suite: Matrix, path: Path) -> list[tuple[Task, str, str, Settings]]:
-    """(task, label, algorithm, settings) without what `per_task` skips; its settings go over those of the label."""
+def pairings(suite: Matrix, path: Path) -> list[Pairing]:
+    """Tasks and algorithms without what `per_task` skips; its settings go over those of the label."""
     chosen_tasks, chosen = _tasks(suite, path), _algorithms(suite, path)
     changes = _changes(suite, chosen_tasks, list(chosen), path)
     made = []

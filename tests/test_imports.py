@@ -23,7 +23,7 @@ ALGORITHMS = [
 ]
 BENCH = [
     ["", "envs", "yaml12", "provenance", "plugins", "command"],
-    ["store", "envs.batch", "envs.robots", "envs.spaces"],
+    ["store", "display", "envs.batch", "envs.robots", "envs.spaces"],
     ["scores", "envs.mujoco", "envs.pettingzoo", "envs.games"],
     ["kinds", "golden", "methods"],
     ["tasks"],

@@ -28,7 +28,7 @@ from optuna.trial import TrialState
 
 from bench import store
 from bench.command import BAD_INPUT, INTERRUPTED, positive
-from bench.monitor import clock
+from bench.display import clock
 from bench.plan import costs, refuse_replays_beyond_memory
 from bench.run import physics_warning
 from bench.suite import SuiteError

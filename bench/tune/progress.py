@@ -1,81 +1,56 @@
-"""What the user sees while a study runs: one live table on a terminal, plain lines elsewhere."""
+"""What the user sees while a study runs: how far each algorithm's budget is used, whoever works on it."""
 
 from __future__ import annotations
 
-import threading
 import time
-from types import TracebackType
 
 from optuna.trial import TrialState
-from rich.console import Console
-from rich.live import Live
 from rich.table import Table
 
 from bench import store
-from bench.monitor import LINE_SECONDS, POLL_SECONDS, clock
+from bench.display import Display, clock
 from bench.tune.ledger import OPTUNA_FINISHED, Ledger
 from bench.tune.study import Plan
 from bench.tune.work import Ended
 
 
-class Progress:
-    """A context that shows how far each algorithm's budget is used, whoever works on it, until it is left."""
+class Progress(Display):
+    """Shows how far each algorithm's budget is used."""
 
     def __init__(self, plan: Plan, ledger: Ledger):
+        super().__init__()
         self.plan, self.ledger = plan, ledger
-        self.console = Console()
-        self.started = time.time()
-        self.finished_before = sum(self._finished().values())
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._live = Live(console=self.console, auto_refresh=False, transient=True)
-
-    def __enter__(self) -> Progress:
-        if self.console.is_terminal:
-            self._live.start()
-        self._thread.start()
-        return self
-
-    def __exit__(self, _k: type[BaseException] | None, _e: BaseException | None, _t: TracebackType | None) -> None:
-        self._stop.set()
-        self._thread.join()
-        if self.console.is_terminal:
-            self._live.stop()
+        self.finished = self.finished_before = self._finished()
 
     def ended(self, end: Ended) -> None:
         """Say that a tuning trial ended: a line that stays, above the live table."""
         detail = end.error or f"return {end.value:.3f}  {clock(end.seconds)} of training"
         self.say(f"{end.state:>8}  {end.label} trial {end.number}  {detail}")
 
-    def say(self, line: str) -> None:
-        """A line that stays."""
-        self.console.print(line, soft_wrap=True, markup=False, highlight=False)
+    def look(self) -> None:
+        """Count what has finished."""
+        self.finished = self._finished()
 
-    def _watch(self) -> None:
-        last = time.monotonic()
-        while not self._stop.wait(POLL_SECONDS):
-            if self.console.is_terminal:
-                self._live.update(self._table(), refresh=True)
-            elif time.monotonic() - last > LINE_SECONDS:
-                last = time.monotonic()
-                self.say(f"          {self._title()}")
+    def lines(self) -> list[str]:
+        """One line for all."""
+        return [f"          {self._title()}"]
 
     def _finished(self) -> dict[str, int]:
         return {label: len(self.ledger.trials(label, *OPTUNA_FINISHED)) for label in self.plan.labels}
 
     def _title(self) -> str:
-        done, budget = sum(self._finished().values()), self.plan.study.trials * len(self.plan.labels)
-        new = done - self.finished_before
+        done, budget = sum(self.finished.values()), self.plan.study.trials * len(self.plan.labels)
+        new = done - sum(self.finished_before.values())
         left = (time.time() - self.started) / new * max(budget - done, 0) if new else None
         return f"{done} of {budget} tuning trials done" + ("" if left is None else f", about {clock(left)} left")
 
-    def _table(self) -> Table:
+    def table(self) -> Table:
         """One row per algorithm."""
         table = Table(title=self._title(), title_justify="left", expand=False)
         table.add_column("algorithm", no_wrap=True)
         for column in ("done", "defaults", "best", "running"):
             table.add_column(column, justify="right", no_wrap=True)
-        for label, count in self._finished().items():
+        for label, count in self.finished.items():
             complete = {t.number: t.values[0] for t in self.ledger.trials(label, TrialState.COMPLETE)}
             table.add_row(
                 label,

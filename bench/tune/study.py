@@ -24,6 +24,7 @@ from bench.suite import (
     SuiteError,
     Trial,
     check_grid,
+    over_seeds,
     override,
     pairings,
     read,
@@ -105,27 +106,8 @@ def load(path: Path, overrides: Sequence[str] = ()) -> tuple[Plan, dict[str, Any
     made = spaces(study.space.model_dump(), labels, path)
     for task, label, method, settings in found:
         _check_corners(study, task, label, method, settings, made[label], path)
-    return Plan(study, {label: _trials(study, label, found) for label in labels}, made), document
-
-
-def _trials(study: Study, label: str, found: Sequence[tuple[Task, str, str, Settings]]) -> list[Trial]:
-    """Tasks x seeds of one algorithm."""
-    return [
-        Trial(
-            suite=study.name,
-            task=task,
-            label=label,
-            algorithm=method,
-            settings=settings,
-            seed=seed,
-            steps=study.steps,
-            every=study.evaluate.every,
-            episodes=study.evaluate.episodes,
-        )
-        for task, other, method, settings in found
-        if other == label
-        for seed in range(study.first_seed, study.first_seed + study.seeds)
-    ]
+    defaults = {label: over_seeds(study, [pair for pair in found if pair[1] == label], {}) for label in labels}
+    return Plan(study, defaults, made), document
 
 
 def _check_search(study: Study, path: Path) -> None:
