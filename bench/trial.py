@@ -35,6 +35,8 @@ MAX_ATTEMPTS = 3
 """Starts without a new checkpoint in between after which a trial whose pool died runs alone, so a death is its own."""
 ABSOLUTE_FACTOR = 10
 """The best policy is played on this many times the episodes of one evaluation (Gorsane et al. 2022)."""
+AT_ONCE = 160
+"""Episodes that are evaluated as one batch, at most: an environment in Python may take megabytes."""
 EVALUATION_SEED = 210911251
 """What evaluation episodes are drawn from: the same for all trials, and apart from what any of them trains on."""
 PROGRESS_SECONDS = 1.0
@@ -283,8 +285,11 @@ class Session:
         start = time.perf_counter()
         streams = np.random.SeedSequence(EVALUATION_SEED).spawn(2)
         drawn = streams[stream].spawn(count)
-        batch = tasks.make(self.trial.task, drawn, auto_reset=False, env_threads=self.env_threads)
-        episodes = play(self.learner, batch)
+        parts = []
+        for first in range(0, count, AT_ONCE):
+            seeds = drawn[first : first + AT_ONCE]
+            batch = tasks.make(self.trial.task, seeds, auto_reset=False, env_threads=self.env_threads)
+            parts.append(play(self.learner, batch))
         self.evaluation_seconds += time.perf_counter() - start
         return pd.DataFrame(
             {
@@ -293,8 +298,8 @@ class Session:
                 "step": self.step,
                 "gradient_updates": self.learner.gradient_updates,
                 "episode": np.arange(count),
-                "episode_return": episodes.returns,
-                "length": episodes.lengths,
+                "episode_return": np.concatenate([part.returns for part in parts]),
+                "length": np.concatenate([part.lengths for part in parts]),
                 "seconds": self.seconds,
             }
         )

@@ -522,6 +522,15 @@ def test_a_checkpoint_of_another_version_fails_the_trial_and_says_what_to_do(tmp
     assert f"of another version of this suite; delete {folder}" in failure(t, tmp_path / "tiny")["error"]
 
 
+def test_episodes_are_the_same_however_many_are_played_at_once(
+    tmp_path: Path, finished: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trial, "AT_ONCE", 3)
+    here, there = records(finish(planned(tmp_path)["happo"], tmp_path / "tiny")), records(finished["happo"])
+    assert list(here["length"]) == list(there["length"])
+    assert np.allclose(here["episode_return"], there["episode_return"], rtol=1e-5)
+
+
 def test_a_full_disk_is_an_outcome(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
