@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -609,10 +610,27 @@ def test_the_expected_best_of_hundreds_of_trials_is_finite() -> None:
     assert (np.diff(found) > 0).all()
 
 
-def test_a_trial_that_diverged_counts_as_the_worst_of_its_algorithm() -> None:
+def test_a_trial_that_diverged_counts_alike_for_all_algorithms() -> None:
     frame = pd.DataFrame({"algorithm": ["a", "a", "a", "b"], "value": [0.4, None, 0.2, None]})
-    assert tuning.scores(frame).tolist()[:3] == [0.4, 0.2, 0.2]
-    assert np.isnan(tuning.scores(frame)[3])
+    assert tuning.scores(frame).tolist() == [0.4, 0.0, 0.2, 0.0]
+    assert tuning.scores(frame.replace(0.2, -0.5)).tolist() == [0.4, -0.5, -0.5, -0.5]
+    assert tuning.scores(frame.assign(value=None)).tolist() == [0.0] * 4
+
+
+def test_choices_that_are_whole_numbers_stay_so_beside_fractions(whole: Path, tmp_path: Path) -> None:
+    """Pandas would make 5.0 of them, which is none of the choices."""
+    folder = shutil.copytree(whole / "tiny", tmp_path / "tiny")
+    trials = store.read_table(folder / "tuning.parquet")
+    trials["params"] = ['{"actor_epochs": 5, "clip": 0.2}'] * len(trials)
+    store.write_table(folder / "tuning.parquet", trials)
+    document = yaml.safe_load((folder / "study.yaml").read_text())
+    searched = {
+        "actor_epochs": {"kind": "categorical", "choices": [2, 5]},
+        "clip": {"kind": "float", "low": 0.1, "high": 1},
+    }
+    document["space"] = {"shared": searched}
+    (folder / "study.yaml").write_text(yaml.safe_dump(document))
+    assert report([str(folder)]) == 0
 
 
 def test_the_leader_is_named_with_those_whose_intervals_reach_it() -> None:

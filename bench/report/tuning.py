@@ -67,12 +67,13 @@ def load(folder: Path) -> Study:
 
 
 def scores(trials: pd.DataFrame) -> pd.Series[float]:
-    """The normalised return of each tuning trial; one that diverged counts as the worst of its algorithm.
+    """The normalised return of each tuning trial; one that was cut counts with what it had reached.
 
-    A tuning trial that was cut counts with what it had reached. NaN where an algorithm has nothing but failures.
+    One that diverged counts as a random policy (0), or as the worst trial of the study where that is less: the same
+    for all algorithms, so that none gains by diverging more often.
     """
     values = trials["value"].astype(float)
-    return values.fillna(values.groupby(trials["algorithm"]).transform("min"))
+    return values.fillna(np.nanmin([0.0, *values]))
 
 
 def expected_best(values: stats.Floats) -> stats.Floats:
@@ -150,7 +151,9 @@ def parameters(study: Study, label: str) -> pd.DataFrame:
         for _, row in mine.iterrows()
         for name, value in json.loads(row["params"]).items()
     ]
-    return pd.DataFrame(rows, columns=["parameter", "setting", "score", "state", "default"])
+    columns = ["parameter", "setting", "score", "state", "default"]
+    # As objects: pandas would make numbers of one kind of them, and 5.0 is none of the choices 2 and 5.
+    return pd.DataFrame(rows, columns=columns, dtype=object).astype({"score": float, "default": bool})
 
 
 def searched(study: Study, label: str, parameter: str) -> dict[str, Any]:

@@ -31,11 +31,20 @@ def budget_rows(study: Study, curves: pd.DataFrame) -> list[dict[str, str]]:
     rows = []
     for label in study.labels:
         mine = {at["trials"]: at for at in page.rows_of(curves[curves["algorithm"] == label])}
-        row = {"algorithm": label, "defaults": page.number(defaults[label])}
+        row = {"algorithm": label, "defaults": _number(defaults[label])}
         for k in tuning.budgets(curves):
-            row[f"k = {k}"] = f"{page.number(mine[k]['best'])} {page.span(mine[k]['low'], mine[k]['high'])}"
+            row[f"k = {k}"] = f"{_number(mine[k]['best'])} {_span(mine[k]['low'], mine[k]['high'])}"
         rows.append(row)
     return rows
+
+
+def _number(value: float) -> str:
+    """A normalised return: three decimals, in units of the reference."""
+    return page.NONE if pd.isna(value) else f"{value:z.3f}"
+
+
+def _span(low: float, high: float) -> str:
+    return page.NONE if pd.isna(low) else f"[{_number(low)}, {_number(high)}]"
 
 
 def winners(curves: pd.DataFrame) -> list[str]:
@@ -63,8 +72,8 @@ def best_rows(study: Study) -> list[dict[str, str]]:
                 "trials": page.count(len(mine), study.document["trials"]),
                 "cut": str(states.get("pruned", 0)),
                 "diverged": str(states.get("fail", 0)),
-                "defaults": page.number(defaults[label]),
-                "best": page.NONE if top is None else page.number(top["value"]),
+                "defaults": _number(defaults[label]),
+                "best": page.NONE if top is None else _number(top["value"]),
                 "better than the defaults": _beats(top, mine),
                 "time": page.duration(float(mine["seconds"].sum())),
                 "settings": "" if top is None else _settings(top),
@@ -120,6 +129,7 @@ def html(study: Study, curves: pd.DataFrame, rows: list[dict[str, str]]) -> str:
     absent = [label for label in study.document["algorithms"] if label not in labels]
     return page.ENVIRONMENT.get_template("tuning.html").render(
         name=study.name,
+        folder=study.folder,
         warnings=[f"Incomplete: of {budget} tuning trials {', '.join([*short, *(f'{x} lacks all' for x in absent)])}."]
         if short or absent
         else [],

@@ -75,10 +75,10 @@ def history(study: Study) -> Figure:
             part = mine[mine["state"] == state]
             ax.plot(part["number"], part["value"], look.marker, color=look.color, markerfacecolor=fill, markersize=4.5)
         failed = mine[mine["state"] == "fail"]
-        ax.plot(failed["number"], failed["score"], "x", color=plots.INK, markersize=5)
+        ax.plot(failed["number"], failed["score"], "x", color=look.color, markersize=5)
         complete = mine["value"].astype(float).where(mine["state"] == "complete")
         ax.plot(mine["number"], complete.cummax().ffill(), color=look.color, linewidth=1.4, drawstyle="steps-post")
-        ax.axhline(tuning.defaults(study)[label], color=plots.INK, linewidth=0.9, linestyle=(0, (4, 3)))
+        ax.axhline(tuning.defaults(study)[label], color=plots.INK, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
         ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         ax.set_title(label, loc="left", fontsize=9, weight="bold")
         ax.set_xlabel("trial")
