@@ -323,6 +323,98 @@ def test_a_storage_that_cannot_be_opened_is_one_line(
     assert err.count("\n") == 1
 
 
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "sqlite:///file:x?mode=memory&uri=true"])
+def test_a_database_in_memory_is_refused_before_anything_is_made(
+    tmp_path: Path, url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(tmp_path, "--storage", url, **ONE) == tune.BAD_INPUT
+    out, err = capsys.readouterr()
+    assert "not shared by workers" in err
+    assert "give a file: sqlite:///path" in err
+    assert (out, err.count("\n")) == ("", 1)
+    assert [p.name for p in tmp_path.iterdir()] == ["study_file.yaml"]
+
+
+def test_a_study_that_grew_is_the_one_of_that_budget_from_the_start(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    assert main(tmp_path / "a", "--trials", "7") == 0
+    assert main(tmp_path / "b", "--trials", "3") == 0
+    assert main(tmp_path / "b", "--trials", "7") == 0
+    pd.testing.assert_frame_equal(table(tmp_path / "a"), table(tmp_path / "b"), check_exact=True)
+
+
+def test_a_budget_below_what_has_finished_is_refused_and_changes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(tmp_path, **ONE, trials=2) == 0
+    before = (tmp_path / "tiny" / "study.yaml").read_text()
+    capsys.readouterr()
+    for more in ([], ["--dry-run"]):
+        assert main(tmp_path, "--trials", "1", *more, **ONE) == tune.BAD_INPUT
+        out, err = capsys.readouterr()
+        assert "2 trials of happo have finished already; a study only grows; valid: --trials 2 or more" in err
+        assert (out, err.count("\n")) == ("", 1)
+    assert (tmp_path / "tiny" / "study.yaml").read_text() == before
+
+
+def test_a_dry_run_refuses_what_the_run_does_before_costs_are_measured(
+    tmp_path: Path, whole: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    path = str(write_study(tmp_path))
+    said = {
+        "means something else": ["--results", str(whole), "--set", "defaults.gamma=0.9"],
+        "whose storage is journal.log": ["--results", str(whole), "--storage", str(tmp_path / "other.log")],
+        "cannot be opened": ["--results", str(tmp_path), "--storage", "nosuch://x"],
+        "is a file, not a folder": ["--results", str(tmp_path / "file")],
+        f"{tmp_path / 'file'}: is a file": ["--results", str(tmp_path), "--storage", str(tmp_path / "file" / "a.log")],
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tune, "costs", lambda *_, **__: pytest.fail("measured"))
+        for words, arguments in said.items():
+            for more in ([], ["--dry-run"]):
+                assert tune.main([path, *arguments, *more]) == tune.BAD_INPUT
+                out, err = capsys.readouterr()
+                assert words in err
+                assert (out, err.count("\n")) == ("", 1)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "study_file.yaml"]
+
+
+@pytest.mark.parametrize("storage", ["journal.log", "sqlite:///{}/x.db"])
+def test_a_dry_run_makes_nothing(tmp_path: Path, storage: str) -> None:
+    where = storage.format(tmp_path) if "://" in storage else str(tmp_path / storage)
+    assert main(tmp_path, "--dry-run", "--storage", where) == 0
+    assert [p.name for p in tmp_path.iterdir()] == ["study_file.yaml"]
+
+
+def test_a_finished_study_is_said_to_be_done_and_measures_nothing(
+    tmp_path: Path, whole: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    best = whole / "tiny" / "best.yaml"
+    before = best.read_text()
+    best.unlink()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tune, "costs", lambda *_, **__: pytest.fail("measured"))
+        assert tune.main([str(write_study(tmp_path)), "--results", str(whole)]) == 0
+    out = capsys.readouterr().out
+    assert "all 3 trials of each algorithm" in out
+    assert "time " not in out
+    assert best.read_text() == before
+
+
+def test_the_plan_says_what_is_done_and_the_time_for_the_rest(
+    whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = str(write_study(tmp_path))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tune, "costs", lambda trials, absolute: {t: Cost(60.0, 1.0, 1.0, 1.0) for t in trials})
+        assert tune.main([path, "--results", str(whole), "--trials", "5", "--jobs", "1", "--dry-run"]) == 0
+    out = capsys.readouterr().out
+    assert "done        6 (happo 3, hatrpo 3), 4 to run" in out
+    assert "time        about 0:04:00" in out
+
+
 def test_a_password_is_not_shown() -> None:
     assert ledger.hide_password("postgresql://me:secret@host/db") == "postgresql://me:***@host/db"
     assert ledger.hide_password("sqlite:///x.db") == "sqlite:///x.db"
@@ -379,7 +471,7 @@ def test_any_other_error_puts_a_tuning_trial_aside_and_the_same_command_takes_it
         assert main(tmp_path) == 1
     out, err = capsys.readouterr()
     assert "no space left on device" in out
-    assert "1 tuning trials were put aside" in err
+    assert "1 tuning trial was put aside" in err
     assert len(table(tmp_path)) == 5
     assert main(tmp_path) == 0
     assert sorted(table(tmp_path)["number"]) == [0, 0, 1, 1, 2, 2]
