@@ -27,7 +27,7 @@ from bench.report import tuning
 from bench.report.__main__ import main as report
 from bench.suite import SuiteError
 from bench.tune import __main__ as tune
-from bench.tune import ledger, space, study, work
+from bench.tune import ledger, results, space, study, work
 
 ROOT = Path(__file__).resolve().parents[1]
 RATE = {"kind": "float", "low": 1e-4, "high": 5e-3, "log": True}
@@ -127,6 +127,23 @@ def test_a_study_on_reported_seeds_is_refused(tmp_path: Path) -> None:
 def test_a_task_without_reference_names_the_command_that_makes_one(tmp_path: Path) -> None:
     message = refusal(tmp_path, tasks=["mamujoco/ManySegmentAnt-2x4"])
     assert "python -m bench.reference 'mamujoco/ManySegmentAnt-2x4' --write" in message
+    valid = message.partition("tasks that have one: ")[2].split(", ")
+    assert {"mamujoco/HalfCheetah-2x3", "mamujoco/Hopper-3x1"} <= set(valid)
+    assert "mamujoco/ManySegmentAnt-2x4" not in valid
+
+
+def test_a_condition_on_a_value_that_its_parameter_cannot_take_is_refused(tmp_path: Path) -> None:
+    epochs = {"kind": "int", "low": 1, "high": 9}
+    clip = {"kind": "float", "low": 0.1, "high": 0.3, "when": {"actor_epochs": 10}}
+    message = refusal(tmp_path, space=TINY["space"] | {"own": {"happo": {"actor_epochs": epochs, "clip": clip}}})
+    assert "when.actor_epochs: 10 is not among the values" in message
+
+
+def test_a_suite_and_a_study_name_each_others_command(tmp_path: Path) -> None:
+    with pytest.raises(SuiteError, match=r"suite.yaml: says neither trials nor space: .*`python -m bench.run` runs"):
+        study.load(suite_file(tmp_path), ["trials=3"])
+    with pytest.raises(SuiteError, match=r"study_file.yaml: (trials|space): .*`python -m bench.tune` runs"):
+        suite.load(write_study(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -160,7 +177,9 @@ def test_what_a_study_must_not_say_is_refused(tmp_path: Path, changes: dict[str,
         ({"kind": "categorical", "choices": [0.2, "wide"]}, ["clip=wide", "'wide' is not a number"]),
         ({"kind": "float", "low": -0.1, "high": 0.3}, ["clip=-0.1", "out of range"]),
         ({**RATE, "high": 0.3, "when": {"delta": 1}}, ["when.delta: not a parameter before it; valid: critic_lr"]),
-        ({**RATE, "high": 0.3, "when": {"critic_lr": 1.0}}, ["when.critic_lr: 1.0 is not among the values"]),
+        ({**RATE, "high": 0.3, "when": {"critic_lr": 1e-3}}, ["when.critic_lr: is a float; a condition needs an int"]),
+        ({"kind": "categorical", "choices": [0.1, "wide"]}, ["clip=wide: 'wide' is not a number"]),
+        ({"kind": "categorical", "choices": [0.1, 0.1]}, ["clip.choices: 0.1 stands there twice"]),
     ],
 )
 def test_a_wrong_range_is_refused_by_its_name(tmp_path: Path, entry: dict[str, Any], words: list[str]) -> None:
@@ -455,6 +474,30 @@ def test_settings_that_diverge_fail_and_count(tmp_path: Path) -> None:
     assert failed["error"].str.contains("a loss of inf").all()
 
 
+def test_a_trial_that_diverged_counts_the_seconds_that_it_trained(tmp_path: Path) -> None:
+    real, seconds = trial.Session._train, []
+
+    def train(self: trial.Session) -> None:
+        update = self.learner.update
+
+        def diverges(rollout: Any) -> Any:
+            raise trial.Diverged("a loss of inf", update(rollout))
+
+        if self.step == 150:
+            self.learner.update = diverges  # type: ignore[method-assign]
+        try:
+            real(self)
+        finally:
+            seconds.append(self.seconds)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trial.Session, "_train", train)
+        assert main(tmp_path, trials=1, steps=200, evaluate={"every": 100, "episodes": 1}, **ONE) == 0
+    row = store.read_table(tmp_path / "tiny" / "tuning.parquet").iloc[0]
+    assert row["state"] == "fail"
+    assert row["seconds"] == pytest.approx(seconds[3], rel=1e-12)
+
+
 def test_any_other_error_puts_a_tuning_trial_aside_and_the_same_command_takes_it_up(
     tmp_path: Path, whole: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -619,8 +662,11 @@ def test_a_pruner_cuts_what_is_worse_and_never_the_defaults(tmp_path: Path, prun
 # Two objectives
 
 
-def test_two_objectives_keep_both_values(tmp_path: Path) -> None:
+def test_two_objectives_keep_both_values_and_the_return_chooses(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(tmp_path, objectives=["return", "seconds"], trials=2, **ONE) == 0
+    assert "best settings are those of the highest return; the seconds are reported only" in capsys.readouterr().out
     storage = ledger.open_storage(str(tmp_path / "tiny" / "journal.log"))
     values = [t.values for t in optuna.load_study(study_name="tiny/happo", storage=storage).trials]
     rows = store.read_table(tmp_path / "tiny" / "tuning.parquet")
@@ -635,6 +681,45 @@ def suite_file(folder: Path, **changes: Any) -> Path:
     path = folder / "suite.yaml"
     path.write_text(yaml.safe_dump({"name": "mine", **{key: TINY[key] for key in keys}} | changes, sort_keys=False))
     return path
+
+
+def test_numbers_are_printed_with_the_digits_that_tell_them_apart() -> None:
+    assert results.told_apart(0.05812, 0.05799) == ("0.05812", "0.05799")
+    assert results.told_apart(0.058123, 0.058121) == ("0.058123", "0.058121")
+    assert results.told_apart(1.5, 0.1) == ("1.500", "0.1000")
+    assert len(set(results.told_apart(0.1, np.nextafter(0.1, 1)))) == 2
+
+
+def test_best_settings_have_no_anchors(tmp_path: Path) -> None:
+    assert main(tmp_path, trials=1) == 0
+    text = (tmp_path / "tiny" / "best.yaml").read_text()
+    assert text.count("hidden_sizes: [16]") == 2
+    assert "&" not in text
+
+
+def test_settings_of_one_label_are_included_once(tmp_path: Path, whole: Path) -> None:
+    best = whole / "tiny" / "best.yaml"
+    other = tmp_path / "other.yaml"
+    other.write_text(best.read_text())
+    with pytest.raises(SuiteError) as refused:
+        suite.load(suite_file(tmp_path), (), [best, other])
+    assert str(refused.value).startswith(f"{other}: algorithms.happo: {best} brings settings of happo too")
+
+
+def test_what_is_set_over_included_settings_is_said(
+    tmp_path: Path, whole: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [str(suite_file(tmp_path)), "--include", str(whole / "tiny" / "best.yaml"), "--dry-run"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "costs", lambda trials, env_threads: {t: Cost(1.0, 1.0, 1.0, 1.0) for t in trials})
+        assert run.main([*arguments, "--results", str(tmp_path), "--set", "algorithms.happo.clip=0.123"]) == 0
+    assert "happo (3 trials of tiny; by --set: clip), hatrpo (3 trials of tiny);" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["missing.yaml", "."])
+def test_an_included_file_that_cannot_be_read_is_said_to_come_from_a_study(tmp_path: Path, name: str) -> None:
+    with pytest.raises(SuiteError, match=r"cannot be read .*; a study leaves results/<study>/best.yaml$"):
+        suite.load(suite_file(tmp_path), (), [tmp_path / name])
 
 
 def test_best_settings_go_over_a_suites_own_and_set_over_them(tmp_path: Path, whole: Path) -> None:
