@@ -175,7 +175,10 @@ def plan(selected: Sequence[Trial], prices: dict[Trial, Cost], folder: Path, job
         f"  seeds       {', '.join(map(str, seeds))}",
     ]
     if tuned := {t.label: t.tuning for t in selected if t.tuning}:
-        said = [f"{label} ({x.trials} trials of {x.study})" for label, x in tuned.items()]
+        said = [
+            f"{label} ({counted(x.trials, 'trial')} of {x.study}{x.overridden and f'; by --set: {x.overridden}'})"
+            for label, x in tuned.items()
+        ]
         lines.append(
             f"  tuned       {', '.join(said)}; untuned: {', '.join(x for x in labels if x not in tuned) or 'none'}"
         )

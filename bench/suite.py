@@ -40,6 +40,8 @@ KINDS = {
 """What each kind of value is called in errors."""
 UNKNOWN = ("extra_forbidden", "invalid_key")
 """pydantic's words for a key that a suite does not have, the second for one that is no word."""
+STUDY_KEYS = ("trials", "space", "objectives", "pruner", "sampler", "sampler_seed")
+"""What a study says besides the keys of a suite."""
 KEY = "[key]"
 """The end of pydantic's path to a key that is wrong, after the key itself."""
 
@@ -66,6 +68,8 @@ class Tuning(Strict):
     seeds: Positive
     hash: str
     """Of the study's table of trials."""
+    overridden: str = ""
+    """Settings that `--set` changed after that, joined by commas."""
 
     def used(self) -> range:
         """The seeds that the settings were chosen by, and so must not be judged by."""
@@ -160,11 +164,25 @@ def load(path: Path, overrides: Sequence[str] = (), includes: Sequence[Path] = (
     Over what the file says of a label go the settings that `--include` brings, and over those `--set`.
     """
     document = read(path, Suite)
+    brought: dict[str, Path] = {}
     for include in includes:
         validated(Suite, document, path)
-        _include(document, include, path)
+        for label in _include(document, include, path):
+            if label in brought:
+                raise SuiteError(
+                    f"{include}: algorithms.{label}: {brought[label]} brings settings of {label} too; include one of "
+                    "them"
+                )
+            brought[label] = include
+    included = {label: dict(document["algorithms"][label]) for label in brought}
     for change in overrides:
         override(document, change)
+    suite = validated(Suite, document, path)
+    for label, settings in included.items():
+        now = suite.algorithms.get(label) or {}
+        changed = [key for key in {**settings, **now} if settings.get(key) != now.get(key)]
+        if changed and label in suite.tuning:
+            document["tuning"][label]["overridden"] = ", ".join(changed)
     return validated(Suite, document, path), document
 
 
@@ -246,8 +264,11 @@ def _refuse_tuning_seeds(suite: Suite, path: Path) -> None:
             )
 
 
-def _include(document: dict[str, Any], include: Path, path: Path) -> None:
-    """Merge the settings that a study found under the labels of a suite's document, with where they were tuned."""
+def _include(document: dict[str, Any], include: Path, path: Path) -> list[str]:
+    """Merge the settings that a study found under the labels of a suite's document, with where they were tuned.
+
+    Returns the labels.
+    """
     found = validated(Included, read(include, Included), include)
     labels = [label for label in found.algorithms if label in document["algorithms"]]
     if not labels:
@@ -261,7 +282,8 @@ def _include(document: dict[str, Any], include: Path, path: Path) -> None:
         if label not in found.tuning:
             raise SuiteError(f"{include}: tuning.{label}: missing; a tuned algorithm says where it was tuned")
         document["algorithms"][label] = own | tuned
-        document["tuning"] = document.get("tuning", {}) | {label: found.tuning[label].model_dump()}
+        document["tuning"] = document.get("tuning", {}) | {label: found.tuning[label].model_dump(exclude_defaults=True)}
+    return labels
 
 
 def _tasks(suite: Matrix, path: Path) -> list[Task]:
@@ -399,6 +421,8 @@ def _explain(error: ValidationError, model: type[BaseModel]) -> str:
     inner: dict[str, type[BaseModel]] = {"evaluate": Evaluate, "tuning": Tuning}
     model = inner.get(where.partition(".")[0], model) if "." in where else model
     if first["type"] in UNKNOWN:
+        if model is Suite and where in STUDY_KEYS:
+            return f"{where}: a key of studies, which `python -m bench.tune` runs, not of suites"
         fields = list(model.model_fields)
         near = difflib.get_close_matches(str(first["loc"][-1]), fields, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
@@ -456,11 +480,11 @@ def _index(items: list[Any], key: str) -> int | None:
     return names.index(key) if key in names else None
 
 
-def _unshared(value: Any) -> Any:
+def unshared(value: Any) -> Any:
     """A copy in which no two places are one object, as a YAML anchor and its aliases are."""
     if isinstance(value, dict):
-        return {key: _unshared(part) for key, part in value.items()}
-    return [_unshared(part) for part in value] if isinstance(value, list) else value
+        return {key: unshared(part) for key, part in value.items()}
+    return [unshared(part) for part in value] if isinstance(value, list) else value
 
 
 def read(path: Path, model: type[BaseModel]) -> dict[str, Any]:
@@ -468,13 +492,11 @@ def read(path: Path, model: type[BaseModel]) -> dict[str, Any]:
     try:
         text = path.read_text()
     except OSError as error:
-        near = sorted(str(p) for p in Path("suites").glob("*.yaml"))
-        hint = f"; suites here: {', '.join(near)}" if near else ""
-        raise SuiteError(f"{path}: cannot be read ({error.strerror}){hint}") from None
+        raise SuiteError(f"{path}: cannot be read ({error.strerror}){_hint(model)}") from None
     except UnicodeDecodeError:
         raise SuiteError(f"{path}: not a text file") from None
     try:
-        document = _unshared(parse(text))
+        document = unshared(parse(text))
     except RecursionError:
         raise SuiteError(f"{path}: a mapping or list in it holds itself") from None
     except yaml.YAMLError as error:
@@ -486,6 +508,14 @@ def read(path: Path, model: type[BaseModel]) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise SuiteError(f"{path}: not a mapping of keys to values; {needs}")
     return document
+
+
+def _hint(model: type[BaseModel]) -> str:
+    """Where files of that kind lie."""
+    if model is Included:
+        return "; a study leaves results/<study>/best.yaml"
+    near = sorted(str(p) for p in Path("suites").glob("*.yaml"))
+    return f"; suites here: {', '.join(near)}" if near else ""
 
 
 def _first_line(error: yaml.YAMLError) -> str:

@@ -28,7 +28,7 @@ from bench.report import tuning
 from bench.report.__main__ import main as report
 from bench.suite import SuiteError
 from bench.tune import __main__ as tune
-from bench.tune import ledger, space, study, work
+from bench.tune import ledger, results, space, study, work
 
 ROOT = Path(__file__).resolve().parents[1]
 RATE = {"kind": "float", "low": 1e-4, "high": 5e-3, "log": True}
@@ -128,6 +128,23 @@ def test_a_study_on_reported_seeds_is_refused(tmp_path: Path) -> None:
 def test_a_task_without_reference_names_the_command_that_makes_one(tmp_path: Path) -> None:
     message = refusal(tmp_path, tasks=["mamujoco/ManySegmentAnt-2x4"])
     assert "python -m bench.reference 'mamujoco/ManySegmentAnt-2x4' --write" in message
+    valid = message.partition("tasks that have one: ")[2].split(", ")
+    assert {"mamujoco/HalfCheetah-2x3", "mamujoco/Hopper-3x1"} <= set(valid)
+    assert "mamujoco/ManySegmentAnt-2x4" not in valid
+
+
+def test_a_condition_on_a_value_that_its_parameter_cannot_take_is_refused(tmp_path: Path) -> None:
+    epochs = {"kind": "int", "low": 1, "high": 9}
+    clip = {"kind": "float", "low": 0.1, "high": 0.3, "when": {"actor_epochs": 10}}
+    message = refusal(tmp_path, space=TINY["space"] | {"own": {"happo": {"actor_epochs": epochs, "clip": clip}}})
+    assert "when.actor_epochs: 10 is not among the values" in message
+
+
+def test_a_suite_and_a_study_name_each_others_command(tmp_path: Path) -> None:
+    with pytest.raises(SuiteError, match=r"suite.yaml: says neither trials nor space: .*`python -m bench.run` runs"):
+        study.load(suite_file(tmp_path), ["trials=3"])
+    with pytest.raises(SuiteError, match=r"study_file.yaml: (trials|space): .*`python -m bench.tune` runs"):
+        suite.load(write_study(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -161,7 +178,9 @@ def test_what_a_study_must_not_say_is_refused(tmp_path: Path, changes: dict[str,
         ({"kind": "categorical", "choices": [0.2, "wide"]}, ["clip=wide", "'wide' is not a number"]),
         ({"kind": "float", "low": -0.1, "high": 0.3}, ["clip=-0.1", "out of range"]),
         ({**RATE, "high": 0.3, "when": {"delta": 1}}, ["when.delta: not a parameter before it; valid: critic_lr"]),
-        ({**RATE, "high": 0.3, "when": {"critic_lr": 1.0}}, ["when.critic_lr: 1.0 is not among the values"]),
+        ({**RATE, "high": 0.3, "when": {"critic_lr": 1e-3}}, ["when.critic_lr: is a float; a condition needs an int"]),
+        ({"kind": "categorical", "choices": [0.1, "wide"]}, ["clip=wide: 'wide' is not a number"]),
+        ({"kind": "categorical", "choices": [0.1, 0.1]}, ["clip.choices: 0.1 stands there twice"]),
     ],
 )
 def test_a_wrong_range_is_refused_by_its_name(tmp_path: Path, entry: dict[str, Any], words: list[str]) -> None:
@@ -324,6 +343,98 @@ def test_a_storage_that_cannot_be_opened_is_one_line(
     assert err.count("\n") == 1
 
 
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "sqlite:///file:x?mode=memory&uri=true"])
+def test_a_database_in_memory_is_refused_before_anything_is_made(
+    tmp_path: Path, url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(tmp_path, "--storage", url, **ONE) == tune.BAD_INPUT
+    out, err = capsys.readouterr()
+    assert "not shared by workers" in err
+    assert "give a file: sqlite:///path" in err
+    assert (out, err.count("\n")) == ("", 1)
+    assert [p.name for p in tmp_path.iterdir()] == ["study_file.yaml"]
+
+
+def test_a_study_that_grew_is_the_one_of_that_budget_from_the_start(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    assert main(tmp_path / "a", "--trials", "7") == 0
+    assert main(tmp_path / "b", "--trials", "3") == 0
+    assert main(tmp_path / "b", "--trials", "7") == 0
+    pd.testing.assert_frame_equal(table(tmp_path / "a"), table(tmp_path / "b"), check_exact=True)
+
+
+def test_a_budget_below_what_has_finished_is_refused_and_changes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(tmp_path, **ONE, trials=2) == 0
+    before = (tmp_path / "tiny" / "study.yaml").read_text()
+    capsys.readouterr()
+    for more in ([], ["--dry-run"]):
+        assert main(tmp_path, "--trials", "1", *more, **ONE) == tune.BAD_INPUT
+        out, err = capsys.readouterr()
+        assert "2 trials of happo have finished already; a study only grows; valid: --trials 2 or more" in err
+        assert (out, err.count("\n")) == ("", 1)
+    assert (tmp_path / "tiny" / "study.yaml").read_text() == before
+
+
+def test_a_dry_run_refuses_what_the_run_does_before_costs_are_measured(
+    tmp_path: Path, whole: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    path = str(write_study(tmp_path))
+    said = {
+        "means something else": ["--results", str(whole), "--set", "defaults.gamma=0.9"],
+        "whose storage is journal.log": ["--results", str(whole), "--storage", str(tmp_path / "other.log")],
+        "cannot be opened": ["--results", str(tmp_path), "--storage", "nosuch://x"],
+        "is a file, not a folder": ["--results", str(tmp_path / "file")],
+        f"{tmp_path / 'file'}: is a file": ["--results", str(tmp_path), "--storage", str(tmp_path / "file" / "a.log")],
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tune, "costs", lambda *_, **__: pytest.fail("measured"))
+        for words, arguments in said.items():
+            for more in ([], ["--dry-run"]):
+                assert tune.main([path, *arguments, *more]) == tune.BAD_INPUT
+                out, err = capsys.readouterr()
+                assert words in err
+                assert (out, err.count("\n")) == ("", 1)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "study_file.yaml"]
+
+
+@pytest.mark.parametrize("storage", ["journal.log", "sqlite:///{}/x.db"])
+def test_a_dry_run_makes_nothing(tmp_path: Path, storage: str) -> None:
+    where = storage.format(tmp_path) if "://" in storage else str(tmp_path / storage)
+    assert main(tmp_path, "--dry-run", "--storage", where) == 0
+    assert [p.name for p in tmp_path.iterdir()] == ["study_file.yaml"]
+
+
+def test_a_finished_study_is_said_to_be_done_and_measures_nothing(
+    tmp_path: Path, whole: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    best = whole / "tiny" / "best.yaml"
+    before = best.read_text()
+    best.unlink()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tune, "costs", lambda *_, **__: pytest.fail("measured"))
+        assert tune.main([str(write_study(tmp_path)), "--results", str(whole)]) == 0
+    out = capsys.readouterr().out
+    assert "all 3 trials of each algorithm" in out
+    assert "time " not in out
+    assert best.read_text() == before
+
+
+def test_the_plan_says_what_is_done_and_the_time_for_the_rest(
+    whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = str(write_study(tmp_path))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tune, "costs", lambda trials, absolute: {t: Cost(60.0, 1.0, 1.0, 1.0) for t in trials})
+        assert tune.main([path, "--results", str(whole), "--trials", "5", "--jobs", "1", "--dry-run"]) == 0
+    out = capsys.readouterr().out
+    assert "done        6 (happo 3, hatrpo 3), 4 to run" in out
+    assert "time        about 0:04:00" in out
+
+
 def test_a_password_is_not_shown() -> None:
     assert ledger.hide_password("postgresql://me:secret@host/db") == "postgresql://me:***@host/db"
     assert ledger.hide_password("sqlite:///x.db") == "sqlite:///x.db"
@@ -364,6 +475,30 @@ def test_settings_that_diverge_fail_and_count(tmp_path: Path) -> None:
     assert failed["error"].str.contains("a loss of inf").all()
 
 
+def test_a_trial_that_diverged_counts_the_seconds_that_it_trained(tmp_path: Path) -> None:
+    real, seconds = trial.Session._train, []
+
+    def train(self: trial.Session) -> None:
+        update = self.learner.update
+
+        def diverges(rollout: Any) -> Any:
+            raise trial.Diverged("a loss of inf", update(rollout))
+
+        if self.step == 150:
+            self.learner.update = diverges  # type: ignore[method-assign]
+        try:
+            real(self)
+        finally:
+            seconds.append(self.seconds)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trial.Session, "_train", train)
+        assert main(tmp_path, trials=1, steps=200, evaluate={"every": 100, "episodes": 1}, **ONE) == 0
+    row = store.read_table(tmp_path / "tiny" / "tuning.parquet").iloc[0]
+    assert row["state"] == "fail"
+    assert row["seconds"] == pytest.approx(seconds[3], rel=1e-12)
+
+
 def test_any_other_error_puts_a_tuning_trial_aside_and_the_same_command_takes_it_up(
     tmp_path: Path, whole: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -380,7 +515,7 @@ def test_any_other_error_puts_a_tuning_trial_aside_and_the_same_command_takes_it
         assert main(tmp_path) == 1
     out, err = capsys.readouterr()
     assert "no space left on device" in out
-    assert "1 tuning trials were put aside" in err
+    assert "1 tuning trial was put aside" in err
     assert len(table(tmp_path)) == 5
     assert main(tmp_path) == 0
     assert sorted(table(tmp_path)["number"]) == [0, 0, 1, 1, 2, 2]
@@ -528,8 +663,11 @@ def test_a_pruner_cuts_what_is_worse_and_never_the_defaults(tmp_path: Path, prun
 # Two objectives
 
 
-def test_two_objectives_keep_both_values(tmp_path: Path) -> None:
+def test_two_objectives_keep_both_values_and_the_return_chooses(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(tmp_path, objectives=["return", "seconds"], trials=2, **ONE) == 0
+    assert "best settings are those of the highest return; the seconds are reported only" in capsys.readouterr().out
     storage = ledger.open_storage(str(tmp_path / "tiny" / "journal.log"))
     values = [t.values for t in optuna.load_study(study_name="tiny/happo", storage=storage).trials]
     rows = store.read_table(tmp_path / "tiny" / "tuning.parquet")
@@ -544,6 +682,45 @@ def suite_file(folder: Path, **changes: Any) -> Path:
     path = folder / "suite.yaml"
     path.write_text(yaml.safe_dump({"name": "mine", **{key: TINY[key] for key in keys}} | changes, sort_keys=False))
     return path
+
+
+def test_numbers_are_printed_with_the_digits_that_tell_them_apart() -> None:
+    assert results.told_apart(0.05812, 0.05799) == ("0.05812", "0.05799")
+    assert results.told_apart(0.058123, 0.058121) == ("0.058123", "0.058121")
+    assert results.told_apart(1.5, 0.1) == ("1.500", "0.1000")
+    assert len(set(results.told_apart(0.1, np.nextafter(0.1, 1)))) == 2
+
+
+def test_best_settings_have_no_anchors(tmp_path: Path) -> None:
+    assert main(tmp_path, trials=1) == 0
+    text = (tmp_path / "tiny" / "best.yaml").read_text()
+    assert text.count("hidden_sizes: [16]") == 2
+    assert "&" not in text
+
+
+def test_settings_of_one_label_are_included_once(tmp_path: Path, whole: Path) -> None:
+    best = whole / "tiny" / "best.yaml"
+    other = tmp_path / "other.yaml"
+    other.write_text(best.read_text())
+    with pytest.raises(SuiteError) as refused:
+        suite.load(suite_file(tmp_path), (), [best, other])
+    assert str(refused.value).startswith(f"{other}: algorithms.happo: {best} brings settings of happo too")
+
+
+def test_what_is_set_over_included_settings_is_said(
+    tmp_path: Path, whole: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [str(suite_file(tmp_path)), "--include", str(whole / "tiny" / "best.yaml"), "--dry-run"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "costs", lambda trials, env_threads: {t: Cost(1.0, 1.0, 1.0, 1.0) for t in trials})
+        assert run.main([*arguments, "--results", str(tmp_path), "--set", "algorithms.happo.clip=0.123"]) == 0
+    assert "happo (3 trials of tiny; by --set: clip), hatrpo (3 trials of tiny);" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["missing.yaml", "."])
+def test_an_included_file_that_cannot_be_read_is_said_to_come_from_a_study(tmp_path: Path, name: str) -> None:
+    with pytest.raises(SuiteError, match=r"cannot be read .*; a study leaves results/<study>/best.yaml$"):
+        suite.load(suite_file(tmp_path), (), [tmp_path / name])
 
 
 def test_best_settings_go_over_a_suites_own_and_set_over_them(tmp_path: Path, whole: Path) -> None:

@@ -27,14 +27,14 @@ from joblib.externals.loky.process_executor import TerminatedWorkerError
 from optuna.trial import TrialState
 
 from bench import store
-from bench.command import BAD_INPUT, INTERRUPTED, positive
+from bench.command import BAD_INPUT, INTERRUPTED, counted, positive
 from bench.display import clock
 from bench.plan import costs, refuse_replays_beyond_memory
 from bench.run import physics_warning
 from bench.suite import SuiteError
 from bench.trial import MAX_ATTEMPTS
 from bench.tune import results
-from bench.tune.ledger import Ledger, hide_password
+from bench.tune.ledger import Ledger, hide_password, look
 from bench.tune.progress import Progress
 from bench.tune.study import Plan, load
 from bench.tune.work import Ended, put_aside, work
@@ -50,13 +50,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         plan, document = load(options.study, changes)
         folder = options.results / plan.study.name
-        if (folder / "trials").exists():
-            raise SuiteError(f"{folder}: holds the results of a suite; give the study another name")
-        every = [t for own in plan.defaults.values() for t in own]
-        refuse_replays_beyond_memory(every, options.jobs)
         where = options.storage or str(folder / "journal.log")
-        print(describe(plan, folder, where, options.jobs), flush=True)
-        if warning := physics_warning(every):
+        left = Counter({label: plan.study.trials - n for label, n in look(plan, folder, where).items()})
+        todo = [t for label, own in plan.defaults.items() if left[label] for t in own]
+        refuse_replays_beyond_memory(todo, options.jobs)
+        print(describe(plan, left, folder, where, options.jobs), flush=True)
+        if warning := physics_warning(todo):
             print(warning, file=sys.stderr)
         if options.dry_run:
             return 0
@@ -72,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("Stopped before anything was run.", file=sys.stderr)
         return INTERRUPTED
-    return run(plan, ledger, where, options.jobs)
+    return run(plan, ledger, where, min(options.jobs, max(left.total(), 1)))
 
 
 def run(plan: Plan, ledger: Ledger, where: str, jobs: int) -> int:
@@ -97,7 +96,10 @@ def run(plan: Plan, ledger: Ledger, where: str, jobs: int) -> int:
     print(results.summary(plan, table, ledger.folder))
     print(f"Best: {ledger.folder / 'best.yaml'}   Report: python -m bench.report {shlex.quote(str(ledger.folder))}")
     if aside:
-        print(f"{aside} tuning trials were put aside; the same command tries them again", file=sys.stderr)
+        again = "was put aside; the same command tries it again"
+        if aside > 1:
+            again = "were put aside; the same command tries them again"
+        print(f"{counted(aside, 'tuning trial')} {again}", file=sys.stderr)
     return int(aside > 0)
 
 
@@ -159,27 +161,38 @@ def _others_at_work(plan: Plan, ledger: Ledger, since: float) -> bool:
     )
 
 
-def describe(plan: Plan, folder: Path, where: str, jobs: int) -> str:
-    """What will be tuned and what it will cost, were nothing done yet."""
+def describe(plan: Plan, left: Counter[str], folder: Path, where: str, jobs: int) -> str:
+    """What will be tuned, and what the tuning trials that are `left` of each algorithm will cost."""
     study = plan.study
     seeds = range(study.first_seed, study.first_seed + study.seeds)
-    budget = Counter(dict.fromkeys(plan.labels, study.trials))
-    one = {label: costs(own, absolute=False) for label, own in plan.defaults.items()}
-    seconds = sum(budget[label] * cost.seconds for label, own in one.items() for cost in own.values())
-    at_once = min(jobs, os.cpu_count() or 1, budget.total())
+    budget = study.trials * len(plan.labels)
     tasks = list(dict.fromkeys(t.task.label for own in plan.defaults.values() for t in own))
     pruner = "" if study.pruner == "none" else f", cut by the {study.pruner} pruner"
+    each = f"{counted(len(tasks), 'task')} x {counted(len(seeds), 'seed')}"
     lines = [
-        f"{budget.total()} tuning trials: {len(plan.labels)} algorithms x {study.trials} -> {folder}",
-        f"  each        {len(tasks)} tasks x {len(seeds)} seeds, {study.steps:,} steps{pruner}",
+        f"{counted(budget, 'tuning trial')}: {counted(len(plan.labels), 'algorithm')} x {study.trials} -> {folder}",
+        f"  each        {each}, {study.steps:,} steps{pruner}",
         f"  tasks       {', '.join(tasks)}",
         f"  seeds       {', '.join(map(str, seeds))}: for tuning only",
         f"  objective   {' and '.join(study.objectives)}, {study.sampler} sampler",
         *(f"  {label:<11} {', '.join(space)}" for label, space in plan.spaces.items()),
         f"  storage     {hide_password(where)}",
-        f"  time        about {clock(seconds / at_once)} from the beginning, {at_once} at once",
     ]
-    return "\n".join(lines)
+    if not left.total():
+        lines.append(f"  done        all {counted(study.trials, 'trial')} of each algorithm")
+        return "\n".join(lines)
+    if done := budget - left.total():
+        by_label = ", ".join(f"{label} {study.trials - left[label]}" for label in plan.labels)
+        lines.append(f"  done        {done} ({by_label}), {left.total()} to run")
+    return "\n".join([*lines, f"  time        {_time(plan, left, jobs)}"])
+
+
+def _time(plan: Plan, left: Counter[str], jobs: int) -> str:
+    """How long the tuning trials that are left will take, each from its beginning."""
+    one = {label: costs(plan.defaults[label], absolute=False) for label in plan.labels if left[label]}
+    seconds = sum(left[label] * cost.seconds for label, own in one.items() for cost in own.values())
+    at_once = min(jobs, os.cpu_count() or 1, left.total())
+    return f"about {clock(seconds / at_once)}, {at_once} at once"
 
 
 def _parser() -> argparse.ArgumentParser:

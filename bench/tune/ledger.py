@@ -14,6 +14,8 @@ import os
 import uuid
 import warnings
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,14 +29,18 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy import create_engine, inspect, make_url
+from sqlalchemy.exc import ArgumentError
 
 from bench import store
+from bench.command import counted
 from bench.suite import SuiteError
 from bench.tune.space import ask, point
 from bench.tune.study import Plan
 
-STARTUP = 10
-"""Points drawn at random before TPE models the space; of small budgets a third."""
+STARTUP = 5
+"""Tuning trials, the defaults among them, before TPE models the space. It must not depend on the budget: a study that
+grew is the one that had the larger budget from the start."""
 OPTUNA_FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 
@@ -62,7 +68,11 @@ class Ledger:
         self.plan, self.folder = plan, folder
         with FileLock(folder / ".ledger.lock"):
             self.storage = open_storage(where)
-            self._create(where)
+            self.identity = _identity(plan, folder, where)
+            _refuse_strangers(plan, folder, where, self.identity, self.storage)
+            if not (folder / "study.json").exists():
+                store.write_json(folder / "study.json", self.identity)
+            self._create()
 
     def claim(self, since: float) -> Claim | None:
         """The next tuning trial: one that was left behind, else a new one of the algorithm that has had the fewest.
@@ -130,7 +140,7 @@ class Ledger:
         A sampler per tuning trial, seeded by its number, gives the same points however often a study was interrupted.
         """
         return optuna.load_study(
-            study_name=f"{self.plan.study.name}/{label}",
+            study_name=study_name(self.plan, label),
             storage=self.storage,
             sampler=self._sampler(label, number),
             pruner=self._pruner(),
@@ -142,7 +152,7 @@ class Ledger:
         seed = int(purpose.generate_state(1)[0])
         if study.sampler == "random":
             return RandomSampler(seed)
-        return TPESampler(n_startup_trials=min(STARTUP, study.trials // 3), multivariate=True, group=True, seed=seed)
+        return TPESampler(n_startup_trials=STARTUP, multivariate=True, group=True, seed=seed)
 
     def _pruner(self) -> optuna.pruners.BasePruner:
         study = self.plan.study
@@ -151,54 +161,102 @@ class Ledger:
             return optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=study.steps * (points // 4) // points)
         return optuna.pruners.WilcoxonPruner() if study.pruner == "wilcoxon" else optuna.pruners.NopPruner()
 
-    def _create(self, where: str) -> None:
-        """The Optuna studies where there are none yet, the defaults first in line, and one folder for one storage."""
-        identity = self._identity(where)
+    def _create(self) -> None:
+        """The Optuna studies where there are none yet, the defaults first in line."""
         names = set(optuna.get_all_study_names(self.storage))
         for label in self.plan.labels:
-            name = f"{self.plan.study.name}/{label}"
-            if name in names:
-                found = self.study(label)
-                owner, first = found.user_attrs.get("folder"), found.get_trials(deepcopy=False)[:1]
-                if owner != identity:
-                    raise SuiteError(
-                        f"{hide_password(where)}: its study {name} belongs to another folder than {self.folder}; use "
-                        "another --storage, or give the study another name"
-                    )
-            else:
-                if (self.folder / "tuning" / store.slug(label)).exists():
-                    raise SuiteError(
-                        f"{self.folder}: holds tuning trials of {label} that {hide_password(where)} does not know; "
-                        f"bring the storage back, or delete {self.folder}"
-                    )
+            name = study_name(self.plan, label)
+            if name not in names:
                 ways = (StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE)
                 directions = ways[: len(self.plan.study.objectives)]
-                found = optuna.create_study(storage=self.storage, study_name=name, directions=directions)
-                found.set_metric_names(list(self.plan.study.objectives))
-                found.set_user_attr("folder", identity)
-                first = []
-            if not first:
-                found.enqueue_trial(point(self.plan.spaces[label], self.plan.defaults[label][0].settings))
+                made = optuna.create_study(storage=self.storage, study_name=name, directions=directions)
+                made.set_metric_names(list(self.plan.study.objectives))
+                made.set_user_attr("folder", self.identity["folder"])
+            if not self.trials(label):
+                first = point(self.plan.spaces[label], self.plan.defaults[label][0].settings)
+                self.study(label).enqueue_trial(first)
 
-    def _identity(self, where: str) -> str:
-        """What tells this folder from any other, so that a storage and the folder of its checkpoints stay together."""
-        path = self.folder / "study.json"
-        storage = hide_password(where) if "://" in where else os.path.relpath(where, self.folder)
-        new = {"folder": uuid.uuid4().hex, "hash": self.plan.hash, "storage": storage}
-        about = store.read_json(path) if path.exists() else new
-        if about["storage"] != storage:
+
+def study_name(plan: Plan, label: str) -> str:
+    """What an algorithm's Optuna study is called."""
+    return f"{plan.study.name}/{label}"
+
+
+def look(plan: Plan, folder: Path, where: str) -> dict[str, int]:
+    """label -> tuning trials that have finished. Refuses, before anything is written, what could not go on."""
+    quiet()
+    if (folder / "trials").exists():
+        raise SuiteError(f"{folder}: holds the results of a suite; give the study another name")
+    refuse_in_memory(where)
+    _refuse_file_as_folder(folder)
+    lock = folder / ".ledger.lock"
+    with FileLock(lock) if lock.exists() else nullcontext():  # another process may be making the storage
+        identity, storage = _identity(plan, folder, where), _existing(where)
+        _refuse_strangers(plan, folder, where, identity, storage)
+        return {label: _finished(plan, folder, label, storage) for label in plan.labels}
+
+
+def _finished(plan: Plan, folder: Path, label: str, storage: BaseStorage | None) -> int:
+    """How many tuning trials of an algorithm have finished; refuses a budget below what was begun."""
+    name = study_name(plan, label)
+    if storage is None or name not in optuna.get_all_study_names(storage):
+        return 0
+    trials = optuna.load_study(study_name=name, storage=storage).get_trials(deepcopy=False)
+    finished = sum(t.state in OPTUNA_FINISHED for t in trials)
+    begun = finished + sum(t.state == TrialState.RUNNING for t in trials)
+    if begun > plan.study.trials:
+        raise SuiteError(
+            f"{folder}: trials: {plan.study.trials} is too few: {counted(begun, 'trial')} of {label} have "
+            f"{'finished' if begun == finished else 'begun'} already; a study only grows; valid: --trials {begun} or "
+            "more"
+        )
+    return finished
+
+
+def _identity(plan: Plan, folder: Path, where: str) -> dict[str, str]:
+    """What tells this folder from any other, so that a storage and the folder of its checkpoints stay together."""
+    path = folder / "study.json"
+    storage = hide_password(where) if "://" in where else os.path.relpath(where, folder)
+    new = {"folder": uuid.uuid4().hex, "hash": plan.hash, "storage": storage}
+    about: dict[str, str] = store.read_json(path) if path.exists() else new
+    if about["storage"] != storage:
+        raise SuiteError(
+            f"{folder}: holds a study whose storage is {about['storage']}, not {storage} (a file's name is "
+            "relative to the folder); use that --storage, or another --results"
+        )
+    if about["hash"] != plan.hash:
+        raise SuiteError(
+            f"{folder}: holds a study of the same name that means something else (hash {about['hash']}, now "
+            f"{plan.hash}); only trials may change: give it another name or use another --results"
+        )
+    return about
+
+
+def _refuse_strangers(
+    plan: Plan, folder: Path, where: str, identity: dict[str, str], storage: BaseStorage | None
+) -> None:
+    """A storage must know the tuning trials of its folder, and those of no other under the same name."""
+    names = set(optuna.get_all_study_names(storage)) if storage else set()
+    for label in plan.labels:
+        if storage and (name := study_name(plan, label)) in names:
+            owner = optuna.load_study(study_name=name, storage=storage).user_attrs.get("folder")
+            if owner != identity["folder"]:
+                raise SuiteError(
+                    f"{hide_password(where)}: its study {name} belongs to another folder than {folder}; use "
+                    "another --storage, or give the study another name"
+                )
+        elif (folder / "tuning" / store.slug(label)).exists():
             raise SuiteError(
-                f"{self.folder}: holds a study whose storage is {about['storage']}, not {storage} (a file's name is "
-                "relative to the folder); use that --storage, or another --results"
+                f"{folder}: holds tuning trials of {label} that {hide_password(where)} does not know; "
+                f"bring the storage back, or delete {folder}"
             )
-        if about["hash"] != self.plan.hash:
-            raise SuiteError(
-                f"{self.folder}: holds a study of the same name that means something else (hash {about['hash']}, now "
-                f"{self.plan.hash}); only trials may change: give it another name or use another --results"
-            )
-        if not path.exists():
-            store.write_json(path, about)
-        return str(about["folder"])
+
+
+def _refuse_file_as_folder(folder: Path) -> None:
+    """A folder that is to be made cannot lie below a file."""
+    for path in (folder, *folder.parents):
+        if path.exists() and not path.is_dir():
+            raise SuiteError(f"{path}: is a file, not a folder; use another one")
 
 
 class _Lock(JournalFileOpenLock):
@@ -225,6 +283,41 @@ class _Lock(JournalFileOpenLock):
         self.lock.release()
 
 
+def refuse_in_memory(where: str) -> None:
+    """A database in memory is another one in every worker."""
+    try:
+        url = make_url(where)
+    except ArgumentError:  # a file, or what opening it will complain of
+        return
+    database = url.database or ":memory:"
+    if url.get_backend_name() == "sqlite" and (":memory:" in database or url.query.get("mode") == "memory"):
+        raise SuiteError(
+            f"--storage {where}: a database in memory is not shared by workers and is gone afterwards; give a file: "
+            "sqlite:///path"
+        )
+
+
+def _existing(where: str) -> BaseStorage | None:
+    """The storage, to be read; None where there is none yet. Writes nothing, where opening it would make it."""
+    if "://" not in where:
+        path = Path(where)
+        _refuse_file_as_folder(path.parent)
+        return open_storage(where) if path.exists() else None
+    with _said(where):
+        url = make_url(where)
+        engine = create_engine(url)  # refuses an unknown database or driver
+        file = Path((url.database or "").removeprefix("file:"))
+        if url.get_backend_name() == "sqlite" and not file.exists():
+            if not file.parent.is_dir():
+                raise FileNotFoundError(f"{file.parent} is not a folder")
+            return None
+        try:
+            begun = inspect(engine).has_table("studies")
+        finally:
+            engine.dispose()
+    return open_storage(where) if begun else None
+
+
 def open_storage(where: str) -> BaseStorage:
     """A journal file, or the database at a URL."""
     if "://" not in where:
@@ -235,9 +328,16 @@ def open_storage(where: str) -> BaseStorage:
         except (ValueError, KeyError, OSError) as error:
             raise SuiteError(f"{path}: not a journal of Optuna's ({type(error).__name__}: {error})") from None
     arguments = {"connect_args": {"timeout": 60}} if where.startswith("sqlite") else {}
-    try:
+    with _said(where):
         return RDBStorage(where, engine_kwargs=arguments)
-    except Exception as error:  # each driver has errors of its own
+
+
+@contextmanager
+def _said(where: str) -> Iterator[None]:
+    """Any error of a database in one line: each driver has errors of its own."""
+    try:
+        yield
+    except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise SuiteError(f"--storage {hide_password(where)}: cannot be opened: {reason}") from None
 

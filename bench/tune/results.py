@@ -13,7 +13,8 @@ import yaml
 from optuna.trial import FrozenTrial, TrialState
 
 from bench import store
-from bench.suite import Tuning
+from bench.command import counted
+from bench.suite import Tuning, unshared
 from bench.tune.ledger import OPTUNA_FINISHED, Ledger
 from bench.tune.study import Plan
 from bench.tune.work import mean_of_tasks
@@ -100,9 +101,9 @@ def _best_yaml(plan: Plan, table: pd.DataFrame) -> str:
             first_seed=study.first_seed,
             seeds=study.seeds,
             hash=identity,
-        ).model_dump()
+        ).model_dump(exclude_defaults=True)
     head = "# Made by bench.tune. For another suite: python -m bench.run SUITE.yaml --include THIS_FILE\n"
-    return head + yaml.safe_dump(document, sort_keys=False, default_flow_style=None, width=120)
+    return head + yaml.safe_dump(unshared(document), sort_keys=False, default_flow_style=None, width=120)
 
 
 def _values(plan: Plan, label: str, params: dict[str, Any]) -> dict[str, Any]:
@@ -117,14 +118,28 @@ def verdict(table: pd.DataFrame, label: str) -> str:
         return "no tuning trial was completed"
     mine = table[(table["algorithm"] == label) & (table["number"] == 0)]
     first = dict(mine.iloc[0]) if len(mine) else None
-    value = f"best {top['value']:.3f} (trial {top['number']})"
     if first is None or first["state"] != "complete":
+        value = f"best {top['value']:#.4g} (trial {top['number']})"
         return f"{value}; the defaults {'diverged' if first else 'have not been tried'}"
     if top["number"] == 0:
-        return f"the defaults, {first['value']:.3f}, were not beaten by any of {_others(table, label)} others"
+        return f"the defaults, {first['value']:#.4g}, were not beaten by any of {_others(table, label)} others"
     ours, theirs = json.loads(top["returns"]), json.loads(first["returns"])
     wins = sum(ours[key] > theirs[key] for key in theirs)
-    return f"{value} beats the defaults, {first['value']:.3f}, in {wins} of {len(theirs)} pairings of task and seed"
+    best_value, default = told_apart(top["value"], first["value"])
+    return (
+        f"best {best_value} (trial {top['number']}) beats the defaults, {default}, in {wins} of "
+        f"{counted(len(theirs), 'pairing')} of task and seed"
+    )
+
+
+def told_apart(one: float, other: float) -> tuple[str, str]:
+    """Two numbers with four significant digits, or as many as tell them apart."""
+    for digits in range(4, 17):
+        if f"{one:#.{digits}g}" != f"{other:#.{digits}g}":
+            break
+    else:
+        digits = 17  # of which no two doubles have all in common
+    return f"{one:#.{digits}g}", f"{other:#.{digits}g}"
 
 
 def _others(table: pd.DataFrame, label: str) -> int:
@@ -136,6 +151,8 @@ def summary(plan: Plan, table: pd.DataFrame, folder: Path) -> str:
     width = max(map(len, plan.labels))
     lines = [f"{label:<{width}}  {verdict(table, label)}" for label in plan.labels] if len(table) else []
     if len(table):
+        if "seconds" in plan.study.objectives:
+            lines.append("The best settings are those of the highest return; the seconds are reported only.")
         lines.append(
             "Returns are normalised (0: random, 1: reference) and of the tuning seeds; the best of many noisy trials "
             "flatters itself, so compare again on other seeds:"

@@ -12,6 +12,8 @@ from typing import Annotated, Any, Literal
 import optuna
 from pydantic import Field
 
+import algorithms
+from algorithms import SettingError
 from algorithms.registry import METHODS, Settings
 from bench.suite import Strict, SuiteError, validated
 
@@ -149,7 +151,7 @@ def spaces(
                 raise SuiteError(f"{path}: {where}.{name}: {method} has no such setting; valid: {', '.join(known)}")
         made[label] = {name: _parameter(entry, f"{where}.{name}", path) for name, (where, entry) in entries.items()}
         for name, (where, _) in entries.items():
-            _check(name, made[label], settings, f"{path}: {where}.{name}")
+            _check(name, made[label], method, settings, f"{path}: {where}.{name}")
     for name in shared:
         if not any(name in parameters for parameters in made.values()):
             raise SuiteError(f"{path}: space.shared.{name}: no algorithm of this study has this setting")
@@ -165,20 +167,38 @@ def _parameter(entry: Any, where: str, path: Path) -> Float | Categorical:
     if isinstance(made, Float) and (made.low >= made.high or (made.log and made.low <= 0)):
         needed = "low must be below high" + " and above 0 where log is true" * made.log
         raise SuiteError(f"{path}: {where}: {needed}, not {made.low} and {made.high}")
+    if isinstance(made, Categorical):
+        held = [scalar(choice) for choice in made.choices]
+        if twice := [value for value in held if held.count(value) > 1]:
+            raise SuiteError(f"{path}: {where}.choices: {twice[0]} stands there twice")
     return made
 
 
-def _check(name: str, parameters: Parameters, settings: Settings, where: str) -> None:
+def _refuse_wrong_choices(
+    name: str, parameter: Float | Categorical, method: str, settings: Settings, where: str
+) -> None:
+    """What the setting itself refuses of the choices, which says more than that its default is missing."""
+    for value in parameter.extremes():
+        try:
+            algorithms.settings(method, asdict(settings) | {name: value})
+        except SettingError as error:
+            raise SuiteError(f"{where}: {name}={value}: {error}") from None
+
+
+def _check(name: str, parameters: Parameters, method: str, settings: Settings, where: str) -> None:
     """A condition must be one that can hold, and the defaults must lie in the space that is compared with them."""
     for parent, wanted in parameters[name].when.items():
         before = list(parameters)[: list(parameters).index(name)]
         if parent not in before:
             raise SuiteError(f"{where}.when.{parent}: not a parameter before it; valid: {', '.join(before) or 'none'}")
+        if parameters[parent].kind == "float":
+            raise SuiteError(f"{where}.when.{parent}: is a float; a condition needs an int or a categorical parameter")
         for value in _list(wanted):
             if not parameters[parent].has(value):
                 raise SuiteError(f"{where}.when.{parent}: {value!r} is not among the values of {parent}")
     default = asdict(settings)[name]
     if name in point(parameters, settings) and not parameters[name].has(default):
+        _refuse_wrong_choices(name, parameters[name], method, settings, where)
         raise SuiteError(
             f"{where}: its default {scalar(default)} lies outside; the defaults are the first trial of every "
             "algorithm: widen the range, or set another default under defaults or algorithms"

@@ -96,6 +96,11 @@ class Plan:
 def load(path: Path, overrides: Sequence[str] = ()) -> tuple[Plan, dict[str, Any]]:
     """The checked study in the file `path` with `--set` overrides applied, and the mapping it was made from."""
     document = read(path, Study)
+    if not {"trials", "space"} & {*document}:
+        raise SuiteError(
+            f"{path}: says neither trials nor space: a suite, which `python -m bench.run` runs, not a study; a study "
+            f"needs {', '.join(key for key, field in Study.model_fields.items() if field.is_required())}"
+        )
     for change in overrides:
         override(document, change)
     study = validated(Study, document, path)
@@ -143,9 +148,10 @@ def _refuse_without_reference(chosen: Iterable[Task], path: Path) -> None:
     for task in chosen:
         found = scores.score(task.label)
         if found is None or found.reference is None:
+            valid = ", ".join(sorted(name for name, entry in scores.read().items() if "reference" in entry))
             raise SuiteError(
                 f"{path}: tasks: {task.label} has no reference score in {scores.PATH.name}; "
-                f"`python -m bench.reference {task.name!r} --write` makes one"
+                f"`python -m bench.reference {task.name!r} --write` makes one; tasks that have one: {valid}"
             )
 
 

@@ -86,7 +86,7 @@ def carry_out(plan: Plan, claim: Claim, owner: int) -> Ended:
         return put_aside(claim.label, own.number, claim.folder, f"{type(reason).__name__}: {reason}")
     returns = {t: curve for t in instances if len(curve := evaluations(t, claim.folder))}
     ends = {t: normalised(t, curve["return"].iloc[-1]) for t, curve in returns.items()}
-    seconds = sum(float(curve["seconds"].iloc[-1]) for curve in returns.values())
+    seconds = sum(training_seconds(t, claim.folder) for t in returns)
     own.set_user_attr("returns", {f"{t.task.label} seed {t.seed}": value for t, value in ends.items()})
     own.set_user_attr("seconds", seconds)
     if error or pruned:
@@ -156,6 +156,17 @@ def evaluations(t: Trial, folder: Path) -> pd.DataFrame:
     records = store.read_table(path)
     grid = records[records["kind"] == "grid"].groupby("step")
     return pd.DataFrame({"return": grid["episode_return"].mean(), "seconds": grid["seconds"].first()})
+
+
+def training_seconds(t: Trial, folder: Path) -> float:
+    """Seconds of training before the last evaluation, and of the updates after it, where the trial diverged."""
+    last = evaluations(t, folder)["seconds"]
+    path = t.folder(folder) / "updates.parquet"
+    if not path.exists():
+        return float(last.iloc[-1])
+    updates = store.read_table(path).drop_duplicates("step")
+    rates = updates.loc[updates["step"] > last.index[-1], "steps_per_second"]
+    return float(last.iloc[-1] + (t.settings.envs * t.settings.rollout_length / rates).sum())
 
 
 def normalised(t: Trial, value: Any) -> float:
