@@ -32,10 +32,10 @@ from algorithms import SettingError
 from bench import tasks
 from bench.collect import random_action, random_actions
 from bench.envs.batch import EnvBatch
-from bench.envs.pettingzoo import ParallelBatch, state_of
+from bench.envs.pettingzoo import EnvError, ParallelBatch, state_of
+from bench.envs.raised import said, traced
 from bench.envs.spaces import Control, control, sense, write_mask
 from bench.kinds import kind
-from bench.plugins import said
 from bench.tasks import Task
 from bench.yaml12 import parse
 
@@ -126,8 +126,10 @@ def report(name: str, check: Callable[[Subject], str], subject: Subject) -> bool
         note = check(subject)
     except Wrong as error:
         note = f"{name}: {error}"
-    except Exception as error:  # of the environment, most likely
-        note = f"{name}: raised {said(error)}"
+    except (EnvError, SettingError) as error:
+        note = f"{name}: {error}"
+    except (Exception, SystemExit) as error:  # of the environment, most likely
+        note = f"{name}: raised {traced(error)}"
     else:
         print(f"ok      {name}: {note}", flush=True)
         return True

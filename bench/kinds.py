@@ -26,6 +26,7 @@ from bench import plugins
 from bench.envs.batch import EnvBatch
 from bench.envs.mujoco import MujocoBatch, ObservationMode
 from bench.envs.pettingzoo import EnvError, ParallelBatch
+from bench.envs.raised import traced
 from bench.envs.robots import MAX_SEGMENTS, ROBOTS
 from bench.provenance import mujoco_version
 
@@ -366,8 +367,8 @@ def _factory_batch(
         return ParallelBatch(make, seeds, episode_length=options.episode_length, auto_reset=auto_reset)
     except EnvError as error:
         raise SettingError("name", f"{name}: {error}") from error
-    except Exception as error:
-        raise SettingError("name", f"{name}: raised {plugins.said(error)} when it was made or reset") from error
+    except (Exception, SystemExit) as error:
+        raise SettingError("name", f"{name}: raised {traced(error)} when it was made") from error
 
 
 def _own_names() -> list[str]:

@@ -10,6 +10,7 @@ from importlib import metadata
 from typing import Any
 
 from algorithms import SettingError
+from bench.envs.raised import said
 
 PREFIX = "python:"
 
@@ -54,7 +55,7 @@ def _imported(name: str, module: str, attribute: str, key: str) -> Any:
     except ModuleNotFoundError as error:
         hint = "install it, or start in the folder that holds it"
         raise SettingError(key, f"{name}: cannot import {module}: {error}; {hint}") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise SettingError(key, f"{name}: importing {module} raised {said(error)}") from error
     for part in attribute.split("."):
         if not hasattr(found, part):
@@ -62,11 +63,6 @@ def _imported(name: str, module: str, attribute: str, key: str) -> Any:
             raise SettingError(key, f"{name}: {module} has no {attribute}; it has {there}")
         found = getattr(found, part)
     return found
-
-
-def said(error: BaseException) -> str:
-    """An exception in one line."""
-    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 @cache

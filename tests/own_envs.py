@@ -254,6 +254,20 @@ class BrokenState(Plain):
         return np.concatenate([self.observe(name) for name in self.agents])
 
 
+class Raising(Plain):
+    def move(self, name: str, action: Any) -> None:
+        if self.time == 9:
+            raise KeyError("nine")
+        super().move(name, action)
+
+
+class Exiting(Plain):
+    def move(self, name: str, action: Any) -> None:
+        if self.time == 9:
+            raise SystemExit(3)
+        super().move(name, action)
+
+
 class Pet:
     """No ParallelEnv at all."""
 

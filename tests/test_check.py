@@ -27,6 +27,8 @@ BROKEN = {
     "Unbounded": "spaces: the action space of a: Box(-inf, inf, (1,), float32) has no finite bounds",
     "NewNames": "agents: possible_agents were ['a', 'b'] and became ['a', 'b', 'c']",
     "BrokenState": "state: raised ValueError: need at least one array to concatenate at step 12 of seed 0",
+    "Raising": "playing: raised KeyError: 'nine' (",
+    "Exiting": "playing: raised SystemExit: 3 (",
     "Pet": "agents: Pet is no pettingzoo.ParallelEnv",
 }
 """What is said of each environment that breaks a rule."""

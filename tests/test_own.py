@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import pytest
 import yaml
 
 from algorithms import METHODS, SettingError, registry
+from algorithms.on_policy import OnPolicy
 from bench import methods, plan, plugins, store, tasks, trial
 from bench.run import main as run
 from bench.suite import SuiteError, Trial, load, trials
@@ -99,7 +101,7 @@ def test_lists_reach_a_factory_and_tasks_can_be_told_apart() -> None:
         (PLAIN, {"episode_length": 0}, "episode_length", ["0 is not a whole number at least 1"]),
         (PLAIN, {"episode_length": True}, "episode_length", ["True is not a whole number"]),
         ("python:own_envs:fails", {}, "size", ["missing", "valid: episode_length, size"]),
-        ("python:own_envs:fails", {"size": 1}, "name", ["raised RuntimeError: no luck when it was made"]),
+        ("python:own_envs:fails", {"size": 1}, "name", ["raised RuntimeError: no luck (", ") when it was made"]),
         ("python:own_envs", {}, "name", ["not of the form python:package.module:attribute"]),
         ("python:no_such_module:make", {}, "name", ["cannot import no_such_module", "install it, or start in"]),
         ("python:own_envs.deeper:make", {}, "name", ["cannot import own_envs.deeper"]),
@@ -157,6 +159,50 @@ def test_an_environment_that_breaks_in_the_plan_is_named(tmp_path: Path, capsys:
     assert "NaNReward happo seed 0: environment 0, agent b: reward is nan" in capsys.readouterr().err
 
 
+def own_method(name: str) -> dict[str, Any]:
+    return {"algorithms": {"x": {"algorithm": f"python:test_own:{name}"}}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"tasks": ["python:own_envs:Raising"]}, r"step raised KeyError: 'nine' \(.*own_envs\.py:\d+\)"),
+        ({"tasks": ["python:own_envs:Exiting"]}, r"step raised SystemExit: 3 \(.*own_envs\.py:\d+\)"),
+        (
+            {"algorithms": {"x": {"algorithm": "python:test_own:BREAKS"}}},
+            r"RuntimeError: my step \(.*test_own\.py:\d+\)",
+        ),
+        (own_method("ONE"), r"TypeError: .* int .* \(.*on_policy\.py:\d+\)"),
+        (own_method("LARGE"), r"cannot run on this machine: DefaultCPU.*"),
+    ],
+)
+def test_what_the_users_code_raises_in_the_plan_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], changes: dict[str, Any], complaint: str
+) -> None:
+    (t,) = planned(tmp_path, **changes)
+    assert run([str(tmp_path / "suite.yaml"), "--results", str(tmp_path), "--dry-run"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(t.name)
+    assert re.search(complaint, line)
+    assert ("cannot run" in line) == ("cannot run" in complaint)
+
+
+def breaks(*_: Any) -> Any:
+    raise RuntimeError("my\nstep")
+
+
+def large(*_: Any) -> Any:
+    raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes.\nframe #0")
+
+
+def with_step(step: Any, **choices: str) -> registry.Method:
+    told: Any = {"critic_sees": "state", "actors_move": "one by one", **choices}
+    return registry.Method(partial(OnPolicy, step=step, **told), MINE.settings, "of one's own", moves_at_once=False)
+
+
+BREAKS, ONE, LARGE = with_step(breaks), with_step(lambda *_: 1), with_step(large)
+
+
 def test_the_plan_measures_episodes_of_unknown_length() -> None:
     assert plan.longest_episode(tasks.task(PLAIN, {"timer": 9})) == 9
 
@@ -204,6 +250,18 @@ def test_a_trial_says_that_it_ran_without_mujoco_and_goes_on_to_the_bit(tmp_path
     assert about["provenance"]["physics"] == store.NO_PHYSICS
     assert about["provenance"]["task"] == {"versions": {"own_envs": "no version"}}
     assert "mpe2" in about["provenance"]["versions"]
+
+
+def test_a_trial_is_told_that_its_environment_went_another_way(tmp_path: Path) -> None:
+    (t,) = planned(tmp_path, tasks=["python:own_envs:Chance"])
+    trial.register(t, tmp_path / "own")
+    session = trial.Session(t, t.folder(tmp_path / "own"), os.getpid())
+    session._evaluate_and_save()
+    session._train()
+    session._train()
+    session._evaluate_and_save()
+    outcome = trial.run(t, tmp_path / "own", os.getpid())
+    assert outcome.error.startswith("EnvError: environment 0: its episode went another way when it was played again")
 
 
 # Entry points

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pettingzoo import ParallelEnv
 
 from algorithms import Discrete, Team
+from bench.envs.raised import traced
 from bench.envs.spaces import Control, Sense, control, sense, write_mask
 
 SEEDS = 2**31
@@ -120,7 +121,12 @@ class ParallelBatch:
         """Step one environment and write down what it says; whether its episode is over."""
         environment, agents, there = self.environments[e], self.agents, self._there[e]
         names = [agents[i] for i in there]
-        answer = environment.step(dict(zip(names, [actions[i] for i in there], strict=True)))
+        try:
+            answer = environment.step(dict(zip(names, [actions[i] for i in there], strict=True)))
+        except MemoryError:  # no fault of the environment
+            raise
+        except (Exception, SystemExit) as error:
+            raise EnvError(f"environment {e}: step raised {traced(error)}") from error
         try:
             observations, rewards, terminated, truncated, infos = answer
             self._rewards[e] = rewards
@@ -326,7 +332,12 @@ def _described(
 
 
 def _reset(environment: ParallelEnv[str, Any, Any], seed: int) -> tuple[Any, Any]:
-    answer = environment.reset(seed=seed)
+    try:
+        answer = environment.reset(seed=seed)
+    except MemoryError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise EnvError(f"reset raised {traced(error)}") from error
     try:
         observations, infos = answer
     except (TypeError, ValueError) as error:
