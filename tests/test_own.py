@@ -168,10 +168,7 @@ def own_method(name: str) -> dict[str, Any]:
     [
         ({"tasks": ["python:own_envs:Raising"]}, r"step raised KeyError: 'nine' \(.*own_envs\.py:\d+\)"),
         ({"tasks": ["python:own_envs:Exiting"]}, r"step raised SystemExit: 3 \(.*own_envs\.py:\d+\)"),
-        (
-            {"algorithms": {"x": {"algorithm": "python:test_own:BREAKS"}}},
-            r"RuntimeError: my step \(.*test_own\.py:\d+\)",
-        ),
+        (own_method("BREAKS"), r"RuntimeError: my step \(.*test_own\.py:\d+\)"),
         (own_method("ONE"), r"TypeError: .* int .* \(.*on_policy\.py:\d+\)"),
         (own_method("LARGE"), r"cannot run on this machine: DefaultCPU.*"),
     ],
