@@ -15,9 +15,11 @@ from typing import Any
 import numpy as np
 import own_envs
 import pytest
+import torch
 import yaml
 
 from algorithms import METHODS, SettingError, registry
+from algorithms.clip import clip_step
 from algorithms.on_policy import OnPolicy
 from bench import methods, plan, plugins, store, tasks, trial
 from bench.run import main as run
@@ -170,6 +172,9 @@ def own_method(name: str) -> dict[str, Any]:
         ({"tasks": ["python:own_envs:Exiting"]}, r"step raised SystemExit: 3 \(.*own_envs\.py:\d+\)"),
         (own_method("BREAKS"), r"RuntimeError: my step \(.*test_own\.py:\d+\)"),
         (own_method("ONE"), r"TypeError: .* int .* \(.*on_policy\.py:\d+\)"),
+        (own_method("SHORT"), r"ValueError: the step's ratio is \[1\], not \[10, 2\]"),
+        (own_method("NOTHING_SEEN"), r"critic_sees: 'nothing' is none of: own observation, state"),
+        (own_method("TWICE"), r"actors_move: 'twice' is none of: all at once, one by one"),
         (own_method("LARGE"), r"cannot run on this machine: DefaultCPU.*"),
     ],
 )
@@ -198,6 +203,8 @@ def with_step(step: Any, **choices: str) -> registry.Method:
 
 
 BREAKS, ONE, LARGE = with_step(breaks), with_step(lambda *_: 1), with_step(large)
+SHORT = with_step(lambda *_: (torch.ones(1), {}))
+NOTHING_SEEN, TWICE = with_step(clip_step, critic_sees="nothing"), with_step(clip_step, actors_move="twice")
 
 
 def test_the_plan_measures_episodes_of_unknown_length() -> None:
