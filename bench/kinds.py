@@ -372,13 +372,14 @@ def _factory_batch(
 
 
 def _own_names() -> list[str]:
-    plugins.refuse_taken(GROUP, ("mamujoco/", "pettingzoo/", plugins.PREFIX), "name")
-    return list(plugins.points(GROUP))
+    """Without those that have the name of a task that is listed already."""
+    listed = {*MUJOCO.names(), *PETTINGZOO.names()}
+    return [name for name in plugins.points(GROUP) if name not in listed]
 
 
 OWN = Kind(
     form="python:package.module:factory",
-    has=lambda name: name.startswith(plugins.PREFIX) or name in _own_names(),
+    has=lambda name: name.startswith(plugins.PREFIX) or name in plugins.points(GROUP),
     names=_own_names,
     options=_factory_options,
     defaults=lambda name: {"episode_length": None},
@@ -391,7 +392,8 @@ KINDS = (MUJOCO, PETTINGZOO, OWN)
 
 
 def kind(name: str) -> Kind:
-    """The kind of the task of that name."""
+    """The kind of the task of that name, refusing an entry point whose name is taken."""
+    plugins.refuse_taken(name, GROUP, ("mamujoco/", "pettingzoo/", plugins.PREFIX), "name")
     for found in KINDS:
         if found.has(name):
             return found

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from functools import partial
-from importlib.metadata import EntryPoint
+from importlib.metadata import EntryPoint, distribution
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,7 @@ def _forget() -> Iterator[None]:
 def points(monkeypatch: pytest.MonkeyPatch) -> dict[str, EntryPoint]:
     """Entry points that stand in for those of installed packages, of both groups."""
     found: dict[str, EntryPoint] = {}
-    monkeypatch.setattr(plugins, "points", lambda group: {k: x for k, x in found.items() if x.group == group})
+    monkeypatch.setattr(plugins, "points", lambda group: {k: [x] for k, x in found.items() if x.group == group})
     return found
 
 
@@ -280,20 +280,32 @@ def test_an_entry_point_is_a_task(points: dict[str, EntryPoint], capsys: pytest.
     assert re.search(r"walk/plain +2 +4 +2 +continuous 1 +-", capsys.readouterr().out)
 
 
+def of_numpy(name: str, value: str, group: str) -> EntryPoint:
+    """An entry point that an installed package might have."""
+    return EntryPoint(name, value, group)._for(distribution("numpy"))  # type: ignore[attr-defined, no-any-return]
+
+
 @pytest.mark.parametrize("name", ["mamujoco/Cat-2x2", "pettingzoo/simple_spread_v3", "python:x"])
-def test_an_entry_point_cannot_take_the_name_of_what_is_here(points: dict[str, EntryPoint], name: str) -> None:
-    points[name] = EntryPoint(name, "own_envs:Plain", "bench.tasks")
-    with pytest.raises(SettingError, match="has a name that is taken"):
-        tasks.names()
-    with pytest.raises(SystemExit):
-        tasks.main([])
+def test_an_entry_point_that_takes_a_name_is_unusable_and_the_others_go_on(
+    points: dict[str, EntryPoint], name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    points[name] = of_numpy(name, "own_envs:Plain", "bench.tasks")
+    reason = f"the entry point {name!r} of bench.tasks, of the package numpy, has a name that is taken: names with "
+    assert str(refused(name)).startswith(reason)
+    assert tasks.team(tasks.task("pettingzoo/simple_reference_v3", {})).size == 2
+    assert tasks.main([]) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith(f"{name} ")]
+    assert reason in line
 
 
-def test_two_entry_points_of_one_name_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    two = [EntryPoint("walk", f"own_envs:{name}", "some.group") for name in ("Plain", "Early")]
+def test_two_entry_points_of_one_name_are_refused_where_it_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    two = [of_numpy("walk", f"own_envs:{name}", "some.group") for name in ("Plain", "Early")]
     monkeypatch.setattr(plugins.metadata, "entry_points", lambda group: two)
-    with pytest.raises(SettingError, match=r"two entry points of some\.group are called walk"):
-        plugins.points("some.group")
+    plugins.refuse_taken("run", "some.group", (), "name")
+    with pytest.raises(
+        SettingError, match=r"two entry points of some\.group are called walk, those of numpy and numpy"
+    ):
+        plugins.refuse_taken("walk", "some.group", (), "name")
 
 
 def test_an_entry_point_is_an_algorithm(points: dict[str, EntryPoint], tmp_path: Path) -> None:
@@ -305,9 +317,12 @@ def test_an_entry_point_is_an_algorithm(points: dict[str, EntryPoint], tmp_path:
 
 
 def test_an_entry_point_cannot_take_an_algorithms_name(points: dict[str, EntryPoint]) -> None:
-    points["happo"] = EntryPoint("happo", "test_own:MINE", methods.GROUP)
-    with pytest.raises(SettingError, match="has a name that is taken: happo"):
-        methods.method("ippo")
+    points["happo"] = of_numpy("happo", "test_own:MINE", methods.GROUP)
+    with pytest.raises(
+        SettingError, match=r"'happo' of bench\.algorithms, of the package numpy, .* happo is this suite's"
+    ):
+        methods.method("happo")
+    assert methods.method("ippo") is METHODS["ippo"]
 
 
 # Algorithms
