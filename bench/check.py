@@ -158,7 +158,7 @@ def checks(subject: Subject) -> dict[str, tuple[Callable[[Subject], str], Sequen
         "rewards": (rewards, made),
         "ends": (ends, made),
         "masks": (masks, made),
-        "state": (state, made),
+        "state": (state, (*made, "observations", "masks")),  # it asks a batch
         "seeds": (seeds, made),
         "replay": (replay, (*made, "playing")),
     }
