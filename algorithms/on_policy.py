@@ -19,13 +19,13 @@ steps, those of own observations to the zeros that an absent agent sees (death m
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from algorithms.categorical import decode, gumbel, width
-from algorithms.config import ClipSettings, OnPolicySettings
+from algorithms.config import ClipSettings, OnPolicySettings, SettingError
 from algorithms.networks import Stack, StochasticActor, ValueCritic, descend, optimisers, stacked, stochastic_actor
 from algorithms.returns import explained_variance, gae, standardise
 from algorithms.rollout import Discrete, Rollout, Row, Team, check_finite, generators, minibatches, pack, unpack
@@ -50,6 +50,9 @@ class OnPolicy:
         actors_move: ActorsMove,
         step: Step,
     ):
+        for key, told, valid in (("critic_sees", critic_sees, CriticSees), ("actors_move", actors_move, ActorsMove)):
+            if told not in get_args(valid):
+                raise SettingError(key, f"{told!r} is none of: {', '.join(get_args(valid))}")
         self.team, self.settings = team, settings
         self.critic_sees, self.actors_move, self.step = critic_sees, actors_move, step
         self.generators = generators(seeds)
@@ -150,9 +153,11 @@ class OnPolicy:
             M = torch.cat([factor * advantages[i] for i in group], dim=1)
             ratio, row = torch.ones_like(M), Row()
             if len(seen):
-                ratio[there], row = self.step(
-                    actor, seen, action, M[there], self.settings, self.generators["minibatches"]
-                )
+                c, generator = self.settings, self.generators["minibatches"]
+                new_over_old, row = self.step(actor, seen, action, M[there], c, generator)
+                if new_over_old.shape != seen.shape[:-1]:
+                    raise ValueError(f"the step's ratio is {[*new_over_old.shape]}, not {[*seen.shape[:-1]]}")
+                ratio[there] = new_over_old
             rows += [{"agent": str(i), "position": position, **_factor_row(factor), **row} for i in group]
             check_finite(rows, [actor])
             if self.actors_move == "one by one":

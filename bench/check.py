@@ -18,7 +18,7 @@ if __name__ == "__main__":
 import argparse
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -26,16 +26,17 @@ from typing import Any
 import numpy as np
 import yaml
 from gymnasium import spaces
+from numpy.typing import NDArray
 from pettingzoo import ParallelEnv
 
 from algorithms import SettingError
 from bench import tasks
 from bench.collect import random_action, random_actions
 from bench.envs.batch import EnvBatch
-from bench.envs.pettingzoo import ParallelBatch, state_of
+from bench.envs.pettingzoo import EnvError, ParallelBatch, reset, state_of
+from bench.envs.raised import said, traced
 from bench.envs.spaces import Control, control, sense, write_mask
 from bench.kinds import kind
-from bench.plugins import said
 from bench.tasks import Task
 from bench.yaml12 import parse
 
@@ -48,6 +49,10 @@ ENVS = 20
 
 
 SPEED_SECONDS = 3.0
+ANSWERS = ("observations", "rewards", "terminations", "truncations", "infos")
+"""What a step returns."""
+LARGEST = 1e18
+"""Beyond this the squares of numbers, which moments are made of, overflow in float32."""
 
 
 class Wrong(Exception):
@@ -104,10 +109,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"{error.key}: {error}")
     print(task.label)
     subject = Subject(make, partial(tasks.make, task), task.episode_length)
-    failed = sum(not report(name, check, subject) for name, check in checks(subject).items())
-    if not failed:
-        speed(task, subject)
-    return int(failed > 0)
+    passed: set[str] = set()
+    for name, (check, needs) in checks(subject).items():
+        if not {*needs} <= passed:
+            print(f"        not tried: {name}", flush=True)
+        elif (note := tried(name, check, subject)) is not None:
+            passed.add(name)
+            print(f"ok      {name}: {note}", flush=True)
+    if passed != {*checks(subject)} or (rates := tried("speed", speed, task, subject)) is None:
+        return 1
+    print(f"speed   {rates}", flush=True)
+    return 0
 
 
 def _option(text: str) -> tuple[str, Any]:
@@ -120,40 +132,44 @@ def _option(text: str) -> tuple[str, Any]:
         raise SettingError("--set", f"{text}: the value is not YAML") from None
 
 
-def report(name: str, check: Callable[[Subject], str], subject: Subject) -> bool:
-    """Print the line of one check."""
+def tried(name: str, check: Callable[..., str], *about: Any) -> str | None:
+    """What a check notes; None where it failed, with the line that says so printed."""
     try:
-        note = check(subject)
-    except Wrong as error:
-        note = f"{name}: {error}"
-    except Exception as error:  # of the environment, most likely
-        note = f"{name}: raised {said(error)}"
-    else:
-        print(f"ok      {name}: {note}", flush=True)
-        return True
-    print(f"FAILED: {note}", flush=True)
-    return False
+        return check(*about)
+    except (Wrong, EnvError, SettingError) as error:
+        complaint = str(error)
+    except (Exception, SystemExit) as error:  # of the environment, most likely
+        complaint = f"raised {traced(error)}"
+    print(f"FAILED  {name}: {complaint}", flush=True)
+    return None
 
 
-def checks(subject: Subject) -> dict[str, Callable[[Subject], str]]:
-    """Each check by what it looks at; the bare environment first, where there is one."""
-    bare: dict[str, Callable[[Subject], str]] = {
-        "agents": agents,
-        "spaces": spaces_,
-        "playing": playing,
-        "observations": observations,
-        "rewards": rewards,
-        "ends": ends,
-        "masks": masks,
-        "state": state,
-        "seeds": seeds,
-        "replay": replay,
-        "batch": batch_is_the_environment,
+def checks(subject: Subject) -> dict[str, tuple[Callable[[Subject], str], Sequence[str]]]:
+    """Each check by what it looks at, with those that would fail before it for the same cause.
+
+    The bare environment first, where there is one, then its batch, where nothing was wrong with the bare one.
+    """
+    made = ("agents", "spaces")
+    bare: dict[str, tuple[Callable[[Subject], str], Sequence[str]]] = {
+        "agents": (agents, ()),
+        "spaces": (spaces_, ("agents",)),
+        "playing": (playing, made),
+        "observations": (observations, made),
+        "rewards": (rewards, made),
+        "ends": (ends, made),
+        "masks": (masks, made),
+        "state": (state, (*made, "observations", "masks")),  # it asks a batch
+        "seeds": (seeds, made),
+        "replay": (replay, (*made, "playing")),
     }
-    return (bare if subject.make else {}) | {
-        "numbers": numbers,
-        "batch seeds": batch_seeds,
-        "resume": resume,
+    if subject.make is None:
+        bare = {}
+    else:
+        bare["batch"] = (batch_is_the_environment, tuple(bare))
+    return bare | {
+        "numbers": (numbers, tuple(bare)),
+        "batch seeds": (batch_seeds, (*bare, "numbers")),
+        "resume": (resume, (*bare, "numbers", "batch seeds")),
     }
 
 
@@ -175,7 +191,7 @@ def agents(subject: Subject) -> str:
     if not names or len({*names}) < len(names):
         raise Wrong(f"possible_agents must be different names, at least one, not {names}")
     for seed, environment in ((0, first), (1, first), (0, second)):
-        environment.reset(seed=seed)
+        reset(environment, seed)
         if list(environment.possible_agents) != names:
             raise Wrong(f"possible_agents were {names} and became {list(environment.possible_agents)}")
         if strangers := [name for name in environment.agents if name not in names]:
@@ -225,15 +241,15 @@ def _play(
     most: int | None = None,
 ) -> bool:
     """Write down an episode of random actions; whether it came to an end by itself."""
-    seen, infos = environment.reset(seed=seed)
+    seen, infos = reset(environment, seed)
     start, most = time.perf_counter(), most or STEPS
     into.append(_moment(environment, f"reset to seed {seed}", [], (seen, {}, {}, {}, infos)))
     for step in range(1, min(most, subject.limit or most) + 1):
         acted = list(environment.agents)
         answer = environment.step({name: _action(subject, name, seen, infos, random) for name in acted})
         if not isinstance(answer, tuple | list) or len(answer) != 5:
-            raise Wrong("step must return observations, rewards, terminations, truncations and infos")
-        for what, found in zip(("observations", "rewards", "terminations", "truncations"), answer, strict=False):
+            raise Wrong(f"step must return {', '.join(ANSWERS[:-1])} and {ANSWERS[-1]}")
+        for what, found in zip(ANSWERS, answer, strict=True):
             if not hasattr(found, "keys"):
                 raise Wrong(f"step {step} of seed {seed}: {what} must be a dict of agents")
         seen, infos = answer[0], answer[4]
@@ -298,6 +314,8 @@ def observations(subject: Subject) -> str:
             if name not in moment.observations:
                 raise Wrong(f"{name} got none at {moment.where}")
             space, seen = environment.observation_space(name), moment.observations[name]
+            if isinstance(space, spaces.Box) and not isinstance(seen, np.ndarray | np.generic):
+                raise Wrong(f"that of {name} at {moment.where} is no array but {type(seen).__name__}")
             if isinstance(space, spaces.Box):
                 _refuse_unlike(space, np.asarray(seen), f"that of {name} at {moment.where}")
             elif not space.contains(seen):
@@ -310,9 +328,10 @@ def _refuse_unlike(space: spaces.Box, seen: Any, what: str) -> None:
         raise Wrong(f"{what} has shape {seen.shape}, its space {space.shape}")
     if seen.dtype != space.dtype:
         raise Wrong(f"{what} has dtype {seen.dtype}, its space {space.dtype}")
-    if not np.isfinite(seen).all():
-        k = int(np.flatnonzero(~np.isfinite(seen.reshape(-1)))[0])
-        raise Wrong(f"{what} is not finite: [{k}] is {seen.reshape(-1)[k]}")
+    for complaint, bad in (("finite", ~np.isfinite(seen)), (f"within {LARGEST:g}", ~(np.abs(seen) <= LARGEST))):
+        if bad.any():
+            k = int(np.flatnonzero(bad)[0])
+            raise Wrong(f"{what} is not {complaint}: [{k}] is {seen.reshape(-1)[k]}")
     if not space.contains(seen):
         raise Wrong(f"{what} lies outside the bounds of its space {space}")
 
@@ -328,6 +347,8 @@ def rewards(subject: Subject) -> str:
                 raise Wrong(f"that of {name} at {moment.where} is no number but {reward!r}")
             if not np.isfinite(reward):
                 raise Wrong(f"that of {name} at {moment.where} is {reward}")
+            if abs(float(reward)) > LARGEST:
+                raise Wrong(f"that of {name} at {moment.where} is {reward}, beyond {LARGEST:g}")
     return "complete and finite"
 
 
@@ -399,11 +420,11 @@ def state(subject: Subject) -> str:
 def seeds(subject: Subject) -> str:
     """A reset to a seed gives one start, in this copy and in a new one."""
     environment = _new(subject)
-    first = _copy(environment.reset(seed=0)[0])
-    other = _copy(environment.reset(seed=1)[0])
-    if where := difference(first, _copy(environment.reset(seed=0)[0])):
+    first = _copy(reset(environment, 0)[0])
+    other = _copy(reset(environment, 1)[0])
+    if where := difference(first, _copy(reset(environment, 0)[0])):
         raise Wrong(f"ignored: two resets to seed 0 differ in {where}")
-    if where := difference(first, _new(subject).reset(seed=0)[0]):
+    if where := difference(first, reset(_new(subject), 0)[0]):
         raise Wrong(f"a reset to seed 0 differs between two copies in {where}")
     return "tell episodes apart" if difference(first, other) else "every seed starts alike"
 
@@ -448,7 +469,8 @@ def batch_is_the_environment(subject: Subject) -> str:
     batch = subject.batch(_seeds(2))
     assert isinstance(batch, ParallelBatch)
     bare, random = [_new(subject) for _ in range(2)], np.random.default_rng(0)
-    there = [one.reset(seed=int(seed)) for one, seed in zip(bare, batch.seeds, strict=True)]
+    for one, seed in zip(bare, batch.seeds, strict=True):
+        reset(one, int(seed))
     for step in range(1, SHORT + 1):
         actions = random_actions(batch, random)
         columns = batch.converted(np.concatenate(actions, axis=1, dtype=np.float32))
@@ -459,8 +481,7 @@ def batch_is_the_environment(subject: Subject) -> str:
             if (mean := sum(reward[name] for name in acted) / len(acted)) != batch.reward[e]:
                 raise Wrong(f"step {step}: reward {batch.reward[e]}, the environment's mean is {mean}")
             if e in batch.ended:
-                seen = one.reset(seed=int(batch.seeds[e]))[0]
-            there[e] = seen
+                seen = reset(one, int(batch.seeds[e]))[0]
             for i, name in enumerate(batch.agents):
                 row = np.zeros_like(batch.observations[i][e])
                 if name in one.agents:
@@ -470,17 +491,37 @@ def batch_is_the_environment(subject: Subject) -> str:
     return f"says what the environment says, {SHORT} steps of 2 environments"
 
 
-def _told(batch: EnvBatch, steps: int, random: np.random.Generator) -> list[Any]:
-    """Everything that a batch says for some steps of random actions."""
+def _told(batch: EnvBatch, steps: int, random: np.random.Generator) -> list[dict[str, NDArray[Any]]]:
+    """Everything that a batch says for some steps of random actions, by name."""
+    names = batch.agents if isinstance(batch, ParallelBatch) else range(batch.team.size)
     told = []
     for _ in range(steps):
         batch.step(random_actions(batch, random))
-        said_now = [batch.reward, batch.terminated, batch.truncated, batch.ended, batch.state, *batch.observations]
-        optional = [batch.active, batch.end_active, *(batch.masks or ()), *(batch.end_masks or ())]
-        told.append(
-            [np.array(x) for x in [*said_now, *batch.end_observations, *(x for x in optional if x is not None)]]
-        )
+        now: dict[str, Any] = {"reward": batch.reward, "termination": batch.terminated, "truncation": batch.truncated}
+        now |= {"ended": batch.ended, "state": batch.state, "presence": batch.active, "last presence": batch.end_active}
+        for of, rows in (
+            ("observation", batch.observations),
+            ("last observation", batch.end_observations),
+            ("mask", batch.masks or ()),
+            ("last mask", batch.end_masks or ()),
+        ):
+            now |= {f"{of} of agent {name}": x for name, x in zip(names, rows, strict=False)}
+        told.append({what: np.array(x) for what, x in now.items() if x is not None})
     return told
+
+
+def _apart(one: Sequence[Mapping[str, NDArray[Any]]], other: Sequence[Mapping[str, NDArray[Any]]]) -> str:
+    """Where what two batches told differs first; nothing where it is the same."""
+    for step, (a, b) in enumerate(zip(one, other, strict=True), 1):
+        for what, x in a.items():
+            y = b[what]
+            if x.shape != y.shape:
+                return f"at step {step} environments {x.tolist()} ended, and {y.tolist()}"
+            if (bad := np.argwhere(x != y)).size:
+                e, *place = bad[0].tolist()
+                e = a["ended"][e] if what.startswith("last") else e
+                return f"at step {step} {what}{place or ''} of environment {e} is {x[*bad[0]]} and {y[*bad[0]]}"
+    return ""
 
 
 def numbers(subject: Subject) -> str:
@@ -491,21 +532,28 @@ def numbers(subject: Subject) -> str:
         shapes = [x.shape for x in [batch.state, *batch.observations]]
         if shapes != [(3, size) for size in (team.state_size, *team.observation_sizes)]:
             raise Wrong(f"step {step}: sizes {shapes} do not fit {team}")
-        if any(x.dtype != np.float32 or not np.isfinite(x).all() for x in [batch.state, *batch.observations]):
+        said_now: list[tuple[str, NDArray[Any]]] = [
+            ("state", batch.state),
+            *((f"observation {i}", x) for i, x in enumerate(batch.observations)),
+        ]
+        if any(x.dtype != np.float32 or not np.isfinite(x).all() for _, x in said_now):
             raise Wrong(f"step {step}: a state or observation is not finite in float32")
         batch.step(random_actions(batch, random))
         if not np.isfinite(batch.reward).all():
             raise Wrong(f"step {step}: the team reward is not finite")
+        for what, x in [*said_now, ("team reward", batch.reward)]:
+            if (most := float(np.abs(x).max())) > LARGEST:
+                raise Wrong(f"step {step}: the {what} reaches {most:g}, beyond {LARGEST:g}")
     return f"state {team.state_size}, observations {', '.join(map(str, team.observation_sizes))}, all finite"
 
 
 def batch_seeds(subject: Subject) -> str:
     """Two batches of the same seeds say the same to the bit."""
     one, other = (_told(subject.batch(_seeds(3)), SHORT, np.random.default_rng(0)) for _ in range(2))
-    if where := difference(one, other):
-        raise Wrong(f"two batches of the same seeds differ: [step] [what] {where}")
+    if where := _apart(one, other):
+        raise Wrong(f"two batches of the same seeds differ: {where}")
     others = _told(subject.batch(_seeds(3, 1)), SHORT, np.random.default_rng(0))
-    return "same seeds, same episodes; " + ("other seeds, others" if difference(one, others) else "other seeds too")
+    return "same seeds, same episodes; " + ("other seeds, others" if _apart(one, others) else "other seeds too")
 
 
 def resume(subject: Subject) -> str:
@@ -514,45 +562,41 @@ def resume(subject: Subject) -> str:
     _told(batch, SHORT // 2 + 3, np.random.default_rng(0))
     fresh.load_state_dict(batch.state_dict())
     one, other = (_told(each, SHORT, np.random.default_rng(1)) for each in (batch, fresh))
-    if where := difference(one, other):
-        raise Wrong(f"a batch that goes on from a saved state differs: [step] [what] {where}")
+    if where := _apart(one, other):
+        raise Wrong(f"a batch that goes on from a saved state differs: {where}")
     return "a new batch goes on from a saved state to the bit"
 
 
-def speed(task: Task, subject: Subject) -> None:
-    """Print steps/s of the bare environments and of the batch."""
+def speed(task: Task, subject: Subject) -> str:
+    """Steps/s of the batch and of the bare environments, which play the same episodes in a plain loop."""
     batch = subject.batch(_seeds(ENVS))
     random = np.random.default_rng(0)
     spent = {"batched": 0.0, "bare": 0.0}
     steps, start = 0, time.perf_counter()
     bare = [_new(subject) for _ in range(ENVS)] if subject.make and isinstance(batch, ParallelBatch) else []
-    for k, one in enumerate(bare):
-        one.reset(seed=k)
+    for e, one in enumerate(bare):
+        one.reset(seed=int(batch.seeds[e]))  # type: ignore[attr-defined]
     while time.perf_counter() - start < SPEED_SECONDS:
         actions = random_actions(batch, random)
         began = time.perf_counter()
         batch.step(actions)
         spent["batched"] += time.perf_counter() - began
         steps += ENVS
-        if bare and batch.masks is None:
+        if bare:
             assert isinstance(batch, ParallelBatch)
-            columns = batch.converted(np.concatenate(actions, axis=1, dtype=np.float32))
-            spent["bare"] += _bare(batch.agents, bare, columns, subject.limit or STEPS, steps // ENVS)
-    rates = {way: steps / seconds for way, seconds in spent.items() if seconds}
-    print(
-        "speed   " + ", ".join(f"{way} {rate:,.0f} steps/s" for way, rate in rates.items()) + f" ({ENVS} environments)"
-    )
-    if task.robot is not None:
-        print(f"        `python -m bench.speed envs --task '{task.name}'` compares it with bare physics")
+            spent["bare"] += _bare(batch, bare, batch.converted(np.concatenate(actions, axis=1, dtype=np.float32)))
+    rates = ", ".join(f"{way} {steps / seconds:,.0f} steps/s" for way, seconds in spent.items() if seconds)
+    more = f"\n        `python -m bench.speed envs --task '{task.name}'` compares it with bare physics"
+    return f"{rates} ({ENVS} environments){more if task.robot is not None else ''}"
 
 
-def _bare(names: Sequence[str], bare: Sequence[Any], columns: list[list[Any]], limit: int, step: int) -> float:
-    """Seconds of one step of each environment in a plain loop."""
+def _bare(batch: ParallelBatch, bare: Sequence[Any], columns: list[list[Any]]) -> float:
+    """Seconds of the step that the batch just took, whose masks hold in the same episodes only."""
     begun = time.perf_counter()
     for e, one in enumerate(bare):
-        one.step({name: columns[i][e] for i, name in enumerate(names) if name in one.agents})
-        if not one.agents or step % limit == 0:
-            one.reset(seed=step)
+        one.step({name: columns[i][e] for i, name in enumerate(batch.agents) if name in one.agents})
+        if e in batch.ended:
+            one.reset(seed=int(batch.seeds[e]))
     return time.perf_counter() - begun
 
 

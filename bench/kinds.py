@@ -26,6 +26,7 @@ from bench import plugins
 from bench.envs.batch import EnvBatch
 from bench.envs.mujoco import MujocoBatch, ObservationMode
 from bench.envs.pettingzoo import EnvError, ParallelBatch
+from bench.envs.raised import traced
 from bench.envs.robots import MAX_SEGMENTS, ROBOTS
 from bench.provenance import mujoco_version
 
@@ -366,18 +367,19 @@ def _factory_batch(
         return ParallelBatch(make, seeds, episode_length=options.episode_length, auto_reset=auto_reset)
     except EnvError as error:
         raise SettingError("name", f"{name}: {error}") from error
-    except Exception as error:
-        raise SettingError("name", f"{name}: raised {plugins.said(error)} when it was made or reset") from error
+    except (Exception, SystemExit) as error:
+        raise SettingError("name", f"{name}: raised {traced(error)} when it was made") from error
 
 
 def _own_names() -> list[str]:
-    plugins.refuse_taken(GROUP, ("mamujoco/", "pettingzoo/", plugins.PREFIX), "name")
-    return list(plugins.points(GROUP))
+    """Without those that have the name of a task that is listed already."""
+    listed = {*MUJOCO.names(), *PETTINGZOO.names()}
+    return [name for name in plugins.points(GROUP) if name not in listed]
 
 
 OWN = Kind(
     form="python:package.module:factory",
-    has=lambda name: name.startswith(plugins.PREFIX) or name in _own_names(),
+    has=lambda name: name.startswith(plugins.PREFIX) or name in plugins.points(GROUP),
     names=_own_names,
     options=_factory_options,
     defaults=lambda name: {"episode_length": None},
@@ -390,7 +392,8 @@ KINDS = (MUJOCO, PETTINGZOO, OWN)
 
 
 def kind(name: str) -> Kind:
-    """The kind of the task of that name."""
+    """The kind of the task of that name, refusing an entry point whose name is taken."""
+    plugins.refuse_taken(name, GROUP, ("mamujoco/", "pettingzoo/", plugins.PREFIX), "name")
     for found in KINDS:
         if found.has(name):
             return found

@@ -18,7 +18,7 @@ GROUP = "bench.algorithms"
 
 def method(name: str) -> Method:
     """The method of that name, refusing what is none."""
-    plugins.refuse_taken(GROUP, (*BUILT_IN, plugins.PREFIX), "algorithm")
+    plugins.refuse_taken(name, GROUP, (*BUILT_IN, plugins.PREFIX), "algorithm")
     if name not in algorithms.METHODS:
         try:
             found = plugins.find(name, GROUP, "algorithm")
@@ -34,7 +34,11 @@ BUILT_IN = tuple(algorithms.METHODS)
 
 def valid() -> list[str]:
     """What an algorithm may be called."""
-    return [*BUILT_IN, *plugins.points(GROUP), f"{plugins.PREFIX}package.module:METHOD"]
+    return [
+        *BUILT_IN,
+        *(name for name in plugins.points(GROUP) if name not in BUILT_IN),
+        f"{plugins.PREFIX}package.module:METHOD",
+    ]
 
 
 def _check(name: str, found: object) -> None:

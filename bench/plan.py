@@ -17,12 +17,13 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from algorithms import Diverged
+from algorithms import Diverged, SettingError
 from algorithms.config import MADDPGSettings
 from algorithms.registry import Settings
 from algorithms.replay import transition_bytes
 from bench.collect import Collector, random_actions
 from bench.envs.pettingzoo import EnvError
+from bench.envs.raised import traced
 from bench.suite import SuiteError, Trial
 from bench.tasks import Task, make, team
 from bench.trial import ABSOLUTE_FACTOR, learner_and_batch
@@ -81,10 +82,24 @@ def costs(trials: Sequence[Trial], env_threads: int = 1, absolute: bool = True) 
                 measured[trial.config_hash()] = _cost(trial, env_threads, absolute)
             except EnvError as error:
                 raise SuiteError(f"{trial.name}: {error}; `python -m bench.check` looks closer") from error
-            except (RuntimeError, MemoryError) as error:  # torch's word for too little memory
-                reason = str(error).partition("\n")[0]
+            except SettingError as error:
+                raise SuiteError(f"{trial.name}: {error.key}: {error}") from error
+            except SuiteError:
+                raise
+            except (Exception, SystemExit) as error:  # of the user's code, but for what lacks memory
+                if not _lacks_memory(error):
+                    raise SuiteError(f"{trial.name}: {traced(error)}") from error
+                reason = str(error).partition("\n")[0] or type(error).__name__
                 raise SuiteError(f"{trial.name}: cannot run on this machine: {reason}") from error
     return {trial: measured[trial.config_hash()] for trial in trials}
+
+
+def _lacks_memory(error: BaseException) -> bool:
+    """Torch has no type of its own for it."""
+    words = str(error).lower()
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and ("not enough memory" in words or "can't allocate" in words)
+    )
 
 
 def _announced(pairings: Sequence[Trial]) -> Generator[Trial]:

@@ -10,6 +10,7 @@ from importlib import metadata
 from typing import Any
 
 from algorithms import SettingError
+from bench.envs.raised import said
 
 PREFIX = "python:"
 
@@ -24,27 +25,37 @@ def find(name: str, group: str, key: str) -> Any:
         if not (colon and module and attribute):
             raise SettingError(key, f"{name!r} is not of the form {PREFIX}package.module:attribute")
         return _imported(name, module, attribute, key)
-    point = points(group)[name]
+    point = points(group)[name][0]
     return _imported(name, point.module, point.attr, key)
 
 
 @cache
-def points(group: str) -> dict[str, metadata.EntryPoint]:
-    """The entry points of a group by name."""
-    found: dict[str, metadata.EntryPoint] = {}
+def points(group: str) -> dict[str, list[metadata.EntryPoint]]:
+    """The entry points of a group by name: one each, unless two packages want the same name."""
+    found: dict[str, list[metadata.EntryPoint]] = {}
     for point in metadata.entry_points(group=group):
-        if point.name in found and found[point.name].value != point.value:
-            raise SettingError("name", f"two entry points of {group} are called {point.name}: uninstall one of them")
-        found[point.name] = point
+        others = found.setdefault(point.name, [])
+        if point.value not in [other.value for other in others]:
+            others.append(point)
     return found
 
 
-def refuse_taken(group: str, taken: Iterable[str], key: str) -> None:
-    """No entry point may be called as something that is here already, or begin as such things do."""
-    for name in points(group):
-        for begins in taken:
-            if name == begins or (begins[-1] in "/:" and name.startswith(begins)):
-                raise SettingError(key, f"the entry point {name!r} of {group} has a name that is taken: {begins}")
+def refuse_taken(name: str, group: str, taken: Iterable[str], key: str) -> None:
+    """Raise SettingError if an entry point of that name is called as another, or as what is here, or begins so."""
+    own = points(group).get(name, [])
+    packages = " and ".join(point.dist.name if point.dist else "no package" for point in own)
+    if len(own) > 1:
+        raise SettingError(
+            key, f"two entry points of {group} are called {name}, those of {packages}: uninstall one of them"
+        )
+    for begins in taken if own else ():
+        if name == begins or (begins[-1] in "/:" and name.startswith(begins)):
+            holder = f"names with {begins} are" if begins[-1] in "/:" else f"{begins} is"
+            raise SettingError(
+                key,
+                f"the entry point {name!r} of {group}, of the package {packages}, has a name that is taken: "
+                f"{holder} this suite's own; uninstall the package, or rename it there",
+            )
 
 
 def _imported(name: str, module: str, attribute: str, key: str) -> Any:
@@ -54,7 +65,7 @@ def _imported(name: str, module: str, attribute: str, key: str) -> Any:
     except ModuleNotFoundError as error:
         hint = "install it, or start in the folder that holds it"
         raise SettingError(key, f"{name}: cannot import {module}: {error}; {hint}") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise SettingError(key, f"{name}: importing {module} raised {said(error)}") from error
     for part in attribute.split("."):
         if not hasattr(found, part):
@@ -64,16 +75,11 @@ def _imported(name: str, module: str, attribute: str, key: str) -> Any:
     return found
 
 
-def said(error: BaseException) -> str:
-    """An exception in one line."""
-    return " ".join(f"{type(error).__name__}: {error}".split())
-
-
 @cache
 def versions(name: str, group: str) -> dict[str, str]:
     """The package that a name's object comes from and its version, where it has one: a file of one's own has none."""
     if name in points(group):
-        point = points(group)[name]
+        point = points(group)[name][0]
         if point.dist is not None:
             return {point.dist.name: point.dist.version}
     top = name.removeprefix(PREFIX).partition(":")[0].partition(".")[0]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import os
+import pickle
 import signal
 import time
 import traceback
@@ -27,6 +28,7 @@ from algorithms import Diverged, Learner, Row
 from bench import golden, methods, store, tasks
 from bench.collect import Collector, play
 from bench.envs.batch import EnvBatch
+from bench.envs.pettingzoo import EnvError
 from bench.provenance import provenance
 from bench.suite import Trial
 from bench.tasks import Task
@@ -40,6 +42,8 @@ AT_ONCE = 160
 EVALUATION_SEED = 210911251
 """What evaluation episodes are drawn from: the same for all trials, and apart from what any of them trains on."""
 PROGRESS_SECONDS = 1.0
+OTHER_LAYOUT = (LookupError, ValueError, TypeError, AttributeError, RuntimeError, EOFError, pickle.UnpicklingError)
+"""What reading a checkpoint raises that is cut short, or laid out in another way."""
 
 
 @dataclass(frozen=True)
@@ -344,7 +348,9 @@ class Session:
             self.step, self.seconds = saved["step"], saved["seconds"]
             self.evaluation_seconds, self.best = saved["evaluation_seconds"], saved["best"]
             self.evaluation = saved["evaluation"]
-        except Exception as error:
+        except EnvError:  # the checkpoint is sound, the environment is not
+            raise
+        except OTHER_LAYOUT as error:
             raise store.StoreError(
                 f"{path}: not a readable checkpoint, or one of another version of this suite; "
                 f"delete {self.folder} to start this trial anew"

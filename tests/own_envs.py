@@ -254,6 +254,60 @@ class BrokenState(Plain):
         return np.concatenate([self.observe(name) for name in self.agents])
 
 
+class NothingSeen(Plain):
+    def __init__(self) -> None:
+        super().__init__(size=0)
+
+
+class LargeReward(Plain):
+    def reward(self, name: str) -> Any:
+        return 1e300 if self.time == 5 and name == "b" else 0.0
+
+
+class LargeObservation(Plain):
+    def observe(self, name: str) -> Any:
+        return super().observe(name) * np.float32(1e30 if self.time == 5 and name == "b" else 1)
+
+
+class HalfMask(Choosing):
+    def mask(self) -> Any:
+        return np.array([0.5, 1.0, -1.0])
+
+
+class ListObservation(Plain):
+    def observe(self, name: str) -> Any:
+        return [1.0, 2.0]
+
+
+class NoInfos(Plain):
+    def reset(self, seed: int | None = None, options: Any = None) -> Any:
+        return super().reset(seed)[0]
+
+
+class NoInfo(Plain):
+    def info(self, name: str) -> Any:
+        return None
+
+
+class NoReset(Plain):
+    def reset(self, seed: int | None = None, options: Any = None) -> Any:
+        raise ValueError("no start")
+
+
+class Raising(Plain):
+    def move(self, name: str, action: Any) -> None:
+        if self.time == 9:
+            raise KeyError("nine")
+        super().move(name, action)
+
+
+class Exiting(Plain):
+    def move(self, name: str, action: Any) -> None:
+        if self.time == 9:
+            raise SystemExit(3)
+        super().move(name, action)
+
+
 class Pet:
     """No ParallelEnv at all."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import own_envs
 import pytest
 
@@ -27,6 +29,16 @@ BROKEN = {
     "Unbounded": "spaces: the action space of a: Box(-inf, inf, (1,), float32) has no finite bounds",
     "NewNames": "agents: possible_agents were ['a', 'b'] and became ['a', 'b', 'c']",
     "BrokenState": "state: raised ValueError: need at least one array to concatenate at step 12 of seed 0",
+    "NothingSeen": "spaces: the observation space of a: Box([], [], (0,), float32) has no numbers at all",
+    "LargeReward": "rewards: that of b at step 5 of seed 0 is 1e+300, beyond 1e+18",
+    "LargeObservation": "observations: that of b at step 5 of seed 0 is not within 1e+18: [0] is ",
+    "HalfMask": "masks: that of a at reset to seed 0: action_mask has values other than 0 and 1",
+    "ListObservation": "observations: that of a at reset to seed 0 is no array but list",
+    "NoInfos": "agents: reset must return observations and infos, a dict of agents each",
+    "NoInfo": "agents: reset must return a dict of agents as infos, with a dict for each: a's is None",
+    "NoReset": "agents: reset raised ValueError: no start (",
+    "Raising": "playing: raised KeyError: 'nine' (",
+    "Exiting": "playing: raised SystemExit: 3 (",
     "Pet": "agents: Pet is no pettingzoo.ParallelEnv",
 }
 """What is said of each environment that breaks a rule."""
@@ -36,7 +48,7 @@ BROKEN = {
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(check, "SHORT", 30)
     monkeypatch.setattr(check, "STEPS", 200)
-    monkeypatch.setattr(check, "speed", lambda *_: print("speed"))
+    monkeypatch.setattr(check, "speed", lambda *_: "fast")
 
 
 def lines(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, list[str]]:
@@ -51,7 +63,7 @@ def test_every_task_keeps_its_word(name: str, capsys: pytest.CaptureFixture[str]
     status, said = lines(capsys, name)
     assert [line for line in said[1:-1] if not line.startswith("ok")] == []
     assert status == 0
-    assert said[-1] == "speed"
+    assert said[-1] == "speed   fast"
 
 
 @pytest.mark.parametrize("name", ["Plain", "Early", "Choosing"])
@@ -66,8 +78,37 @@ def test_what_is_broken_is_named(name: str, what: str, capsys: pytest.CaptureFix
     status, said = lines(capsys, f"python:own_envs:{name}")
     failed = [line for line in said if line.startswith("FAILED")]
     assert status == 1
-    assert any(line.startswith(f"FAILED: {what}") for line in failed)
-    assert said[-1] != "speed"
+    assert any(line.startswith(f"FAILED  {what}") for line in failed)
+    assert not said[-1].startswith("speed")
+
+
+@pytest.mark.parametrize("name", ["NothingSeen", "NoReset", "NoInfos", "Pet", "Unbounded"])
+def test_what_cannot_be_tried_for_the_same_cause_is_not(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    said = lines(capsys, f"python:own_envs:{name}")[1]
+    failed = [k for k, line in enumerate(said) if line.startswith("FAILED")]
+    assert len(failed) == 1
+    assert said[failed[0] + 1] == f"        not tried: {'spaces' if failed == [1] else 'playing'}"
+    assert all(line.startswith("        not tried: ") for line in said[failed[0] + 1 :])
+    assert said[-1] == "        not tried: resume"
+
+
+def test_a_failure_while_the_speed_is_measured_is_one_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def late(*_: object) -> str:
+        raise SystemExit("late")
+
+    monkeypatch.setattr(check, "speed", late)
+    status, said = lines(capsys, "python:own_envs:Plain")
+    assert status == 1
+    assert said[-1].startswith("FAILED  speed: raised SystemExit: late (")
+
+
+def test_batches_that_differ_are_told_apart_by_step_thing_and_environment() -> None:
+    chance = check.Subject(None, partial(tasks.make, tasks.task("python:own_envs:Chance", {})), None)
+    what = r"at step 3 reward of environment 0 is -?\d+\.\d+(e-\d+)? and -?\d+\.\d+(e-\d+)?"
+    with pytest.raises(check.Wrong, match=f"^two batches of the same seeds differ: {what}$"):
+        check.batch_seeds(chance)
 
 
 def test_a_stranger_is_named(capsys: pytest.CaptureFixture[str]) -> None:
@@ -79,7 +120,7 @@ def test_a_stranger_is_named(capsys: pytest.CaptureFixture[str]) -> None:
 def test_an_episode_without_an_end_needs_a_limit(capsys: pytest.CaptureFixture[str]) -> None:
     status, said = lines(capsys, "python:own_envs:Endless")
     assert status == 1
-    assert "FAILED: ends: an episode had not ended after 200 steps: give the task an episode_length" in said
+    assert "FAILED  ends: an episode had not ended after 200 steps: give the task an episode_length" in said
     assert lines(capsys, "python:own_envs:Endless", "--set", "episode_length=20")[0] == 0
 
 
@@ -105,10 +146,13 @@ def test_bad_input_is_an_error(arguments: list[str], complaint: str, capsys: pyt
     assert complaint in capsys.readouterr().err
 
 
-def test_the_last_line_tells_the_speed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("name", ["Plain", "Early", "Choosing"])
+def test_the_last_line_tells_the_speed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
     monkeypatch.undo()
     monkeypatch.setattr(check, "SPEED_SECONDS", 0.1)
-    status, said = lines(capsys, "python:own_envs:Plain")
+    status, said = lines(capsys, f"python:own_envs:{name}")
     assert status == 0
     assert said[-1].startswith("speed   batched ")
     assert "bare" in said[-1]

@@ -22,8 +22,8 @@ ALGORITHMS = [
     [""],  # the public face
 ]
 BENCH = [
-    ["", "envs", "yaml12", "provenance", "plugins", "command"],
-    ["store", "display", "envs.batch", "envs.robots", "envs.spaces"],
+    ["", "envs", "yaml12", "provenance", "command", "envs.raised"],
+    ["store", "display", "plugins", "envs.batch", "envs.robots", "envs.spaces"],
     ["scores", "envs.mujoco", "envs.pettingzoo", "envs.games"],
     ["kinds", "golden", "methods"],
     ["tasks"],

@@ -7,16 +7,20 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from importlib.metadata import EntryPoint
+from functools import partial
+from importlib.metadata import EntryPoint, distribution
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import own_envs
 import pytest
+import torch
 import yaml
 
 from algorithms import METHODS, SettingError, registry
+from algorithms.clip import clip_step
+from algorithms.on_policy import OnPolicy
 from bench import methods, plan, plugins, store, tasks, trial
 from bench.run import main as run
 from bench.suite import SuiteError, Trial, load, trials
@@ -49,7 +53,7 @@ def _forget() -> Iterator[None]:
 def points(monkeypatch: pytest.MonkeyPatch) -> dict[str, EntryPoint]:
     """Entry points that stand in for those of installed packages, of both groups."""
     found: dict[str, EntryPoint] = {}
-    monkeypatch.setattr(plugins, "points", lambda group: {k: x for k, x in found.items() if x.group == group})
+    monkeypatch.setattr(plugins, "points", lambda group: {k: [x] for k, x in found.items() if x.group == group})
     return found
 
 
@@ -99,7 +103,7 @@ def test_lists_reach_a_factory_and_tasks_can_be_told_apart() -> None:
         (PLAIN, {"episode_length": 0}, "episode_length", ["0 is not a whole number at least 1"]),
         (PLAIN, {"episode_length": True}, "episode_length", ["True is not a whole number"]),
         ("python:own_envs:fails", {}, "size", ["missing", "valid: episode_length, size"]),
-        ("python:own_envs:fails", {"size": 1}, "name", ["raised RuntimeError: no luck when it was made"]),
+        ("python:own_envs:fails", {"size": 1}, "name", ["raised RuntimeError: no luck (", ") when it was made"]),
         ("python:own_envs", {}, "name", ["not of the form python:package.module:attribute"]),
         ("python:no_such_module:make", {}, "name", ["cannot import no_such_module", "install it, or start in"]),
         ("python:own_envs.deeper:make", {}, "name", ["cannot import own_envs.deeper"]),
@@ -157,6 +161,52 @@ def test_an_environment_that_breaks_in_the_plan_is_named(tmp_path: Path, capsys:
     assert "NaNReward happo seed 0: environment 0, agent b: reward is nan" in capsys.readouterr().err
 
 
+def own_method(name: str) -> dict[str, Any]:
+    return {"algorithms": {"x": {"algorithm": f"python:test_own:{name}"}}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"tasks": ["python:own_envs:Raising"]}, r"step raised KeyError: 'nine' \(.*own_envs\.py:\d+\)"),
+        ({"tasks": ["python:own_envs:Exiting"]}, r"step raised SystemExit: 3 \(.*own_envs\.py:\d+\)"),
+        (own_method("BREAKS"), r"RuntimeError: my step \(.*test_own\.py:\d+\)"),
+        (own_method("ONE"), r"TypeError: .* int .* \(.*on_policy\.py:\d+\)"),
+        (own_method("SHORT"), r"ValueError: the step's ratio is \[1\], not \[10, 2\]"),
+        (own_method("NOTHING_SEEN"), r"critic_sees: 'nothing' is none of: own observation, state"),
+        (own_method("TWICE"), r"actors_move: 'twice' is none of: all at once, one by one"),
+        (own_method("LARGE"), r"cannot run on this machine: DefaultCPU.*"),
+    ],
+)
+def test_what_the_users_code_raises_in_the_plan_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], changes: dict[str, Any], complaint: str
+) -> None:
+    (t,) = planned(tmp_path, **changes)
+    assert run([str(tmp_path / "suite.yaml"), "--results", str(tmp_path), "--dry-run"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(t.name)
+    assert re.search(complaint, line)
+    assert ("cannot run" in line) == ("cannot run" in complaint)
+
+
+def breaks(*_: Any) -> Any:
+    raise RuntimeError("my\nstep")
+
+
+def large(*_: Any) -> Any:
+    raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes.\nframe #0")
+
+
+def with_step(step: Any, **choices: str) -> registry.Method:
+    told: Any = {"critic_sees": "state", "actors_move": "one by one", **choices}
+    return registry.Method(partial(OnPolicy, step=step, **told), MINE.settings, "of one's own", moves_at_once=False)
+
+
+BREAKS, ONE, LARGE = with_step(breaks), with_step(lambda *_: 1), with_step(large)
+SHORT = with_step(lambda *_: (torch.ones(1), {}))
+NOTHING_SEEN, TWICE = with_step(clip_step, critic_sees="nothing"), with_step(clip_step, actors_move="twice")
+
+
 def test_the_plan_measures_episodes_of_unknown_length() -> None:
     assert plan.longest_episode(tasks.task(PLAIN, {"timer": 9})) == 9
 
@@ -206,6 +256,18 @@ def test_a_trial_says_that_it_ran_without_mujoco_and_goes_on_to_the_bit(tmp_path
     assert "mpe2" in about["provenance"]["versions"]
 
 
+def test_a_trial_is_told_that_its_environment_went_another_way(tmp_path: Path) -> None:
+    (t,) = planned(tmp_path, tasks=["python:own_envs:Chance"])
+    trial.register(t, tmp_path / "own")
+    session = trial.Session(t, t.folder(tmp_path / "own"), os.getpid())
+    session._evaluate_and_save()
+    session._train()
+    session._train()
+    session._evaluate_and_save()
+    outcome = trial.run(t, tmp_path / "own", os.getpid())
+    assert outcome.error.startswith("EnvError: environment 0: its episode went another way when it was played again")
+
+
 # Entry points
 
 
@@ -218,20 +280,32 @@ def test_an_entry_point_is_a_task(points: dict[str, EntryPoint], capsys: pytest.
     assert re.search(r"walk/plain +2 +4 +2 +continuous 1 +-", capsys.readouterr().out)
 
 
+def of_numpy(name: str, value: str, group: str) -> EntryPoint:
+    """An entry point that an installed package might have."""
+    return EntryPoint(name, value, group)._for(distribution("numpy"))  # type: ignore[attr-defined, no-any-return]
+
+
 @pytest.mark.parametrize("name", ["mamujoco/Cat-2x2", "pettingzoo/simple_spread_v3", "python:x"])
-def test_an_entry_point_cannot_take_the_name_of_what_is_here(points: dict[str, EntryPoint], name: str) -> None:
-    points[name] = EntryPoint(name, "own_envs:Plain", "bench.tasks")
-    with pytest.raises(SettingError, match="has a name that is taken"):
-        tasks.names()
-    with pytest.raises(SystemExit):
-        tasks.main([])
+def test_an_entry_point_that_takes_a_name_is_unusable_and_the_others_go_on(
+    points: dict[str, EntryPoint], name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    points[name] = of_numpy(name, "own_envs:Plain", "bench.tasks")
+    reason = f"the entry point {name!r} of bench.tasks, of the package numpy, has a name that is taken: names with "
+    assert str(refused(name)).startswith(reason)
+    assert tasks.team(tasks.task("pettingzoo/simple_reference_v3", {})).size == 2
+    assert tasks.main([]) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith(f"{name} ")]
+    assert reason in line
 
 
-def test_two_entry_points_of_one_name_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    two = [EntryPoint("walk", f"own_envs:{name}", "some.group") for name in ("Plain", "Early")]
+def test_two_entry_points_of_one_name_are_refused_where_it_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    two = [of_numpy("walk", f"own_envs:{name}", "some.group") for name in ("Plain", "Early")]
     monkeypatch.setattr(plugins.metadata, "entry_points", lambda group: two)
-    with pytest.raises(SettingError, match=r"two entry points of some\.group are called walk"):
-        plugins.points("some.group")
+    plugins.refuse_taken("run", "some.group", (), "name")
+    with pytest.raises(
+        SettingError, match=r"two entry points of some\.group are called walk, those of numpy and numpy"
+    ):
+        plugins.refuse_taken("walk", "some.group", (), "name")
 
 
 def test_an_entry_point_is_an_algorithm(points: dict[str, EntryPoint], tmp_path: Path) -> None:
@@ -243,9 +317,12 @@ def test_an_entry_point_is_an_algorithm(points: dict[str, EntryPoint], tmp_path:
 
 
 def test_an_entry_point_cannot_take_an_algorithms_name(points: dict[str, EntryPoint]) -> None:
-    points["happo"] = EntryPoint("happo", "test_own:MINE", methods.GROUP)
-    with pytest.raises(SettingError, match="has a name that is taken: happo"):
-        methods.method("ippo")
+    points["happo"] = of_numpy("happo", "test_own:MINE", methods.GROUP)
+    with pytest.raises(
+        SettingError, match=r"'happo' of bench\.algorithms, of the package numpy, .* happo is this suite's"
+    ):
+        methods.method("happo")
+    assert methods.method("ippo") is METHODS["ippo"]
 
 
 # Algorithms

@@ -14,10 +14,13 @@ from numpy.typing import NDArray
 from pettingzoo import ParallelEnv
 
 from algorithms import Discrete, Team
+from bench.envs.raised import traced
 from bench.envs.spaces import Control, Sense, control, sense, write_mask
 
 SEEDS = 2**31
 """Seeds of episodes are below this: every kind of generator takes them."""
+LARGEST = float(np.finfo(np.float32).max)
+"""Rewards are kept in float32."""
 
 
 class EnvError(RuntimeError):
@@ -44,7 +47,7 @@ class ParallelBatch:
         self.agents, self._senses, self._controls = _described(self.environments)
         self._random = [np.random.Generator(np.random.PCG64(seed)) for seed in seeds]
         self.seeds = np.array([generator.integers(SEEDS) for generator in self._random])
-        _, infos = _reset(self.environments[0], int(self.seeds[0]))  # a first look: who has a mask, is there a state
+        _, infos = reset(self.environments[0], int(self.seeds[0]))  # a first look: who has a mask, is there a state
         self._lay_out_features(state_of(self.environments[0]) if own_state else None)
         self._lay_out_masks(infos)
         self._present = np.ones((self.envs, len(self.agents)), dtype=np.bool_)
@@ -120,7 +123,12 @@ class ParallelBatch:
         """Step one environment and write down what it says; whether its episode is over."""
         environment, agents, there = self.environments[e], self.agents, self._there[e]
         names = [agents[i] for i in there]
-        answer = environment.step(dict(zip(names, [actions[i] for i in there], strict=True)))
+        try:
+            answer = environment.step(dict(zip(names, [actions[i] for i in there], strict=True)))
+        except MemoryError:  # no fault of the environment
+            raise
+        except (Exception, SystemExit) as error:
+            raise EnvError(f"environment {e}: step raised {traced(error)}") from error
         try:
             observations, rewards, terminated, truncated, infos = answer
             self._rewards[e] = rewards
@@ -173,6 +181,8 @@ class ParallelBatch:
 
     def _write(self, e: int, seen_by: Sequence[int], observations: Any, infos: Any) -> None:
         """Put what these agents observe, and the state, into the environment's row."""
+        if not (hasattr(observations, "keys") and hasattr(infos, "keys")):
+            raise EnvError(f"environment {e}: observations and infos must be a dict of agents each")
         rows = self._rows[e]
         for i in seen_by:
             name = self.agents[i]
@@ -186,6 +196,8 @@ class ParallelBatch:
                 elif "action_mask" in infos.get(name, ()):
                     raise ValueError("comes with an action_mask, which the first reset did not give")
             except Exception as error:
+                if not hasattr(infos.get(name, {}), "keys"):
+                    raise EnvError(f"environment {e}, agent {name}: info is no dict but {infos[name]!r}") from error
                 raise EnvError(f"environment {e}, agent {name}: observation {_said(error)}") from error
         if self.own_state:
             self._write_state(e)
@@ -209,7 +221,7 @@ class ParallelBatch:
     def _check(self, rows: slice | NDArray[np.intp]) -> None:
         """Refuse what is not finite, and agents that have no choice left."""
         features = self._features[rows]
-        if not (np.isfinite(features).all() and np.isfinite(self.reward).all()):
+        if not (np.isfinite(features).all() and (np.abs(self.reward) <= LARGEST).all()):
             self._refuse_non_finite()
         if self.masks is None:
             return
@@ -223,8 +235,9 @@ class ParallelBatch:
         """Say what is not finite."""
         for e, (rewards, rows) in enumerate(zip(self._rewards, self._rows, strict=True)):
             for name, reward in rewards.items():
-                if not np.isfinite(reward):
-                    raise EnvError(f"environment {e}, agent {name}: reward is {reward}")
+                if not abs(reward) <= LARGEST:
+                    beyond = ", beyond float32" if np.isfinite(reward) else ""
+                    raise EnvError(f"environment {e}, agent {name}: reward is {reward}{beyond}")
             for name, row in zip(self.agents, rows, strict=True):
                 if len(bad := np.flatnonzero(~np.isfinite(row))):
                     raise EnvError(f"environment {e}, agent {name}: observation[{bad[0]}] is {row[bad[0]]}")
@@ -259,7 +272,7 @@ class ParallelBatch:
 
     def _begin(self, e: int, seed: int) -> None:
         """A new episode from a seed."""
-        observations, infos = _reset(self.environments[e], seed)
+        observations, infos = reset(self.environments[e], seed)
         self._elapsed[e] = 0
         there = self._remaining(e, set())
         if not there:
@@ -325,12 +338,20 @@ def _described(
     return agents, senses, controls
 
 
-def _reset(environment: ParallelEnv[str, Any, Any], seed: int) -> tuple[Any, Any]:
-    answer = environment.reset(seed=seed)
+def reset(environment: ParallelEnv[str, Any, Any], seed: int) -> tuple[Any, Any]:
+    """What a reset says; raises EnvError for what it must not be."""
     try:
-        observations, infos = answer
-    except (TypeError, ValueError) as error:
-        raise EnvError("reset must return observations and infos, a dict of agents each") from error
+        answer = environment.reset(seed=seed)
+    except MemoryError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise EnvError(f"reset raised {traced(error)}") from error
+    if not (isinstance(answer, tuple | list) and len(answer) == 2 and all(hasattr(x, "keys") for x in answer)):
+        raise EnvError("reset must return observations and infos, a dict of agents each")
+    observations, infos = answer
+    for agent, info in infos.items():
+        if not hasattr(info, "keys"):
+            raise EnvError(f"reset must return a dict of agents as infos, with a dict for each: {agent}'s is {info!r}")
     return observations, infos
 
 

@@ -35,6 +35,8 @@ def sense(space: spaces.Space[Any]) -> Sense:
     """
     if isinstance(space, spaces.Dict) and "action_mask" in space.spaces:
         return _without_mask(space)
+    if space.is_np_flattenable and not flatdim(space):
+        raise ValueError(f"{space} has no numbers at all")
     if isinstance(space, spaces.Box):
         return Sense(math.prod(space.shape), _write_array(space.shape))
     if isinstance(space, spaces.Discrete):
@@ -63,6 +65,8 @@ def _write_array(shape: tuple[int, ...]) -> Callable[[Row, Any], None]:
     flat = len(shape) == 1
 
     def write(row: Row, observation: Any) -> None:
+        if not isinstance(observation, np.ndarray | np.generic):
+            raise ValueError(f"is no array but {type(observation).__name__}")
         if observation.shape != shape:  # numpy would stretch a shorter one
             raise ValueError(f"has shape {observation.shape}, its space {shape}")
         row[:] = observation if flat else observation.reshape(-1)
@@ -88,6 +92,8 @@ def write_mask(row: NDArray[np.bool_], mask: Any) -> None:
     if found.size != row.size:
         raise ValueError(f"action_mask has {found.size} numbers for {row.size} choices")
     row[:] = found
+    if (row != found).any():
+        raise ValueError("action_mask has values other than 0 and 1")
 
 
 @dataclass(frozen=True)

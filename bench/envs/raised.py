@@ -1,0 +1,27 @@
+"""What code of the user's own raised, in one line."""
+
+from __future__ import annotations
+
+import os
+import sysconfig
+import traceback
+from pathlib import Path
+
+NOT_THEIRS = (
+    *(str(Path(__file__).parents[2] / folder) + os.sep for folder in ("algorithms", "bench")),
+    *{sysconfig.get_path(scheme) + os.sep for scheme in ("stdlib", "purelib", "platlib")},
+    "<",
+)
+"""How files begin that hold none of the user's code: ours, Python's, installed packages."""
+
+
+def said(error: BaseException) -> str:
+    """An exception in one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+def traced(error: BaseException) -> str:
+    """The same with the innermost place in the user's code, or in any where none of it is."""
+    places = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+    theirs = [place for place in places if not place[0].startswith(NOT_THEIRS)]
+    return said(error) + "".join(f" ({file}:{line})" for file, line in (theirs or places)[-1:])
