@@ -218,6 +218,18 @@ def test_failed_trial_is_listed_with_its_error_escaped(suite: Path) -> None:
     assert "attempt 3: FloatingPointError: loss &lt;nan&gt;" in html
 
 
+def test_unequal_tuning_is_said_loudly(suite: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tuned = {"study": "lately", "trials": 8, "steps": 20_000, "seeds": 2, "first_seed": 1000, "hash": "c0ffee"}
+    write_trial(suite, "happo", tuning=tuned)
+    assert main([str(suite)]) == 0
+    assert "Unequal tuning" not in capsys.readouterr().out
+    write_trial(suite, "mappo", tuning=None)
+    assert main([str(suite)]) == 0
+    said = "Unequal tuning: mappo: not tuned; happo: 8 trials of 20,000 steps on 2 seeds (study lately)."
+    assert said in capsys.readouterr().out
+    assert said in (suite / "report.html").read_text()
+
+
 def test_mixed_commits_and_uncommitted_changes_are_said_loudly(suite: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_trial(suite, seed=0)
     write_trial(suite, seed=1, provenance={"commit": "badcafe", "dirty": True})

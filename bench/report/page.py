@@ -204,7 +204,20 @@ def warnings(suite: Suite, states: pd.DataFrame) -> list[str]:
     if dirty:
         total = counted(len(suite.trials), "trial")
         found.append(f"Uncommitted changes: {dirty} of {total} ran code that no commit holds.")
+    budgets = {trial["algorithm"]: tuning(trial) for trial in suite.trials}
+    if len({*budgets.values()}) > 1:
+        said = "; ".join(f"{label}: {budgets[label]}" for label in stats.sort_labels(budgets))
+        found.append(f"Unequal tuning: {said}. What was tuned more may only for that be better.")
     return found
+
+
+def tuning(trial: dict[str, Any]) -> str:
+    """The budget that the settings of a trial were tuned with."""
+    about = trial.get("tuning")
+    if not about:
+        return "not tuned"
+    trials, seeds = counted(about["trials"], "trial"), counted(about["seeds"], "seed")
+    return f"{trials} of {about['steps']:,} steps on {seeds} (study {about['study']})"
 
 
 def provenance(suite: Suite) -> list[dict[str, str]]:
@@ -233,6 +246,7 @@ def config_hashes(suite: Suite) -> list[dict[str, str]]:
             "task": task,
             "algorithm": label,
             "method": trial.get("method", ""),
+            "tuning": tuning(trial),
             "hash": trial["config_hash"][:16],
         }
         for task in sorted({task for task, _ in found})
