@@ -122,7 +122,8 @@ def verdict(table: pd.DataFrame, label: str) -> str:
         value = f"best {top['value']:#.4g} (trial {top['number']})"
         return f"{value}; the defaults {'diverged' if first else 'have not been tried'}"
     if top["number"] == 0:
-        return f"the defaults, {first['value']:#.4g}, were not beaten by any of {_others(table, label)} others"
+        trials = counted(int((table["algorithm"] == label).sum()), "trial")
+        return f"the defaults, {first['value']:#.4g}, were the best of {trials}"
     ours, theirs = json.loads(top["returns"]), json.loads(first["returns"])
     wins = sum(ours[key] > theirs[key] for key in theirs)
     best_value, default = told_apart(top["value"], first["value"])
@@ -140,10 +141,6 @@ def told_apart(one: float, other: float) -> tuple[str, str]:
     else:
         digits = 17  # of which no two doubles have all in common
     return f"{one:#.{digits}g}", f"{other:#.{digits}g}"
-
-
-def _others(table: pd.DataFrame, label: str) -> int:
-    return int((table["algorithm"] == label).sum()) - 1
 
 
 def summary(plan: Plan, table: pd.DataFrame, folder: Path) -> str:
