@@ -90,8 +90,9 @@ def test_the_list_as_json_has_the_sizes_of_every_task(capsys: pytest.CaptureFixt
     assert (spread["action_spaces"], spread["episode_length"], spread["leaves"]) == (["5"] * 3, 25, False)
 
 
-@pytest.mark.skipif(WALKS, reason="Box2D is here")
-def test_the_list_says_what_a_task_lacks(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_list_says_what_a_task_lacks(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setitem(sys.modules, "pettingzoo.sisl.multiwalker.multiwalker", None)
+    tasks.team.cache_clear()
     tasks.main([])
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("pettingzoo/multiwalker_v9")]
     assert "pip install '.[sisl]'" in line
