@@ -20,6 +20,8 @@ from torch import Tensor, nn
 HIDDEN_GAIN = 2**0.5
 EPSILON = 1e-5
 """What layer norms add to the variance."""
+LEAST = torch.tensor(EPSILON, dtype=torch.float64)
+"""The same as a tensor, which fits every type."""
 PIECE = 2048
 """Rows that a network takes at a time, at most."""
 
@@ -71,7 +73,12 @@ def folded(network: nn.Sequential) -> Iterator[tuple[Tensor, Tensor]]:
             yield layer.weight, layer.bias
         elif isinstance(layer, nn.Linear) and norm is not None:
             U = layer.weight * norm.weight
-            yield U.sub_(U.mean(1, keepdim=True)), torch.addmv(layer.bias, layer.weight, norm.bias)
+            yield U.sub_(row_means(U)), torch.addmv(layer.bias, layer.weight, norm.bias)
+
+
+def row_means(x: Tensor) -> Tensor:
+    """x.mean(1, keepdim=True), as a product, which is faster for weights."""
+    return torch.mv(x, x.new_full(x.shape[1:], 1 / x.shape[1])).unsqueeze_(1)
 
 
 class Passage:
@@ -97,7 +104,7 @@ class Passage:
             if k < len(self.norms):
                 mean = h.relu_().mean(1, keepdim=True)
                 size = torch.linalg.vector_norm(h, dim=1, keepdim=True)
-                var = size.square_().mul_(1 / h.shape[1]).addcmul_(mean, mean, value=-1).add_(EPSILON)
+                var = torch.addcmul(LEAST, size, size, value=1 / len(V)).addcmul_(mean, mean, value=-1)
                 scale = var.clamp_(min=EPSILON).rsqrt_()  # 1 / s; rounding may have left var below 0
                 x = h.mul_(scale)
                 self.kept.append((x, mean.mul_(scale), scale))
@@ -126,7 +133,7 @@ class Passage:
             layer.bias.grad.copy_(dc)  # type: ignore[union-attr]
         self.linears[0].weight.grad.copy_(self.sums[0][0])  # type: ignore[union-attr]
         for layer, norm, (dV, dc) in zip(self.linears[1:], self.norms, self.sums[1:], strict=True):
-            dU = dV.sub_(dV.mean(1, keepdim=True))
+            dU = dV.sub_(row_means(dV))
             torch.mul(dU, norm.weight, out=layer.weight.grad).addr_(dc, norm.bias)
             torch.sum(dU.mul_(layer.weight), 0, out=norm.weight.grad)
             torch.mv(layer.weight.t(), dc, out=norm.bias.grad)

@@ -174,7 +174,8 @@ def check_finite(rows: list[Row], networks: Iterable[nn.Module]) -> None:
         bad = [key for key, value in row.items() if isinstance(value, float) and not math.isfinite(value)]
         if bad:
             raise Diverged(f"{', '.join(bad)} of agent {row['agent']} not finite", rows)
-    if not all(x.isfinite().all() for network in networks for x in network.state_dict().values()):
+    sums = [x.sum() for network in networks for x in (*network.parameters(), *network.buffers())]
+    if not torch.stack(sums).isfinite().all():
         raise Diverged("a network's parameters or moments are not finite", rows)
 
 
