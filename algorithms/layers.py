@@ -175,20 +175,27 @@ def linearise(network: nn.Sequential, x: Tensor) -> tuple[Tensor, Callable[[Mapp
     return x, J
 
 
-class FlatAdam(torch.optim.Adam):
-    """Adam on all parameters of a network as one vector: one kernel a step instead of one per tensor.
+def flat(network: nn.Module, gradient: bool = False) -> Tensor:
+    """One vector of which all parameters of a network, or their gradients, become views.
 
-    The parameters and their gradients become views of it, each from a multiple of 64 bytes on, as on its own: how
-    products round depends on that.
+    Each begins at a multiple of 64 bytes, as on its own: how products round depends on that.
     """
+    parameters = list(network.parameters())
+    sizes = [ceil(p.numel() / 16) * 16 for p in parameters]
+    vector = torch.zeros(sum(sizes))
+    for p, part in zip(parameters, vector.split(sizes), strict=True):
+        view = part[: p.numel()].view_as(p)
+        if gradient:
+            p.grad = view
+        else:
+            p.data = view.copy_(p.data)
+    return vector
+
+
+class FlatAdam(torch.optim.Adam):
+    """Adam on all parameters of a network as one vector: one kernel a step instead of one per tensor."""
 
     def __init__(self, network: nn.Module, lr: float, eps: float):
-        parameters = list(network.parameters())
-        sizes = [ceil(p.numel() / 16) * 16 for p in parameters]
-        self.vector = nn.Parameter(torch.zeros(sum(sizes)))
-        self.gradient = self.vector.grad = torch.zeros_like(self.vector)
-        for p, x, g in zip(parameters, self.vector.data.split(sizes), self.gradient.split(sizes), strict=True):
-            view = x[: p.numel()].view_as(p)
-            view.copy_(p.data)
-            p.data, p.grad = view, g[: p.numel()].view_as(p)
+        self.vector = nn.Parameter(flat(network))
+        self.gradient = self.vector.grad = flat(network, gradient=True)
         super().__init__([self.vector], lr, eps=eps, fused=True)

@@ -20,7 +20,8 @@ from torch import Tensor, nn
 
 from algorithms.categorical import decode, encode, gumbel, straight_through, width
 from algorithms.config import MADDPGSettings
-from algorithms.networks import ActionValueCritic, Normalised, deterministic_actor
+from algorithms.layers import flat
+from algorithms.networks import ActionValueCritic, Normalised, deterministic_actor, optimisers
 from algorithms.replay import Batch, Replay
 from algorithms.rollout import Discrete, Rollout, Row, Team, check_finite, generators, pack, unpack
 
@@ -51,22 +52,20 @@ class MADDPG:
         for network, target in zip(networks, targets, strict=True):
             target.moments = network.moments
             target.requires_grad_(False)
-        self.fast: list[Tensor] = [p for network in networks for p in network.parameters()]
-        self.slow: list[Tensor] = [p for target in targets for p in target.parameters()]
         self.replay = Replay(team, c.buffer_size, c.envs)
-        self.policy, critics = nn.ModuleList(self.actors), nn.ModuleList(self.critics)
-        self.actor_optimiser = torch.optim.Adam(self.policy.parameters(), c.actor_lr, fused=True)
-        self.critic_optimiser = torch.optim.Adam(critics.parameters(), c.critic_lr, fused=True)
+        self.policy = nn.ModuleList(self.actors)
         self.parts = {
             "policy": self.policy,
-            "critics": critics,
+            "critics": nn.ModuleList(self.critics),
             "target actors": nn.ModuleList(self.target_actors),
             "target critics": nn.ModuleList(self.target_critics),
             "replay": self.replay,
             **self.generators,
-            "actor optimiser": self.actor_optimiser,
-            "critic optimiser": self.critic_optimiser,
+            **optimisers("actor", self.actors, c.actor_lr, eps=1e-8),
+            **optimisers("critic", self.critics, c.critic_lr, eps=1e-8),
         }
+        self.fast = [network.optimiser.vector.data for network in networks]
+        self.slow = [flat(target) for target in targets]
 
     @torch.no_grad()
     def act(
@@ -110,15 +109,11 @@ class MADDPG:
             outputs = [mu(x) for mu, x in zip(self.target_actors, batch.next_observations, strict=True)]
             next_actions = self._joint(self._each(decode, outputs, batch.next_masks), batch.next_active)
         rows: list[Row] = []
-        self.critic_optimiser.zero_grad()
         for i, critic in enumerate(self.critics):
-            critic_loss, q = self._critic_gradient(critic, self.target_critics[i], batch, next_actions)
+            critic_loss, q = self._critic_step(critic, self.target_critics[i], batch, next_actions)
             rows.append({"agent": str(i), "critic_loss": critic_loss, "q_mean": q})
-        self.critic_optimiser.step()
-        self.actor_optimiser.zero_grad()
         for i, actor in enumerate(self.actors):
-            rows[i]["objective"] = self._actor_gradient(i, actor, self.critics[i], batch)
-        self.actor_optimiser.step()
+            rows[i]["objective"] = self._actor_step(i, actor, self.critics[i], batch)
         torch._foreach_lerp_(self.slow, self.fast, self.settings.polyak)  # target += tau (network - target)
         self.gradient_updates += 1
         return rows
@@ -144,7 +139,7 @@ class MADDPG:
         """f(space, ...) of every agent."""
         return [f(*given) for given in zip(self.team.action_spaces, *of_agents, strict=True)]
 
-    def _critic_gradient(
+    def _critic_step(
         self, critic: ActionValueCritic, target: ActionValueCritic, batch: Batch, next_actions: list[Tensor]
     ) -> tuple[float, float]:
         """Squared error to y = R + gamma^m Q'(s', mu'(o')), R the sum of m <= n_step rewards."""
@@ -153,10 +148,10 @@ class MADDPG:
             y = batch.returns + batch.discount * following.masked_fill(batch.discount == 0, 0)
         q = critic(batch.state, batch.actions)
         loss = nn.functional.mse_loss(q, y)
-        self._backward(critic, loss)
+        self._descend(critic, loss)
         return loss.item(), q.mean().item()
 
-    def _actor_gradient(self, i: int, actor: Normalised, critic: ActionValueCritic, batch: Batch) -> float:
+    def _actor_step(self, i: int, actor: Normalised, critic: ActionValueCritic, batch: Batch) -> float:
         """Climb Q_i with the agent's own action from its policy and the others' from the replay."""
         own, space = actor(batch.observations[i]), self.team.action_spaces[i]
         if isinstance(space, Discrete):
@@ -168,14 +163,14 @@ class MADDPG:
         else:
             there = batch.active[:, i]
             objective = (q * there).sum() / there.sum().clamp(min=1)
-        self._backward(actor, -objective)
+        self._descend(actor, -objective)
         return objective.item()
 
-    def _backward(self, network: Normalised, loss: Tensor) -> None:
-        """Leave the loss's gradient, cut to its greatest norm, with this network's parameters and no other's."""
-        own = list(network.parameters())
-        loss.backward(inputs=own)
-        nn.utils.clip_grad_norm_(own, self.settings.max_grad_norm)
+    def _descend(self, network: Normalised, loss: Tensor) -> None:
+        """One step of this network down the loss, and of no other."""
+        network.optimiser.gradient.zero_()
+        loss.backward(inputs=list(network.parameters()))
+        network.move(self.settings.max_grad_norm)
 
     def _update_moments(self, rollout: Rollout) -> None:
         """Take the new observations and states into the normalisers, which targets share with their networks."""

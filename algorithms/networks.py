@@ -78,6 +78,14 @@ class Normalised(nn.Module):
         """What of `seen` the network takes: all but a mask behind it."""
         return seen[..., : len(self.moments.mean)]
 
+    def move(self, max_grad_norm: float) -> Tensor:
+        """One step of the optimiser along the gradient, cut to a greatest norm; its norm before."""
+        gradient = self.optimiser.gradient
+        norm = torch.linalg.vector_norm(gradient)
+        gradient *= (max_grad_norm / (norm + 1e-6)).clamp(max=1)
+        self.optimiser.step()
+        return norm
+
 
 class DiagonalGaussian(Independent):
     """N(mu, diag(sigma^2)) with one sigma for all samples, which saves its log-probability most of the logarithms."""
@@ -310,7 +318,7 @@ def descend(
     `data` are B rows each, of the first of which y are the outputs of the network's `layers`.
     """
     rows, value = len(data[0]), 0.0
-    gradient = network.optimiser.gradient.zero_()
+    network.optimiser.gradient.zero_()
     there = Passage(layers)
     for x, *rest in pieces(*data):
         y = there.forward(x).detach().requires_grad_()
@@ -320,10 +328,7 @@ def descend(
         there.backward(y.grad)
         value += part.item()
     there.finish()
-    norm = torch.linalg.vector_norm(gradient)
-    gradient *= (max_grad_norm / (norm + 1e-6)).clamp(max=1)
-    network.optimiser.step()
-    return value, norm.item()
+    return value, network.move(max_grad_norm).item()
 
 
 def policy_change(old: Distribution, new: Distribution, ratio: Tensor) -> Row:

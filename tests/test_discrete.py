@@ -633,7 +633,7 @@ def test_an_actor_climbs_the_mean_over_the_samples_with_its_agent() -> None:
         q = learner.critics[1](
             batch.state, [batch.actions[0], learner.actors[1](batch.observations[1]), batch.actions[2]]
         )
-    objective = learner._actor_gradient(1, learner.actors[1], learner.critics[1], batch)
+    objective = learner._actor_step(1, learner.actors[1], learner.critics[1], batch)
     assert objective == pytest.approx(q[batch.active[:, 1]].mean().item(), rel=1e-4)
 
 
@@ -643,7 +643,7 @@ def test_targets_take_the_best_allowed_choices_of_those_who_are_still_there(monk
     learner.update(rollout(members))
     batch = learner.replay.sample(200, 1, 0.9, generator())
     handed: list[list[Tensor]] = []
-    monkeypatch.setattr(learner, "_critic_gradient", lambda c, t, b, a: (handed.append(a), (0.0, 0.0))[1])
+    monkeypatch.setattr(learner, "_critic_step", lambda c, t, b, a: (handed.append(a), (0.0, 0.0))[1])
     learner._gradient_step(batch)
     seen = learner._seen(batch)
     with torch.no_grad():

@@ -1109,9 +1109,7 @@ def maddpg_on(members: Team, **given: Any) -> tuple[Any, Any]:
 
 def actor_step(learner: Any, i: int, batch: Any) -> float:
     """Move actor i alone."""
-    learner.actor_optimiser.zero_grad()
-    objective: float = learner._actor_gradient(i, learner.actors[i], learner.critics[i], batch)
-    learner.actor_optimiser.step()
+    objective: float = learner._actor_step(i, learner.actors[i], learner.critics[i], batch)
     return objective
 
 
@@ -1127,7 +1125,7 @@ def test_the_critic_regresses_on_reward_plus_discounted_target_of_the_next_actio
     with torch.no_grad():
         q = critic(batch.state, batch.actions)
     next_action = [torch.zeros_like(batch.actions[0])]
-    loss, q_mean = learner._critic_gradient(critic, target, batch, next_action)
+    loss, q_mean = learner._critic_step(critic, target, batch, next_action)
     assert loss == pytest.approx(((q - y) ** 2).mean().item(), rel=1e-5)
     assert q_mean == pytest.approx(q.mean().item(), rel=1e-5)
 
@@ -1142,7 +1140,7 @@ def test_the_target_takes_the_next_actions_of_all_agents_from_the_target_actors(
             torch.nn.init.zeros_(value)
         torch.nn.init.constant_(actor.action[-1].bias, 0.5)
     handed: list[list[Tensor]] = []
-    monkeypatch.setattr(learner, "_critic_gradient", lambda c, t, b, a: (handed.append(a), (0.0, 0.0))[1])
+    monkeypatch.setattr(learner, "_critic_step", lambda c, t, b, a: (handed.append(a), (0.0, 0.0))[1])
     learner._gradient_step(batch)
     assert len(handed) == 3
     for actions in handed:
@@ -1169,6 +1167,18 @@ def test_an_actor_moves_by_its_own_action_while_the_others_keep_theirs_from_the_
     assert batch.actions[1].grad is None  # its own action of the replay plays no part
 
 
+@pytest.mark.parametrize("i", [0, 1, 2])
+def test_an_actors_gradient_is_that_of_its_critic_at_its_own_action(i: int) -> None:
+    learner, batch = maddpg_on(team(), max_grad_norm=1e9)
+    actor, critic = copy.deepcopy(learner.actors[i]), learner.critics[i]
+    own = actor(batch.observations[i])
+    q = critic(batch.state, [*batch.actions[:i], own, *batch.actions[i + 1 :]]).mean()
+    gradients = torch.autograd.grad(-q, list(actor.parameters()))
+    assert actor_step(learner, i, batch) == pytest.approx(q.item(), rel=1e-5)
+    for p, gradient in zip(learner.actors[i].parameters(), gradients, strict=True):
+        torch.testing.assert_close(p.grad, gradient, rtol=1e-4, atol=1e-7)
+
+
 def _of(flat: list[Tensor], learner: Any, k: int) -> list[Tensor]:
     """The part of `parameters` that belongs to actor k."""
     sizes = [len(actor.state_dict()) for actor in learner.actors]
@@ -1184,7 +1194,7 @@ def test_an_actors_step_moves_no_other_actor_no_critic_and_no_target() -> None:
     actor_step(learner, 1, batch)
     assert same([p for network in others for p in network.parameters()], before)
     assert not same(list(learner.actors[1].parameters()), own)
-    assert all(p.grad is None for p in learner.critics[1].parameters())
+    assert not any(p.grad.any() for p in learner.critics[1].parameters())
     assert all(p.requires_grad for p in learner.critics[1].parameters())
 
 
