@@ -20,8 +20,6 @@ from torch import Tensor, nn
 HIDDEN_GAIN = 2**0.5
 EPSILON = 1e-5
 """What layer norms add to the variance."""
-LEAST = torch.tensor(EPSILON, dtype=torch.float64)
-"""The same as a tensor, which fits every type."""
 PIECE = 2048
 """Rows that a network takes at a time, at most."""
 
@@ -104,7 +102,7 @@ class Passage:
             if k < len(self.norms):
                 mean = h.relu_().mean(1, keepdim=True)
                 size = torch.linalg.vector_norm(h, dim=1, keepdim=True)
-                var = torch.addcmul(LEAST, size, size, value=1 / len(V)).addcmul_(mean, mean, value=-1)
+                var = size.square_().mul_(1 / h.shape[1]).addcmul_(mean, mean, value=-1).add_(EPSILON)
                 scale = var.clamp_(min=EPSILON).rsqrt_()  # 1 / s; rounding may have left var below 0
                 x = h.mul_(scale)
                 self.kept.append((x, mean.mul_(scale), scale))

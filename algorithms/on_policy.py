@@ -102,7 +102,7 @@ class OnPolicy:
                 noise = torch.where(self._discrete, gumbel(noise), noise)
             output.addcmul_(self._scale, noise)
         free = [None] * len(spaces)
-        return [decode(a, x[:, : width(a)], mask) for a, x, mask in zip(spaces, output.unbind(), masks or free, strict=True)]
+        return [decode(a, x[:, : width(a)], mask) for a, x, mask in zip(spaces, output, masks or free, strict=True)]
 
     def _forget(self) -> None:
         self._stack = None

@@ -8,14 +8,7 @@ from functools import partial
 from typing import Any
 
 from algorithms.clip import clip_step
-from algorithms.config import (
-    ClipSettings,
-    MADDPGSettings,
-    OnPolicySettings,
-    SettingError,
-    TrustRegionSettings,
-    strict,
-)
+from algorithms.config import ClipSettings, MADDPGSettings, OnPolicySettings, SettingError, TrustRegionSettings, strict
 from algorithms.maddpg import MADDPG
 from algorithms.on_policy import ActorsMove, CriticSees, OnPolicy, Step
 from algorithms.rollout import Learner, Team

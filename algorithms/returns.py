@@ -9,13 +9,7 @@ from torch import Tensor
 
 
 def gae(
-    reward: Tensor,
-    value: Tensor,
-    next_value: Tensor,
-    terminated: Tensor,
-    truncated: Tensor,
-    gamma: float,
-    lam: float,
+    reward: Tensor, value: Tensor, next_value: Tensor, terminated: Tensor, truncated: Tensor, gamma: float, lam: float
 ) -> Tensor:
     """A_t = sum_k (gamma lam)^k delta_{t+k} within the episode, delta_t = r_t + gamma V(s'_t) - V(s_t).
 
