@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import nullcontext
+from itertools import chain
 from multiprocessing import Pipe
 from pathlib import Path
 from threading import Thread
@@ -242,7 +243,8 @@ def test_two_workers_take_turns_with_one(monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr(trials, "_worker", lambda trial: nullcontext(Fake(trial.seed)))
     row = trials.measure(tiny("happo"))
-    assert asked == [(0, 4), (0, 4), (1, 4), (1, 4), (0, 4), (1, 4), (0, 0), (1, 0)]  # 4 x 0.3 s are over a second
+    turns = [((0, 4), (0, 4), (1, 4)), ((1, 4), (0, 4), (1, 4))]  # one alone, then both; 4 x 0.3 s are over a second
+    assert asked == [*chain.from_iterable(turns[k % 2] for k in range(trials.ROUNDS)), (0, 0), (1, 0)]
     assert (row["two_over_twice_one"], row["two_core_share"]) == (1, 0.5)
     assert (row["peak_memory_mb"], row["peak_memory_full_replay_mb"]) == (500, 600.000001)
 

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
-from statistics import mean
+from statistics import mean, median
 from typing import Any
 
 from algorithms import Learner
@@ -24,7 +24,7 @@ from bench.collect import Collector
 from bench.suite import Trial
 from bench.trial import learner_and_batch, prepare_process
 
-ROUNDS = 2
+ROUNDS = 5
 SECONDS = 1.0
 """Of training in one turn, about."""
 
@@ -47,7 +47,7 @@ def measure(trial: Trial) -> dict[str, Any]:
     return {
         "task": trial.task.label,
         "algorithm": trial.label,
-        "two_over_twice_one": mean(two_over_twice_one(one[0], together) for one, together in turns),
+        "two_over_twice_one": median(two_over_twice_one(one[0], together) for one, together in turns),
         "two_core_share": mean(cpu / seconds for _, together in turns for seconds, cpu in together),
         "peak_memory_mb": measured,
         "peak_memory_full_replay_mb": full,
