@@ -90,6 +90,8 @@ class Passage:
         self.norms = [layer for layer in network if isinstance(layer, nn.LayerNorm)]
         self.layers = list(folded(network))
         self.sums = [(torch.zeros_like(V), torch.zeros_like(c)) for V, c in self.layers]
+        (V, _), (_, dc) = self.layers[0], self.sums[0]
+        self.sums[0] = (V.new_zeros(V.shape[::-1]).t(), dc)  # few inputs: the product is faster column by column
         self.kept: list[tuple[Tensor, Tensor, Tensor]] = []
 
     @torch.no_grad()
