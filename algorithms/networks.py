@@ -230,7 +230,7 @@ class Stack:
         )
         for W, b in self.layers[:-1]:
             x = torch.baddbmm(b, x, W).relu_()
-            x = nn.functional.layer_norm(x, x.shape[-1:])
+            x = torch.layer_norm(x, x.shape[-1:])
         W, b = self.layers[-1]
         return torch.baddbmm(b, x, W)
 

@@ -101,8 +101,8 @@ class OnPolicy:
             if self._discrete is not None:
                 noise = torch.where(self._discrete, gumbel(noise), noise)
             output.addcmul_(self._scale, noise)
-        free = [None] * len(spaces)
-        return [decode(a, x[:, : width(a)], mask) for a, x, mask in zip(spaces, output, masks or free, strict=True)]
+        own = zip(spaces, output.unbind(), masks or [None] * len(spaces), strict=True)
+        return [decode(a, x[:, : width(a)], mask) for a, x, mask in own]
 
     def _forget(self) -> None:
         self._stack = None
