@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ import pandas as pd
 import pytest
 import yaml
 from filelock import FileLock
-from joblib.externals.loky import get_reusable_executor
 
 from bench import golden, run, store, trial
 from bench.plan import Cost
@@ -42,13 +40,7 @@ TWO = {"algorithms": {"happo": None, "mappo": None}}
 DIVERGES = {"algorithm": "happo", "actor_lr": 1e30, "critic_lr": 1e30}
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _no_workers_afterwards() -> Iterator[None]:
-    """main() says what SIGTERM does and leaves idle workers to joblib; other tests should meet neither."""
-    handler = signal.getsignal(signal.SIGTERM)
-    yield
-    signal.signal(signal.SIGTERM, handler)
-    get_reusable_executor().shutdown(wait=True, kill_workers=True)
+pytestmark = pytest.mark.usefixtures("no_workers_afterwards")
 
 
 def write_suite(folder: Path, **changes: Any) -> Path:

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,6 @@ import optuna
 import pandas as pd
 import pytest
 import yaml
-from joblib.externals.loky import get_reusable_executor
 from optuna.trial import TrialState
 
 from bench import run, scores, store, suite, trial
@@ -46,12 +44,7 @@ TINY: dict[str, Any] = {
 ONE = {"algorithms": {"happo": None}}
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _no_workers_afterwards() -> Iterator[None]:
-    handler = signal.getsignal(signal.SIGTERM)
-    yield
-    signal.signal(signal.SIGTERM, handler)
-    get_reusable_executor().shutdown(wait=True, kill_workers=True)
+pytestmark = pytest.mark.usefixtures("no_workers_afterwards")
 
 
 def write_study(folder: Path, **changes: Any) -> Path:
