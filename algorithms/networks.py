@@ -54,7 +54,7 @@ class RunningMoments(nn.Module):
             return
         share = x.shape[0] / (self.count.item() + x.shape[0])  # b / (n + b)
         mean = x.mean(0)
-        var = (x - mean).square_().mean(0)  # var_mean takes several times as long
+        var = (x - mean).square_().mean(0, dtype=torch.float64)  # var_mean takes several times as long
         difference = mean - self.mean
         self.mean += difference * share
         self.var.copy_(self.var * (1 - share) + var * share + difference**2 * share * (1 - share))

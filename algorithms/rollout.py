@@ -174,8 +174,8 @@ def check_finite(rows: list[Row], networks: Iterable[nn.Module]) -> None:
         bad = [key for key, value in row.items() if isinstance(value, float) and not math.isfinite(value)]
         if bad:
             raise Diverged(f"{', '.join(bad)} of agent {row['agent']} not finite", rows)
-    sums = [x.sum() for network in networks for x in (*network.parameters(), *network.buffers())]
-    if not torch.stack(sums).isfinite().all():
+    values = [x for network in networks for x in (*network.parameters(), *network.buffers())]
+    if not torch.stack([x.sum(dtype=torch.float64) for x in values]).isfinite().all():
         raise Diverged("a network's parameters or moments are not finite", rows)
 
 

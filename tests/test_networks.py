@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from typing import Any
 
 import pytest
@@ -12,7 +13,8 @@ from torch import Tensor, nn
 
 from algorithms import layers
 from algorithms.layers import MLP, Passage, mlp
-from algorithms.networks import Stack, descend, optimisers, stacked
+from algorithms.networks import RunningMoments, Stack, descend, optimisers, stacked
+from algorithms.rollout import Diverged, check_finite
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -130,3 +132,20 @@ def test_one_descent_in_pieces_is_one_step_of_adam_on_the_mean(piece: int, monke
     assert norm == pytest.approx(expected.item(), rel=1e-5)
     for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5)
+
+
+def test_moments_bear_the_largest_observations_that_an_environment_may_give() -> None:
+    moments = RunningMoments((500,))
+    x = torch.full((4000, 500), 1e18)
+    x[::2] = -1e18
+    moments.update(x)
+    torch.testing.assert_close(moments.var, torch.full((500,), 1e36), rtol=1e-3, atol=0)
+    check_finite([], [moments])  # though the sum of its variances is none that float32 has
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_one_number_that_is_not_finite_is_found(bad: float) -> None:
+    moments = RunningMoments((3,))
+    moments.mean[1] = bad
+    with pytest.raises(Diverged, match="not finite"):
+        check_finite([], [moments])
