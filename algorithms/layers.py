@@ -28,8 +28,8 @@ class MLP(nn.Sequential):
     """Linear, ReLU, LayerNorm for each hidden layer, then a linear head."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """[..., F] -> [..., O]"""
-        if torch.is_grad_enabled():
+        """[..., F] -> [..., O]; folding the layer norms pays from about 1,000 rows on."""
+        if torch.is_grad_enabled() or x.shape[:-1].numel() <= PIECE // 2:
             return super().forward(x)
         there = Passage(self)
         rows = [there.forward(piece).clone() for (piece,) in pieces(x.flatten(0, -2))]

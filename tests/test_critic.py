@@ -10,7 +10,7 @@ import torch
 from helpers import ON_POLICY, acted, build, equal_team, parameters, rollout, same, team
 from torch import Tensor, nn
 
-from algorithms import METHODS, Rollout
+from algorithms import METHODS, Rollout, layers
 from algorithms.config import OnPolicySettings
 from algorithms.layers import Passage
 from algorithms.on_policy import OnPolicy, value_loss
@@ -94,10 +94,11 @@ def test_without_a_clip_the_fit_is_plain_huber_regression() -> None:
 def test_without_a_clip_the_critic_makes_no_extra_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     def passes(**given: float) -> int:
         members = team()
+        monkeypatch.setattr(layers, "PIECE", 1)  # else so few rows would take no `Passage`
         learner, calls = build("mappo", members, critic_epochs=4, **given), []
-        layers = learner.critics[0].scaled_value
+        critic = learner.critics[0].scaled_value
         through = Passage.__init__
-        monkeypatch.setattr(Passage, "__init__", lambda p, mlp: (calls.append(mlp is layers), through(p, mlp))[1])
+        monkeypatch.setattr(Passage, "__init__", lambda p, mlp: (calls.append(mlp is critic), through(p, mlp))[1])
         learner.update(rollout(members))
         monkeypatch.undo()
         return sum(calls)
