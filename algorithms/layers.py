@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from itertools import pairwise
 from math import ceil
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -57,7 +58,7 @@ def pieces(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
 @cache
 def workspace(name: str | int, rows: int, columns: int, dtype: torch.dtype) -> Tensor:
     """Memory that is only needed until the next piece: used again and again, it stays in the processor's cache."""
-    return torch.ones(rows, columns, dtype=dtype)
+    return torch.empty(rows, columns, dtype=dtype)
 
 
 @torch.no_grad()
@@ -82,17 +83,24 @@ def row_means(x: Tensor) -> Tensor:
 class Passage:
     """Rows on their way through an `mlp`, piece by piece, and the sum of their gradients on the way back.
 
-    What autograd would do, with the layer norms folded and in memory that is used again.
+    What autograd would do, with the layer norms folded and in memory that is used again: the next to pass, through any
+    network, writes over what `backward` and `tangent` need, but where a passage has its own memory.
     """
 
-    def __init__(self, network: nn.Sequential):
+    def __init__(self, network: nn.Sequential, own_memory: bool = False):
         self.linears = [layer for layer in network if isinstance(layer, nn.Linear)]
         self.norms = [layer for layer in network if isinstance(layer, nn.LayerNorm)]
         self.layers = list(folded(network))
-        self.sums = [(torch.zeros_like(V), torch.zeros_like(c)) for V, c in self.layers]
+        self.sums = [(torch.empty_like(V), torch.empty_like(c)) for V, c in self.layers]
         (V, _), (_, dc) = self.layers[0], self.sums[0]
-        self.sums[0] = (V.new_zeros(V.shape[::-1]).t(), dc)  # few inputs: the product is faster column by column
+        self.sums[0] = (V.new_empty(V.shape[::-1]).t(), dc)  # few inputs: the product is faster column by column
+        self.again = False  # whether the sums hold something
         self.kept: list[tuple[Tensor, Tensor, Tensor]] = []
+        self.own_memory = own_memory
+
+    def _room(self, name: str | int, rows: int, columns: int, like: Tensor) -> Tensor:
+        shared = not self.own_memory
+        return workspace(name, PIECE, columns, like.dtype)[:rows] if shared else like.new_empty(rows, columns)
 
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
@@ -100,7 +108,7 @@ class Passage:
         rows = len(x)
         self.kept = [(x, x, x)]
         for k, (V, c) in enumerate(self.layers):
-            h = torch.addmm(c, x, V.t(), out=workspace(k, PIECE, len(V), x.dtype)[:rows])
+            h = torch.addmm(c, x, V.t(), out=self._room(k, rows, len(V), x))
             if k < len(self.norms):
                 mean = h.relu_().mean(1, keepdim=True)
                 size = torch.linalg.vector_norm(h, dim=1, keepdim=True)
@@ -110,69 +118,56 @@ class Passage:
                 self.kept.append((x, mean.mul_(scale), scale))
         return h
 
+    def _through_norm(self, k: int, dx: Tensor) -> Tensor:
+        """(dx - E[dx] - z E[z dx]) / s: what moves z as dx moves h, and what z's gradient dx is to h."""
+        x, mean, scale = self.kept[k]
+        given = (dx, x, x.shape[1:], mean, torch.ones_like(mean), None, None)
+        dh, *_ = torch.ops.aten.native_layer_norm_backward(*given, [True, False, False])
+        return dh.mul_(scale)
+
     @torch.no_grad()
     def backward(self, dy: Tensor) -> None:
         """Add what one piece gives to the gradients of V and c, dy [B, O] being that of its outputs."""
-        rows = len(dy)
+        one = dy.new_ones(len(dy))
         for k in range(len(self.layers) - 1, -1, -1):
-            (x, mean, scale), (V, _), (dV, dc) = self.kept[k], self.layers[k], self.sums[k]
-            dV.addmm_(dy.t(), x)
-            dc += dy.sum(0)
+            (x, *_), (V, _), (dV, dc) = self.kept[k], self.layers[k], self.sums[k]
+            dV.addmm_(dy.t(), x, beta=self.again)
+            dc.addmv_(dy.t(), one, beta=self.again)
             if k:
-                dx = torch.mm(dy, V, out=workspace("dx", PIECE, V.shape[1], x.dtype)[:rows])
-                one = workspace("one", PIECE, 1, x.dtype)[:rows]
-                dh, *_ = torch.ops.aten.native_layer_norm_backward(
-                    dx, x, x.shape[1:], mean, one, None, None, [True, False, False]
-                )
-                dy = torch.ops.aten.threshold_backward.grad_input(dh.mul_(scale), x, 0, grad_input=dh)
+                dh = self._through_norm(k, torch.mm(dy, V, out=self._room("dx", len(dy), V.shape[1], x)))
+                dy = torch.ops.aten.threshold_backward.grad_input(dh, x, 0, grad_input=dh)
+        self.again = True
 
     @torch.no_grad()
-    def finish(self) -> None:
-        """Write the gradients of the network's own parameters, by the chain rule through the folding."""
+    def finish(self, place: Callable[[Tensor], Any] = attrgetter("grad")) -> None:
+        """Write the gradients of the network's parameters, by the chain rule through the folding, and begin anew."""
         for layer, (_, dc) in zip(self.linears, self.sums, strict=True):
-            layer.bias.grad.copy_(dc)  # type: ignore[union-attr]
-        self.linears[0].weight.grad.copy_(self.sums[0][0])  # type: ignore[union-attr]
+            place(layer.bias).copy_(dc)
+        place(self.linears[0].weight).copy_(self.sums[0][0])
         for layer, norm, (dV, dc) in zip(self.linears[1:], self.norms, self.sums[1:], strict=True):
             dU = dV.sub_(row_means(dV))
-            torch.mul(dU, norm.weight, out=layer.weight.grad).addr_(dc, norm.bias)
-            torch.sum(dU.mul_(layer.weight), 0, out=norm.weight.grad)
-            torch.mv(layer.weight.t(), dc, out=norm.bias.grad)
-
-
-def linearise(network: nn.Sequential, x: Tensor) -> tuple[Tensor, Callable[[Mapping[Tensor, Tensor]], Tensor]]:
-    """The output of an `mlp` at x [B, F], and v -> J v [B, A], J its Jacobian in the parameters: one pass forward.
-
-    v holds a tensor for each parameter. As `torch.func.linearize`, without its tracing, by the rules
-        Linear      y = W x + b          dy = dW x + db + W dx
-        ReLU        y = max(x, 0)        dy = [x > 0] dx
-        LayerNorm   y = gamma z + beta   dy = gamma dz + dgamma z + dbeta, where z = (x - E[x]) / s moves by
-                    dz = (dx - E[dx] - z E[z dx]) / s: a symmetric matrix times dx, hence z's own backward pass
-    """
-    kept: list[tuple[nn.Module, Tensor, Any]] = []
-    for layer in network:
-        still, norm = x.detach(), None
-        if isinstance(layer, nn.LayerNorm):
-            norm = torch.native_layer_norm(still, layer.normalized_shape, None, None, layer.eps)  # z, E[x], 1 / s
-        kept.append((layer, still, norm))
-        x = layer(x)
+            torch.mul(dU, norm.weight, out=place(layer.weight)).addr_(dc, norm.bias)
+            torch.sum(dU.mul_(layer.weight), 0, out=place(norm.weight))
+            torch.mv(layer.weight.t(), dc, out=place(norm.bias))
+        self.again = False
 
     @torch.no_grad()
-    def J(v: Mapping[Tensor, Tensor]) -> Any:
-        dx = None  # the network's input does not move
-        for layer, x, norm in kept:
-            match layer:
-                case nn.Linear(weight=W, bias=b):
-                    dy = torch.addmm(v[b], x, v[W].T)
-                    dx = dy if dx is None else dy.addmm_(dx, W.T)
-                case nn.ReLU():
-                    dx = torch.ops.aten.threshold_backward(dx, x, 0)
-                case nn.LayerNorm(weight=gamma, bias=beta, normalized_shape=F):
-                    z, *moments = norm
-                    dz = torch.ops.aten.native_layer_norm_backward(dx, x, F, *moments, None, None, [True, False, False])
-                    dx = torch.addcmul(torch.addcmul(v[beta], dz[0], gamma), z, v[gamma])
-        return dx
-
-    return x, J
+    def tangent(self, v: Mapping[Tensor, Tensor]) -> Tensor:
+        """J v [B, O] for the piece that went forward, J its Jacobian in the parameters; v has a tensor for each."""
+        dx: Tensor | None = None  # the network's input does not move
+        for k, (layer, (V, _), (x, *_)) in enumerate(zip(self.linears, self.layers, self.kept, strict=True)):
+            W, dV, dc = layer.weight, v[layer.weight], v[layer.bias]
+            if k:
+                gamma, beta = self.norms[k - 1].weight, self.norms[k - 1].bias
+                dc = dc + dV @ beta + W @ v[beta]
+                dU = dV * gamma + W * v[gamma]
+                dV = dU - row_means(dU)
+            dy = torch.addmm(dc, x, dV.t())
+            if dx is not None:
+                dy.addmm_(dx, V.t())
+            if k < len(self.norms):
+                dx = self._through_norm(k + 1, torch.ops.aten.threshold_backward(dy, self.kept[k + 1][0], 0))
+        return dy
 
 
 def flat(network: nn.Module, gradient: bool = False) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal, kl_divergence
 
 from algorithms.categorical import MultiCategorical, allowed, width
-from algorithms.layers import MLP, FlatAdam, Passage, folded, linearise, mlp, pieces
+from algorithms.layers import MLP, FlatAdam, Passage, folded, mlp, pieces
 from algorithms.rollout import Discrete, Row, Space
 
 POLICY_GAIN = 0.01  # nearly equal means at first: exploration is the noise's, not the initial network's
@@ -131,16 +131,7 @@ class GaussianActor(Normalised):
 
     def given(self, mean: Tensor, seen: Tensor) -> DiagonalGaussian:
         """The policy where the network's outputs are there already."""
-        return self.policy(mean, self.log_std)
-
-    def policy(self, mean: Tensor, log_std: Tensor) -> DiagonalGaussian:
-        """The distribution with the parameters phi = (mean, log sigma)."""
-        return DiagonalGaussian(mean, log_std)
-
-    def linearise(self, seen: Tensor) -> tuple[tuple[Tensor, ...], Callable[..., tuple[Tensor, ...]]]:
-        """phi at normalised observations [B, O], and v -> J v, J the Jacobian of phi in the actor's parameters."""
-        mean, J = linearise(self.mean, seen)
-        return (mean, self.log_std), lambda v: (J(v), v[self.log_std])
+        return DiagonalGaussian(mean, self.log_std)
 
 
 class CategoricalActor(Normalised):
@@ -172,19 +163,7 @@ class CategoricalActor(Normalised):
 
     def given(self, logits: Tensor, seen: Tensor) -> MultiCategorical:
         """The policy where the network's outputs are there already."""
-        return self.policy(allowed(logits, self._mask(seen)))
-
-    def policy(self, logits: Tensor) -> MultiCategorical:
-        """The distribution with the parameters phi, logits that went through `allowed`."""
-        return MultiCategorical(logits, self.choices)
-
-    def linearise(self, seen: Tensor) -> tuple[tuple[Tensor, ...], Callable[..., tuple[Tensor, ...]]]:
-        """phi at what is seen, of B samples, and v -> J v, J the Jacobian of phi in the actor's parameters.
-
-        In forbidden logits J v should be 0; it need not be, as the Fisher matrix is 0 there.
-        """
-        logits, J = linearise(self.logits, self.observation(seen))
-        return (allowed(logits, self._mask(seen)),), lambda v: (J(v),)
+        return MultiCategorical(allowed(logits, self._mask(seen)), self.choices)
 
     def _mask(self, seen: Tensor) -> Tensor | None:
         size = len(self.moments.mean)
@@ -310,15 +289,12 @@ def optimisers(kind: str, networks: Sequence[Normalised], lr: float, eps: float)
     return {f"{kind} optimiser {k}": network.optimiser for k, network in enumerate(networks)}
 
 
-def descend(
-    network: Normalised, layers: MLP, loss: Callable[..., Tensor], data: Sequence[Tensor], max_grad_norm: float
-) -> tuple[float, float]:
-    """One step of Adam down the mean of `loss(y, *rest)` [B]; its value and gradient norm.
+def differentiate(layers: MLP, loss: Callable[..., Tensor], data: Sequence[Tensor]) -> float:
+    """The mean of `loss(y, *rest)` [B], with its gradient left where zeros were, in `grad` of all that it depends on.
 
-    `data` are B rows each, of the first of which y are the outputs of the network's `layers`.
+    `data` are B rows each, of the first of which y are the outputs of `layers`.
     """
     rows, value = len(data[0]), 0.0
-    network.optimiser.gradient.zero_()
     there = Passage(layers)
     for x, *rest in pieces(*data):
         y = there.forward(x).detach().requires_grad_()
@@ -328,6 +304,15 @@ def descend(
         there.backward(y.grad)
         value += part.item()
     there.finish()
+    return value
+
+
+def descend(
+    network: Normalised, layers: MLP, loss: Callable[..., Tensor], data: Sequence[Tensor], max_grad_norm: float
+) -> tuple[float, float]:
+    """One step of Adam down the mean of a loss, as in `differentiate`; its value and gradient norm."""
+    network.optimiser.gradient.zero_()
+    value = differentiate(layers, loss, data)
     return value, network.move(max_grad_norm).item()
 
 

@@ -10,7 +10,8 @@ from torch.distributions import Distribution, kl_divergence
 from torch.nn.utils import parameters_to_vector
 
 from algorithms.config import TrustRegionSettings
-from algorithms.networks import StochasticActor, policy_change
+from algorithms.layers import Passage
+from algorithms.networks import StochasticActor, differentiate, policy_change
 from algorithms.rollout import Row
 
 
@@ -23,17 +24,28 @@ def trust_region_step(
     seen [T, E, O] (normalised observations, then the mask of a masked action), action [T, E, A], M [T, E] -> ratio =
     new(a|o) / old(a|o) [T, E]. Where an agent was not always there, the B samples with it stand in place of T, E.
     """
-    old = actor(seen)  # one pass serves the gradient and all that the new policy is compared with
-    old_log_prob = old.log_prob(action).detach()  # [T, E]
+    outputs: list[Tensor] = []
+
+    def loss(y: Tensor, seen: Tensor, action: Tensor, M: Tensor) -> Tensor:
+        outputs.append(y.detach().clone())
+        log_prob = actor.given(y, seen).log_prob(action)
+        return -torch.exp(log_prob - log_prob.detach()) * M
+
+    parameters = list(actor.parameters())
+    for p in parameters:
+        p.grad = torch.zeros_like(p)
+    flat = [x.flatten(0, seen.dim() - 2) for x in (actor.observation(seen), seen, action, M)]
+    differentiate(actor.network, loss, flat)
+    g = -parameters_to_vector(p.grad for p in parameters)  # type: ignore[misc]
+    with torch.no_grad():  # the pass that gave the gradient gives all that the new policy is compared with, too
+        old = actor.given(torch.cat(outputs).unflatten(0, seen.shape[:-1]), seen)
+        old_log_prob = old.log_prob(action)  # [T, E]
 
     def surrogate(policy: Distribution) -> tuple[Tensor, Tensor]:
         ratio = torch.exp(policy.log_prob(action) - old_log_prob)
         return (ratio * M).mean(), ratio
 
-    parameters = list(actor.parameters())
     theta = parameters_to_vector(parameters).detach()
-    value, _ = surrogate(old)
-    g = parameters_to_vector(torch.autograd.grad(value, parameters))
     H = fisher_product(actor, parameters, seen[:: c.fisher_stride].flatten(0, -2), c.damping)
     direction = conjugate_gradient(H, g, c.cg_steps)  # x = H^-1 g
     curvature = g.dot(direction)  # x^T H x, for every iterate of conjugate gradients that start from 0
@@ -78,14 +90,14 @@ def line_search(
 
 def assign(theta: Tensor, parameters: list[torch.nn.Parameter]) -> None:
     """Write theta into the parameters where they lie: as views of one vector their products would round otherwise."""
-    for p, part in zip(parameters, split(theta, parameters), strict=True):
+    for p, part in split(theta, parameters).items():
         p.copy_(part)
 
 
-def split(v: Tensor, parameters: list[torch.nn.Parameter]) -> list[Tensor]:
-    """The parts of a vector that belong to each parameter, of its shape: the inverse of `parameters_to_vector`."""
+def split(v: Tensor, parameters: list[torch.nn.Parameter]) -> dict[Tensor, Tensor]:
+    """The part of a vector that belongs to each parameter, of its shape: the inverse of `parameters_to_vector`."""
     parts = v.split([p.numel() for p in parameters])
-    return [part.view_as(p) for p, part in zip(parameters, parts, strict=True)]
+    return {p: part.view_as(p) for p, part in zip(parameters, parts, strict=True)}
 
 
 def fisher_product(
@@ -93,19 +105,28 @@ def fisher_product(
 ) -> Callable[[Tensor], Tensor]:
     """The map v -> (H + damping I) v, H the Hessian of E[KL(old, new)] at new = old.  seen [B, O]
 
-    There H = J^T F J / B exactly (TRPO, appendix C), with J the Jacobian of the policy's parameters phi (a Gaussian's
-    mean and log sigma, a categorical's logits) and F the Hessian of the KL in phi, their Fisher matrix: second
-    derivatives of the network are multiplied by the slope of the KL, which is 0. One pass forward gives J v, one
-    backward the rest.
+    There H = J^T F J / B exactly (TRPO, appendix C), with J the Jacobian of phi, the network's outputs and a Gaussian's
+    log sigma, in the parameters, and F the Hessian of the KL in phi, their Fisher matrix: second derivatives of the
+    network are multiplied by the slope of the KL, which is 0. One pass forward gives J v, one backward the rest.
     """
-    phi, J = actor.linearise(seen)
-    kl = kl_divergence(actor.policy(*(x.detach() for x in phi)), actor.policy(*phi)).mean()
-    slope = torch.autograd.grad(kl, phi, create_graph=True)  # its derivative is F / B in phi, J^T F / B in theta
+    there = Passage(actor.network, own_memory=True)
+    outputs = there.forward(actor.observation(seen))
+    with torch.no_grad():
+        old = actor.given(outputs, seen)
+    rows: dict[Tensor, Tensor] = {p: torch.empty_like(p) for p in parameters}
+    free = [p for p in parameters if p not in {*actor.network.parameters()}]  # log sigma
+    phi = [outputs.detach().requires_grad_(), *free]
+    kl = kl_divergence(old, actor.given(phi[0], seen)).mean()
+    slope = torch.autograd.grad(kl, phi, create_graph=True)  # its derivative in phi is F / B
 
     def product(v: Tensor) -> Tensor:
-        Jv = J(dict(zip(parameters, split(v, parameters), strict=True)))
-        rows = torch.autograd.grad(slope, parameters, Jv, retain_graph=True)
-        return parameters_to_vector(rows) + damping * v
+        part = split(v, parameters)
+        Jv = [there.tangent(part), *(part[p] for p in free)]
+        FJv, *of_free = torch.autograd.grad(slope, phi, Jv, retain_graph=True)
+        there.backward(FJv)
+        there.finish(rows.__getitem__)
+        rows.update(zip(free, of_free, strict=True))
+        return parameters_to_vector(rows.values()) + damping * v
 
     return product
 

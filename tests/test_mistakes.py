@@ -31,7 +31,7 @@ from torch import Tensor
 from torch.distributions import kl_divergence
 from torch.nn.utils import parameters_to_vector
 
-from algorithms import Diverged, Rollout, Team, on_policy, trust_region
+from algorithms import Diverged, Rollout, Team, layers, on_policy, trust_region
 from algorithms.clip import clip_objective, clip_step
 from algorithms.config import ClipSettings, TrustRegionSettings
 from algorithms.layers import FlatAdam
@@ -335,6 +335,27 @@ def test_a_step_with_too_large_a_kl_is_shortened_until_it_fits() -> None:
     assert row["backtracks"] > 0
     with torch.no_grad():
         assert kl_divergence(old(x), actor(x)).mean().item() <= 1.0
+
+
+def test_a_trust_region_step_begins_with_the_gradient_of_the_surrogate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of all samples, in pieces, at the old policy, and of log sigma too."""
+    monkeypatch.setattr(layers, "PIECE", 5)
+    actor = gaussian_actor()
+    x, action = torch.randn(6, 2, 3, generator=generator(3)), torch.randn(6, 2, 2, generator=generator(4))
+    M, old = torch.randn(6, 2, generator=generator(5)), copy.deepcopy(actor)
+    handed: list[Tensor] = []
+
+    def watching(product: Any, b: Tensor, steps: int) -> Tensor:
+        handed.append(b)
+        return conjugate_gradient(product, b, steps)
+
+    monkeypatch.setattr(trust_region, "conjugate_gradient", watching)
+    ratio, _ = trust_region_step(actor, x, action, M, TrustRegionSettings(), generator())
+    log_prob = old(x).log_prob(action)
+    surrogate = (torch.exp(log_prob - log_prob.detach()) * M).mean()
+    gradient = parameters_to_vector(torch.autograd.grad(surrogate, list(old.parameters())))
+    torch.testing.assert_close(handed[0], gradient, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(ratio, torch.exp(actor(x).log_prob(action) - log_prob), rtol=1e-5, atol=1e-6)
 
 
 def test_without_any_advantage_a_trust_region_step_leaves_the_parameters_untouched() -> None:

@@ -96,6 +96,30 @@ def test_a_passage_gives_the_outputs_and_gradients_of_autograd(monkeypatch: pyte
         torch.testing.assert_close(p.grad, gradient, rtol=1e-10, atol=1e-12)
 
 
+def test_a_passage_of_its_own_memory_serves_any_number_of_products_while_others_pass() -> None:
+    """J v by `torch.func`, J^T dy by autograd, twice, and after another network of the same sizes."""
+    net = mlp([3, 8, 5, 2], 1.0, generator()).double()
+    tensors = list(net.parameters())
+    with torch.no_grad():
+        for k, p in enumerate(tensors):
+            p += 0.3 * torch.randn(p.shape, generator=generator(k))
+    x = torch.randn(6, 3, generator=generator(), dtype=torch.float64)
+    there = Passage(net, own_memory=True)
+    there.forward(x)
+    Passage(mlp([3, 8, 5, 2], 1.0, generator(1)).double()).forward(-x)
+    for k in range(2):
+        v = {p: torch.randn(p.shape, generator=generator(k), dtype=torch.float64) for p in tensors}
+        at, along = ({name: f(p) for name, p in net.named_parameters()} for f in (Tensor.detach, v.__getitem__))
+        _, Jv = torch.func.jvp(lambda at: torch.func.functional_call(net, at, x), (at,), (along,))
+        torch.testing.assert_close(there.tangent(v), Jv, rtol=1e-10, atol=1e-12)
+        dy = torch.randn(6, 2, generator=generator(k), dtype=torch.float64)
+        found = {p: torch.full_like(p, torch.nan) for p in tensors}
+        there.backward(dy)
+        there.finish(found.__getitem__)
+        for p, gradient in zip(tensors, torch.autograd.grad(net(x), tensors, dy), strict=True):
+            torch.testing.assert_close(found[p], gradient, rtol=1e-10, atol=1e-12)
+
+
 def test_a_passage_bears_features_that_all_agree() -> None:
     net = mlp([2, 4, 1], 1.0, generator())
     with torch.no_grad():
