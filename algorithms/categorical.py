@@ -42,6 +42,11 @@ class MultiCategorical(Distribution):
         """-sum_c sum_k p_c(k) log p_c(k) in nats.  -> [..]"""
         return -(self.log_p.exp() * self.log_p).sum(-1)
 
+    def fisher(self, dlogits: Tensor) -> tuple[Tensor]:
+        """The Fisher matrix in the logits, diag(p) - p p^T for each component, times a vector.  [.., L]"""
+        pairs = zip(self.log_p.exp().split(self.choices, -1), dlogits.split(self.choices, -1), strict=True)
+        return (torch.cat([p * (v - (p * v).sum(-1, keepdim=True)) for p, v in pairs], dim=-1),)
+
 
 @register_kl(MultiCategorical, MultiCategorical)
 def _kl(old: MultiCategorical, new: MultiCategorical) -> Tensor:

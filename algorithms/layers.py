@@ -83,8 +83,7 @@ def row_means(x: Tensor) -> Tensor:
 class Passage:
     """Rows on their way through an `mlp`, piece by piece, and the sum of their gradients on the way back.
 
-    What autograd would do, with the layer norms folded and in memory that is used again: the next to pass, through any
-    network, writes over what `backward` and `tangent` need, but where a passage has its own memory.
+    What autograd would do, with the layer norms folded and in memory that the next passage writes over, or in its own.
     """
 
     def __init__(self, network: nn.Sequential, own_memory: bool = False):
@@ -99,8 +98,8 @@ class Passage:
         self.own_memory = own_memory
 
     def _room(self, name: str | int, rows: int, columns: int, like: Tensor) -> Tensor:
-        shared = not self.own_memory
-        return workspace(name, PIECE, columns, like.dtype)[:rows] if shared else like.new_empty(rows, columns)
+        own = self.own_memory
+        return like.new_empty(rows, columns) if own else workspace(name, PIECE, columns, like.dtype)[:rows]
 
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:

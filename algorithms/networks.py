@@ -99,6 +99,10 @@ class DiagonalGaussian(Independent):
         z = (action - self.mean) * torch.exp(-self.log_std)
         return -0.5 * z.square().sum(-1) - (self.log_std.sum() + 0.5 * log(2 * pi) * len(self.log_std))
 
+    def fisher(self, dmean: Tensor, dlog_std: Tensor) -> tuple[Tensor, Tensor]:
+        """The Fisher matrix in (mu, log sigma), diag(1 / sigma^2, 2), times a vector.  [..., A], [A]"""
+        return dmean * torch.exp(-2 * self.log_std), 2 * dlog_std
+
 
 class GaussianActor(Normalised):
     """pi(a|o) = N(mu(o), diag(sigma^2)), with log sigma a free parameter that does not depend on the state."""

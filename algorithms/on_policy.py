@@ -73,7 +73,7 @@ class OnPolicy:
 
         self.policy = nn.ModuleList(self.actors)
         self._stack: Stack | None = None  # what acts, until the policy changes
-        self.policy.register_load_state_dict_post_hook(lambda *_: self._forget())
+        self.policy.register_load_state_dict_post_hook(lambda *_: vars(self).update(_stack=None))
         self.parts = {"policy": self.policy, "critics": nn.ModuleList(self.critics), **self.generators}
         if isinstance(c, ClipSettings):  # a trust-region step needs no optimiser
             self.parts |= optimisers("actor", self.actors, c.actor_lr, eps=1e-5)
@@ -104,9 +104,6 @@ class OnPolicy:
         own = zip(spaces, output.unbind(), masks or [None] * len(spaces), strict=True)
         return [decode(a, x[:, : width(a)], mask) for a, x, mask in own]
 
-    def _forget(self) -> None:
-        self._stack = None
-
     def update(self, rollout: Rollout) -> list[Row]:
         """One iteration: advantages by the critics as they are, then actors, then critics, then the moments."""
         self._decay_step_sizes()
@@ -123,7 +120,7 @@ class OnPolicy:
         rows = self._move_actors(rollout, advantages)
         rows.append(self._fit_critics(views, estimates))
         self._update_moments(rollout, views)
-        self._forget()
+        self._stack = None
         self.steps += rollout.reward.numel()
         check_finite(rows, [*self.actors, *self.critics])
         return rows

@@ -105,25 +105,20 @@ def fisher_product(
 ) -> Callable[[Tensor], Tensor]:
     """The map v -> (H + damping I) v, H the Hessian of E[KL(old, new)] at new = old.  seen [B, O]
 
-    There H = J^T F J / B exactly (TRPO, appendix C), with J the Jacobian of phi, the network's outputs and a Gaussian's
-    log sigma, in the parameters, and F the Hessian of the KL in phi, their Fisher matrix: second derivatives of the
-    network are multiplied by the slope of the KL, which is 0. One pass forward gives J v, one backward the rest.
+    There H = J^T F J / B exactly (TRPO, appendix C), with J the Jacobian of the network's outputs and a Gaussian's log
+    sigma in the parameters, and F the KL's Hessian in those, their Fisher matrix: second derivatives of the network
+    meet the KL's slope, which is 0. One pass forward gives J v, one backward the rest.
     """
     there = Passage(actor.network, own_memory=True)
-    outputs = there.forward(actor.observation(seen))
-    with torch.no_grad():
-        old = actor.given(outputs, seen)
+    policy = actor.given(there.forward(actor.observation(seen)), seen)
     rows: dict[Tensor, Tensor] = {p: torch.empty_like(p) for p in parameters}
     free = [p for p in parameters if p not in {*actor.network.parameters()}]  # log sigma
-    phi = [outputs.detach().requires_grad_(), *free]
-    kl = kl_divergence(old, actor.given(phi[0], seen)).mean()
-    slope = torch.autograd.grad(kl, phi, create_graph=True)  # its derivative in phi is F / B
 
+    @torch.no_grad()
     def product(v: Tensor) -> Tensor:
         part = split(v, parameters)
-        Jv = [there.tangent(part), *(part[p] for p in free)]
-        FJv, *of_free = torch.autograd.grad(slope, phi, Jv, retain_graph=True)
-        there.backward(FJv)
+        FJv, *of_free = policy.fisher(there.tangent(part), *(part[p] for p in free))
+        there.backward(FJv / len(seen))
         there.finish(rows.__getitem__)
         rows.update(zip(free, of_free, strict=True))
         return parameters_to_vector(rows.values()) + damping * v
