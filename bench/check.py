@@ -33,7 +33,7 @@ from algorithms import SettingError
 from bench import tasks
 from bench.collect import random_action, random_actions
 from bench.envs.batch import EnvBatch
-from bench.envs.pettingzoo import EnvError, ParallelBatch, reset, state_of
+from bench.envs.pettingzoo import LARGEST, EnvError, ParallelBatch, reset, state_of
 from bench.envs.raised import said, traced
 from bench.envs.spaces import Control, control, sense, write_mask
 from bench.kinds import kind
@@ -51,8 +51,6 @@ ENVS = 20
 SPEED_SECONDS = 3.0
 ANSWERS = ("observations", "rewards", "terminations", "truncations", "infos")
 """What a step returns."""
-LARGEST = 1e18
-"""Beyond this the squares of numbers, which moments are made of, overflow in float32."""
 
 
 class Wrong(Exception):

@@ -28,6 +28,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+import algorithms
 from algorithms import Discrete, SettingError, Team
 from algorithms.rollout import Space
 from bench import run, scores, store, tasks
@@ -117,7 +118,13 @@ def reference_score(of: Sequence[Trial], folder: Path) -> dict[str, Any]:
 @command.entry
 def main(arguments: Sequence[str] | None = None) -> int:
     """0 when all is measured, 1 when a trial failed, 2 for bad input, 130 after Ctrl-C."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    defaults = algorithms.settings(ALGORITHM, {})
+    if options.steps % (grid := EVALUATIONS * defaults.envs * defaults.rollout_length):
+        parser.error(
+            f"--steps {options.steps}: must be a multiple of {grid}, {EVALUATIONS} evaluations between updates"
+        )
     try:
         chosen = [tasks.task(name, {}) for name in options.tasks or tasks.names()]
         todo = [] if options.random_only else planned([t.name for t in chosen], options.steps, options.seeds)

@@ -136,9 +136,10 @@ def register(trial: Trial, suite_folder: Path) -> None:
 
 
 def read_status(trial: Trial, suite_folder: Path) -> dict[str, Any]:
-    """The trial's `trial.json`; empty where it never started."""
+    """The trial's `trial.json`; empty where it never started, or is done and lost what it recorded."""
     path = trial.folder(suite_folder) / "trial.json"
-    return store.read_trial(path) if path.exists() else {}
+    about = store.read_trial(path) if path.exists() else {}
+    return {} if about.get("status") == "done" and not (path.parent / "records.parquet").exists() else about
 
 
 def _open(trial: Trial, folder: Path) -> dict[str, Any]:

@@ -250,6 +250,18 @@ def test_a_corrupt_trial_json_is_named(tmp_path: Path, capsys: pytest.CaptureFix
     assert err.count("\n") == 1
 
 
+def test_a_done_trial_that_lost_its_records_is_run_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Else the table of all trials would lose them too, and the suite could never be completed."""
+    assert main(tmp_path, **TWO) == 0
+    path = next(tmp_path.rglob("happo/seed-00/records.parquet"))
+    before = pd.read_parquet(path)["episode_return"]
+    path.unlink()
+    capsys.readouterr()
+    assert main(tmp_path, **TWO) == 0
+    assert "1 is done already, 1 to run" in capsys.readouterr().out
+    pd.testing.assert_series_equal(pd.read_parquet(path)["episode_return"], before)
+
+
 def test_a_corrupt_table_of_a_done_trial_is_named_when_tables_are_joined(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -20,7 +20,7 @@ import pytest
 import yaml
 from optuna.trial import TrialState
 
-from bench import run, scores, store, suite, trial
+from bench import reference, run, scores, store, suite, trial
 from bench.plan import Cost
 from bench.report import tuning
 from bench.report.__main__ import main as report
@@ -116,6 +116,13 @@ def test_every_recorded_reference_is_far_above_random_and_says_how_it_was_made()
 
 def test_a_study_on_reported_seeds_is_refused(tmp_path: Path) -> None:
     assert "first_seed: 999 is below 1000" in refusal(tmp_path, first_seed=999)
+
+
+def test_a_reference_is_measured_over_equal_parts_of_whole_updates(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        reference.main(["mamujoco/Hopper-3x1", "--steps", "5"])
+    assert stopped.value.code == 2
+    assert "--steps 5: must be a multiple of 40000" in capsys.readouterr().err
 
 
 def test_a_task_without_reference_names_the_command_that_makes_one(tmp_path: Path) -> None:

@@ -19,12 +19,16 @@ from bench.envs.spaces import Control, Sense, control, sense, write_mask
 
 SEEDS = 2**31
 """Seeds of episodes are below this: every kind of generator takes them."""
-LARGEST = float(np.finfo(np.float32).max)
-"""Rewards are kept in float32."""
+LARGEST = 1e18
+"""Beyond this the squares of numbers, which moments are made of, overflow in float32."""
 
 
 class EnvError(RuntimeError):
     """An environment that does what no ParallelEnv may; the message says which, and what."""
+
+
+def _beyond(x: Any) -> str:
+    return f", beyond {LARGEST:g}" if np.isfinite(x) else ""
 
 
 class ParallelBatch:
@@ -219,10 +223,9 @@ class ParallelBatch:
         self._blank(e, cut)
 
     def _check(self, rows: slice | NDArray[np.intp]) -> None:
-        """Refuse what is not finite, and agents that have no choice left."""
-        features = self._features[rows]
-        if not (np.isfinite(features).all() and (np.abs(self.reward) <= LARGEST).all()):
-            self._refuse_non_finite()
+        """Refuse what is not finite or too large, and agents that have no choice left."""
+        if not ((np.abs(self._features[rows]) <= LARGEST).all() and (np.abs(self.reward) <= LARGEST).all()):
+            self._refuse_numbers()
         if self.masks is None:
             return
         for name, mask, firsts in zip(self.agents, self._masks, self._firsts, strict=True):
@@ -231,18 +234,18 @@ class ParallelBatch:
                 if not possible.all():
                     raise EnvError(f"environment {int(possible.argmin())}, agent {name}: action_mask allows nothing")
 
-    def _refuse_non_finite(self) -> None:
-        """Say what is not finite."""
+    def _refuse_numbers(self) -> None:
+        """Say what is not finite or beyond LARGEST."""
         for e, (rewards, rows) in enumerate(zip(self._rewards, self._rows, strict=True)):
             for name, reward in rewards.items():
                 if not abs(reward) <= LARGEST:
-                    beyond = ", beyond float32" if np.isfinite(reward) else ""
-                    raise EnvError(f"environment {e}, agent {name}: reward is {reward}{beyond}")
+                    raise EnvError(f"environment {e}, agent {name}: reward is {reward}{_beyond(reward)}")
             for name, row in zip(self.agents, rows, strict=True):
-                if len(bad := np.flatnonzero(~np.isfinite(row))):
-                    raise EnvError(f"environment {e}, agent {name}: observation[{bad[0]}] is {row[bad[0]]}")
-        e, k = np.argwhere(~np.isfinite(self.state))[0]
-        raise EnvError(f"environment {e}: state[{k}] is {self.state[e, k]}")
+                if len(bad := np.flatnonzero(~(np.abs(row) <= LARGEST))):
+                    x = row[bad[0]]
+                    raise EnvError(f"environment {e}, agent {name}: observation[{bad[0]}] is {x}{_beyond(x)}")
+        e, k = np.argwhere(~(np.abs(self.state) <= LARGEST))[0]
+        raise EnvError(f"environment {e}: state[{k}] is {self.state[e, k]}{_beyond(self.state[e, k])}")
 
     def _no_ends(self) -> None:
         self._tell_ends(np.zeros(0, dtype=np.intp))
