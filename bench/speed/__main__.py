@@ -46,13 +46,13 @@ TASKS = (
 TRIED = """What was tried for training and did not pay, on one core of an EPYC with AVX-512 or a Xeon with AMX:
 torch.compile (no faster than the passes of algorithms/layers.py, and 7 to 25 s of compilation; of ReLU and layer norm
 alone, 0.1 ms a call more than it saves); set_float32_matmul_precision("medium"), other numbers for updates 2% faster
-(about 10% with AMX) and acting 10% slower; bfloat16 throughout (what products gain, layer norms lose); the backward pass of layer norms as products,
-of rows that stay unnormalised; pieces of 512, 1024 or 4096 rows (what the cache gains, the calls cost); one loss for
-all pieces of a batch; ReLU kept beside its normalised copy; huge pages (0 to 3%); Adam and distributions without
-PyTorch's frame around them; the noise of a rollout drawn at once (0.4%, and a state within rollouts to keep); for
-MADDPG's batches of 256 folded layer norms, networks without autograd, and all critics as one batched product. What
-would pay but is not there: ReLU and layer norm as one loop compiled by Numba, 9 to 20% of an update, since algorithms/
-imports nothing but torch."""
+(about 10% with AMX) and acting 10% slower; bfloat16 throughout (what products gain, layer norms lose); the backward
+pass of layer norms as products, of rows that stay unnormalised; pieces of 512, 1024 or 4096 rows (what the cache gains,
+the calls cost); one loss for all pieces of a batch; ReLU kept beside its normalised copy; huge pages (0 to 3%); Adam
+and distributions without PyTorch's frame around them; the noise of a rollout drawn at once (0.4%, and a state within
+rollouts to keep); for MADDPG's batches of 256 folded layer norms, networks without autograd, and all critics as one
+batched product. What would pay but is not there: ReLU and layer norm as one loop compiled by Numba, 9 to 20% of an
+update, since algorithms/ imports nothing but torch."""
 UNDISTURBED = 0.9
 """The share of a core below which somebody else had too much of it."""
 
