@@ -121,10 +121,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     options = parser.parse_args(arguments)
     defaults = algorithms.settings(ALGORITHM, {})
-    if options.steps % (grid := EVALUATIONS * defaults.envs * defaults.rollout_length):
-        parser.error(
-            f"--steps {options.steps}: must be a multiple of {grid}, {EVALUATIONS} evaluations between updates"
-        )
+    grid = EVALUATIONS * defaults.envs * defaults.rollout_length
+    if options.steps % grid and not options.random_only:
+        parser.error(f"--steps {options.steps}: must be a multiple of {grid}: {EVALUATIONS} parts of whole updates")
     try:
         chosen = [tasks.task(name, {}) for name in options.tasks or tasks.names()]
         todo = [] if options.random_only else planned([t.name for t in chosen], options.steps, options.seeds)

@@ -89,8 +89,8 @@ def test_hatrpo_needs_these_products() -> None:
     learner = build("hatrpo", PAIR, **ON_POLICY, cg_steps=10, fisher_stride=2)
     assert counted(products.table(learner)) == added(
         ACTING,
-        two_layers(6, (5, 4, 2), 3, 1),  # old, gradient and line search forward; gradient backward
-        two_layers(6, (3, 4, 1), 3, 1),
+        two_layers(6, (5, 4, 2), 2, 1),  # gradient and line search forward; gradient backward
+        two_layers(6, (3, 4, 1), 2, 1),
         two_layers(4, (5, 4, 2), 10, 10),  # steps 0 and 2 of 2 environments: x dW forward, and backward
         two_layers(4, (3, 4, 1), 10, 10),
         {(4, 4, 2, "forward"): 10, (4, 4, 1, "forward"): 10},  # dx W, where x is not data

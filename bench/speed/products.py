@@ -6,11 +6,13 @@ and optimisers count nothing. A pass is timed as a whole, its products one after
 what those before it wrote: alone, in a warm cache, products are faster than any pass can be. Training may cut its rows
 into pieces that stay in the cache; what that saves is its gain.
 
-    all on-policy  each actor acts on E rows, T times; each actor forward over the rollout for the old log-probabilities
-                   and each critic for the values; each epoch of a critic forward and backward over the rollout
-    clip           each epoch of an actor forward and backward, and one pass forward for the ratio afterwards
-    trust region   one pass forward and backward for g; per conjugate-gradient step one product with the Fisher matrix
-                   over every `fisher_stride`-th step; one pass forward for the line search, which gives the ratio too
+    all on-policy  each actor acts on E rows, T times; each critic forward over the rollout for the values; each epoch
+                   of a critic forward and backward over the rollout
+    clip           one pass forward for the old log-probabilities, each epoch of an actor forward and backward, and one
+                   pass forward for the ratio afterwards
+    trust region   one pass forward and backward for g, which gives the old log-probabilities too; per conjugate-gradient
+                   step one product with the Fisher matrix over every `fisher_stride`-th step; one pass forward for the
+                   line search, which gives the ratio too
     maddpg         each actor acts on E rows, T times; per gradient step, over the B rows of a batch: target actors and
                    target critics forward, critics forward and backward, actors forward and backward, and critics
                    forward and backward to the agent's own action
@@ -102,11 +104,11 @@ def _actors(learner: OnPolicy) -> Iterator[Pass]:
     for k, (actor, group) in enumerate(zip(learner.actors, learner.groups, strict=True)):
         rows = c.rollout_length * c.envs * len(group)
         yield Pass(f"actor {k} acts", c.rollout_length, forward(actor, c.envs * len(group)))
-        yield Pass(f"actor {k} old log-probabilities", 1, forward(actor, rows))
         if isinstance(c, TrustRegionSettings):
             yield from _trust_region(f"actor {k}", actor, c, len(group))
         else:
             assert isinstance(c, ClipSettings)
+            yield Pass(f"actor {k} old log-probabilities", 1, forward(actor, rows))
             yield from _epochs(f"actor {k}", actor, rows, c.actor_epochs, c.actor_minibatches)
             yield Pass(f"actor {k} ratio", 1, forward(actor, rows))
 
