@@ -10,8 +10,8 @@ into pieces that stay in the cache; what that saves is its gain.
                    of a critic forward and backward over the rollout
     clip           one pass forward for the old log-probabilities, each epoch of an actor forward and backward, and one
                    pass forward for the ratio afterwards
-    trust region   one pass forward and backward for g, which gives the old log-probabilities too; per conjugate-gradient
-                   step one product with the Fisher matrix over every `fisher_stride`-th step; one pass forward for the
+    trust region   one pass forward and backward for g, which gives the old log-probabilities too; per conjugate
+                   gradient step one product with the Fisher matrix over every `fisher_stride`-th step; one pass for the
                    line search, which gives the ratio too
     maddpg         each actor acts on E rows, T times; per gradient step, over the B rows of a batch: target actors and
                    target critics forward, critics forward and backward, actors forward and backward, and critics
