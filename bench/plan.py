@@ -26,7 +26,7 @@ from bench.envs.pettingzoo import EnvError
 from bench.envs.raised import traced
 from bench.suite import SuiteError, Trial
 from bench.tasks import Task, make, team
-from bench.trial import ABSOLUTE_FACTOR, learner_and_batch
+from bench.trial import FRESH_FACTOR, learner_and_batch
 
 PROBE_STEPS = 10
 """Length T of the rollouts that are timed: long enough for a rate, short enough to wait for."""
@@ -70,8 +70,11 @@ def machine_memory() -> float:
         return math.inf
 
 
-def costs(trials: Sequence[Trial], env_threads: int = 1, absolute: bool = True) -> dict[Trial, Cost]:
-    """The cost of each trial, with or without the absolute metric; those that differ only in seed are measured once."""
+def costs(trials: Sequence[Trial], env_threads: int = 1, fresh_episodes: bool = True) -> dict[Trial, Cost]:
+    """The cost of each trial, with or without the fresh episodes that it plays at its end.
+
+    Trials that differ only in their seed are measured once.
+    """
     pairings: dict[str, Trial] = {}
     for trial in trials:
         pairings.setdefault(trial.config_hash(), trial)
@@ -79,7 +82,7 @@ def costs(trials: Sequence[Trial], env_threads: int = 1, absolute: bool = True) 
     with closing(_announced(list(pairings.values()))) as announced:
         for trial in announced:
             try:
-                measured[trial.config_hash()] = _cost(trial, env_threads, absolute)
+                measured[trial.config_hash()] = _cost(trial, env_threads, fresh_episodes)
             except EnvError as error:
                 raise SuiteError(f"{trial.name}: {error}; `python -m bench.check` looks closer") from error
             except SettingError as error:
@@ -118,11 +121,13 @@ def _announced(pairings: Sequence[Trial]) -> Generator[Trial]:
                 yield pairing
 
 
-def _cost(trial: Trial, env_threads: int, absolute: bool) -> Cost:
+def _cost(trial: Trial, env_threads: int, fresh_episodes: bool) -> Cost:
     collecting, updating = _seconds_per_step(trial, env_threads)
-    evaluations = trial.steps // trial.every + 1 + absolute * ABSOLUTE_FACTOR
+    grid, policies_at_end = trial.steps // trial.every + 1, 2 if fresh_episodes else 0
+    evaluations = grid + policies_at_end * FRESH_FACTOR
     length = trial.task.episode_length or longest_episode(trial.task)
-    episode_steps = evaluations * trial.episodes * length  # at most: some end early
+    # at most: some episodes end early, and a last policy that is the best one is played once
+    episode_steps = evaluations * trial.episodes * length
     data = _data_bytes(trial)
     updates = trial.steps / (trial.settings.envs * trial.settings.rollout_length) * (team(trial.task).size + 1)
     return Cost(

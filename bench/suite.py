@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
@@ -25,6 +25,9 @@ from bench.yaml12 import parse
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,99}$")]
 Positive = Annotated[int, Field(ge=1)]
 Seeds = Annotated[int, Field(ge=1, le=10_000)]
+EvaluationSeeds = Literal["suite", "study"]
+"""Which seeds the episodes of the evaluation grid are drawn from: studies choose settings on other episodes than suites
+compare them on."""
 M = TypeVar("M", bound=BaseModel)
 
 SKIP = "skip"
@@ -91,6 +94,7 @@ class Trial:
     episodes: int
     tuning: Tuning | None = None
     """Where the settings come from; their values are what `config` holds."""
+    evaluation_seeds: EvaluationSeeds = "suite"
 
     @property
     def name(self) -> str:
@@ -106,6 +110,7 @@ class Trial:
             "settings": asdict(self.settings),
             "steps": self.steps,
             "evaluate": {"every": self.every, "episodes": self.episodes},
+            "evaluation_seeds": self.evaluation_seeds,
             **self.task.origin(),
         }
 
@@ -133,6 +138,7 @@ class Evaluate(Strict):
 class Matrix(Strict):
     """Tasks x algorithms x seeds as a file states them, tasks and algorithms not yet looked up."""
 
+    evaluation_seeds: ClassVar[EvaluationSeeds]
     name: Name
     steps: Positive
     seeds: Seeds
@@ -147,6 +153,7 @@ class Matrix(Strict):
 class Suite(Matrix):
     """A suite file."""
 
+    evaluation_seeds: ClassVar[EvaluationSeeds] = "suite"
     tuning: dict[Name, Tuning] = {}
     """label -> where its settings were tuned."""
 
@@ -214,6 +221,7 @@ def over_seeds(matrix: Matrix, paired: Iterable[Pairing], tuning: Mapping[str, T
             every=matrix.evaluate.every,
             episodes=matrix.evaluate.episodes,
             tuning=tuning.get(label),
+            evaluation_seeds=matrix.evaluation_seeds,
         )
         for task, label, algorithm, settings in paired
         for seed in range(matrix.first_seed, matrix.first_seed + matrix.seeds)

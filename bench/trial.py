@@ -35,12 +35,14 @@ from bench.tasks import Task
 
 MAX_ATTEMPTS = 3
 """Starts without a new checkpoint in between after which a trial whose pool died runs alone, so a death is its own."""
-ABSOLUTE_FACTOR = 10
-"""The best policy is played on this many times the episodes of one evaluation (Gorsane et al. 2022)."""
+FRESH_FACTOR = 10
+"""At its end a trial plays this many times the episodes of one evaluation (Gorsane et al. 2022)."""
 AT_ONCE = 160
 """Episodes that are evaluated as one batch, at most: an environment in Python may take megabytes."""
 EVALUATION_SEED = 210911251
 """What evaluation episodes are drawn from: the same for all trials, and apart from what any of them trains on."""
+EVALUATION_STREAMS = ("suite", "fresh", "study")
+"""Of evaluation seeds: for the grid of suites, for the episodes at the end of a trial, and for the grid of studies."""
 PROGRESS_SECONDS = 1.0
 OTHER_LAYOUT = (LookupError, ValueError, TypeError, AttributeError, RuntimeError, EOFError, pickle.UnpicklingError)
 """What reading a checkpoint raises that is cut short, or laid out in another way."""
@@ -68,6 +70,12 @@ def seeds(seed: int) -> tuple[dict[str, int], np.random.SeedSequence]:
     return dict(zip(algorithms.PURPOSES, numbers, strict=True)), environments
 
 
+def evaluation_seeds(stream: str, count: int) -> list[np.random.SeedSequence]:
+    """The seeds of the first `count` episodes of a stream; no two streams have one in common."""
+    streams = np.random.SeedSequence(EVALUATION_SEED).spawn(len(EVALUATION_STREAMS))
+    return streams[EVALUATION_STREAMS.index(stream)].spawn(count)
+
+
 def prepare_process() -> None:
     """One thread, as joblib runs a single job in the parent, where more would give other bits; and a heap that stays.
 
@@ -89,8 +97,8 @@ def learner_and_batch(trial: Trial, env_threads: int = 1) -> tuple[Learner, EnvB
 def run(trial: Trial, suite_folder: Path, owner: int, env_threads: int = 1, until: int | None = None) -> Outcome:
     """Bring a trial to its end, from its checkpoint if it has one. Never raises: an error is the outcome.
 
-    Given a step `until`, a point of the grid, it goes no further and leaves the absolute metric out; before the last
-    step the outcome is `running`, and the checkpoint stays.
+    Given a step `until`, a point of the grid, it goes no further and plays no fresh episodes; before the last step
+    the outcome is `running`, and the checkpoint stays.
 
     `owner` is the process that asked for it: this one, or the parent of this worker, which leaves Ctrl-C to the owner
     and ends itself when the owner is gone. `env_threads` step the environments; the numbers do not depend on it.
@@ -105,7 +113,7 @@ def run(trial: Trial, suite_folder: Path, owner: int, env_threads: int = 1, unti
             session = Session(trial, folder, owner, env_threads)
             session.train_until(trial.steps if until is None else until)
             if until is None:
-                session.play_best()
+                session.play_fresh_episodes()
         except Exception as error:
             store.write_json(
                 folder / "trial.json",
@@ -170,6 +178,7 @@ def _about(trial: Trial) -> dict[str, Any]:
         "seed": trial.seed,
         "steps": trial.steps,
         "evaluate": {"every": trial.every, "episodes": trial.episodes},
+        "evaluation_seeds": trial.evaluation_seeds,
         "settings": asdict(trial.settings),
         "options": trial.task.options.named(),
         "config_hash": trial.config_hash(),
@@ -256,7 +265,7 @@ class Session:
 
     def _evaluate_and_save(self) -> None:
         """K deterministic episodes; the best policy is kept; then everything goes to disk."""
-        frame = self._episodes("grid", self.trial.episodes, stream=0)
+        frame = self._episodes("grid", self.trial.episodes, self.trial.evaluation_seeds)
         self.records.append(frame)
         mean = self.evaluation = float(frame["episode_return"].to_numpy().mean())
         if not np.isfinite(mean):
@@ -273,23 +282,30 @@ class Session:
         self._write_checkpoint()
         self._write_progress()
 
-    def play_best(self) -> None:
-        """The absolute metric: fresh episodes of the policy with the best evaluation. Keeps both policies on disk."""
+    def play_fresh_episodes(self) -> None:
+        """Play the last policy (`final`) and the best of the grid (`absolute`) on the same fresh episodes; keep both.
+
+        Where the last policy is the best one, it is played once and recorded as both.
+        """
         assert self.best is not None
         last = copy.deepcopy(self.learner.policy.state_dict())
-        self.learner.policy.load_state_dict(self.best["policy"])
-        frame = self._episodes("absolute", ABSOLUTE_FACTOR * self.trial.episodes, stream=1)
-        for column in ("step", "gradient_updates", "seconds"):  # of the policy that was played
-            frame[column] = self.best[column]
-        self.records.append(frame)
+        count = FRESH_FACTOR * self.trial.episodes
+        final = self._episodes("final", count, "fresh")
+        if self.best["step"] == self.step:
+            absolute = final.assign(kind="absolute")
+        else:
+            self.learner.policy.load_state_dict(self.best["policy"])
+            absolute = self._episodes("absolute", count, "fresh")
+            for column in ("step", "gradient_updates", "seconds"):  # of the policy that was played
+                absolute[column] = self.best[column]
+        self.records += [final, absolute]
         _save(self.folder / "policy.pt", {"best": self.best["policy"], "last": last})
         self._write_tables()
 
-    def _episodes(self, kind: str, count: int, stream: int) -> pd.DataFrame:
+    def _episodes(self, kind: str, count: int, stream: str) -> pd.DataFrame:
         """Play `count` episodes on the evaluation seeds of a stream: one row each."""
         start = time.perf_counter()
-        streams = np.random.SeedSequence(EVALUATION_SEED).spawn(2)
-        drawn = streams[stream].spawn(count)
+        drawn = evaluation_seeds(stream, count)
         parts = []
         for first in range(0, count, AT_ONCE):
             seeds = drawn[first : first + AT_ONCE]

@@ -99,6 +99,16 @@ def test_trials_that_differ_in_their_seed_cost_the_same(path: Path) -> None:
     assert len({*found.values()}) == 2
 
 
+def test_the_grid_and_the_fresh_episodes_of_the_last_and_the_best_policy_are_priced(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan, "_seconds_per_step", lambda *_: (1.0, 2.0))  # of collecting and of learning
+    trial = one(path)
+    training, grid = 1000 * (1 + 2), 6 * 2 * 50  # 6 evaluations of 2 episodes of 50 steps
+    assert costs([trial], fresh_episodes=False)[trial].seconds == training + grid
+    assert costs([trial])[trial].seconds == training + grid + 2 * 10 * 2 * 50
+
+
 def test_no_trials_cost_nothing() -> None:
     assert costs([]) == {}
 

@@ -114,7 +114,7 @@ def test_the_joined_records_hold_every_trial(alone: Path) -> None:
     records = store.read_table(alone / "tiny" / "records.parquet")
     assert tuple(records.columns) == store.RECORD_COLUMNS
     assert set(records["algorithm"]) == set(TINY["algorithms"])
-    assert set(records.groupby("algorithm").size()) == {3 * 2 + 20}
+    assert set(records.groupby("algorithm").size()) == {3 * 2 + 20 + 20}
 
 
 def test_a_part_run_later_gives_the_numbers_of_the_whole(tmp_path: Path, alone: Path) -> None:

@@ -451,6 +451,7 @@ def test_the_identity_of_a_mujoco_trial_stays(tmp_path: Path) -> None:
         "settings": {},
         "steps": 400,
         "evaluate": {"every": 200, "episodes": 2},
+        "evaluation_seeds": "suite",
         "mujoco": metadata.version("mujoco"),
     }
     text = json.dumps(first.config(), sort_keys=True, separators=(",", ":"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -97,22 +98,25 @@ def test_records_have_exactly_their_columns(finished: dict[str, Path], label: st
 @pytest.mark.parametrize("label", FIVE)
 def test_records_hold_every_evaluation_from_step_0_to_the_end(finished: dict[str, Path], label: str) -> None:
     rows = records(finished[label])
-    grid, absolute = rows[rows["kind"] == "grid"], rows[rows["kind"] == "absolute"]
+    grid = rows[rows["kind"] == "grid"]
     assert list(zip(grid["step"], grid["episode"], strict=True)) == [
         (step, episode) for step in (0, 100, 200, 300) for episode in (0, 1)
     ]
-    assert len(rows) == len(grid) + len(absolute)
 
 
 @pytest.mark.parametrize("label", FIVE)
-def test_the_absolute_metric_is_ten_times_the_episodes_at_the_end(finished: dict[str, Path], label: str) -> None:
+def test_the_last_and_the_best_policy_play_ten_times_the_episodes_at_the_end(
+    finished: dict[str, Path], label: str
+) -> None:
     rows = records(finished[label])
-    absolute = rows[rows["kind"] == "absolute"]
-    assert list(absolute["episode"]) == list(range(20))
+    assert list(rows["kind"]) == ["grid"] * 8 + ["final"] * 20 + ["absolute"] * 20
     grid = rows[rows["kind"] == "grid"]
     best = grid.groupby("step")["episode_return"].mean().idxmax()
-    for column in ("step", "gradient_updates", "seconds"):  # of the policy that was played, not of the last one
-        assert set(absolute[column]) == set(grid.loc[grid["step"] == best, column])
+    for kind, played in (("final", 300), ("absolute", best)):
+        fresh = rows[rows["kind"] == kind]
+        assert list(fresh["episode"]) == list(range(20))
+        for column in ("step", "gradient_updates", "seconds"):  # of the policy that was played
+            assert set(fresh[column]) == set(grid.loc[grid["step"] == played, column])
 
 
 @pytest.mark.parametrize("label", FIVE)
@@ -159,7 +163,7 @@ def test_seconds_leave_evaluation_out(tmp_path: Path, monkeypatch: pytest.Monkey
     folder = finish(planned(tmp_path)["happo"], tmp_path / "tiny")
     assert list(records(folder).groupby("step")["seconds"].max()) == [0.0, 2.0, 4.0, 6.0]
     about = store.read_json(folder / "trial.json")
-    assert (about["seconds"], about["evaluation_seconds"]) == (6.0, 5000.0)
+    assert (about["seconds"], about["evaluation_seconds"]) == (6.0, 6000.0)
 
 
 @pytest.mark.parametrize("label", ["ippo", "mappo", "happo", "hatrpo"])
@@ -195,6 +199,7 @@ def test_trial_json_says_what_was_run_and_on_what(finished: dict[str, Path], tmp
     assert about["options"]["episode_length"] == 25
     assert about["steps"] == 300
     assert about["evaluate"] == {"every": 100, "episodes": 2}
+    assert about["evaluation_seeds"] == "suite"
     assert about["started"] <= about["finished"]
     assert about["provenance"].keys() == {"commit", "dirty", "versions", "machine", "physics", "task"}
     assert about["provenance"]["physics"] == "golden"
@@ -226,19 +231,40 @@ def test_evaluation_episodes_are_the_same_for_all_seeds_and_algorithms(
         for label in ("happo", "maddpg"):
             changes = {"steps": 100, "first_seed": seed}
             finish(planned(tmp_path, **changes)[label], tmp_path / "tiny")
-    first, second, absolute = starts[0], starts[1], starts[2]
-    assert first == second
-    assert len(absolute) == 20
-    assert not {tuple(row) for row in first} & {tuple(row) for row in absolute}
-    assert starts == [first, second, absolute] * 4
+    grid, fresh = ([one for one in starts if len(one) == count] for count in (2, 20))
+    assert grid == [grid[0]] * 8  # at two steps of each of the four trials
+    assert len(fresh) >= 4
+    assert fresh == [fresh[0]] * len(fresh)
 
 
-def test_training_does_not_meet_the_evaluation_episodes(tmp_path: Path) -> None:
+def test_no_two_streams_of_evaluation_seeds_and_no_training_have_an_episode_in_common(tmp_path: Path) -> None:
     t = planned(tmp_path)["happo"]
-    _, batch = trial.learner_and_batch(t)
-    streams = np.random.SeedSequence(trial.EVALUATION_SEED).spawn(2)
-    played = make(t.task, streams[0].spawn(2))
-    assert not {tuple(row) for row in batch.state} & {tuple(row) for row in played.state}
+    _, training = trial.learner_and_batch(t)
+    streams = [make(t.task, trial.evaluation_seeds(name, 20)) for name in ("suite", "study", "fresh")]
+    starts = [tuple(row) for batch in (training, *streams) for row in batch.state.tolist()]
+    assert len({*starts}) == len(starts) == 2 + 3 * 20
+
+
+def test_the_last_policy_is_played_once_where_it_is_the_best(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    counts, means = [], iter((0.0, 1.0, 2.0, 3.0))
+
+    def better_and_better(learner: Any, batch: MujocoBatch) -> Any:
+        counts.append(batch.envs)
+        played = play(learner, batch)
+        return replace(played, returns=played.returns * 0 + next(means)) if batch.envs == 2 else played
+
+    monkeypatch.setattr(trial, "play", better_and_better)
+    folder = finish(planned(tmp_path)["happo"], tmp_path / "tiny")
+    assert counts == [2, 2, 2, 2, 20]
+    rows = records(folder)
+    final, absolute = (rows[rows["kind"] == kind].drop(columns="kind") for kind in ("final", "absolute"))
+    assert set(absolute["step"]) == {300}
+    pd.testing.assert_frame_equal(final.reset_index(drop=True), absolute.reset_index(drop=True), check_exact=True)
+
+
+def test_a_trial_with_no_evaluation_between_its_first_and_its_last_step_plays_fresh_episodes(tmp_path: Path) -> None:
+    folder = finish(planned(tmp_path, steps=100)["happo"], tmp_path / "tiny")
+    assert records(folder).groupby("kind").size().to_dict() == {"grid": 4, "final": 20, "absolute": 20}
 
 
 def test_the_best_policy_is_the_one_of_the_best_evaluation(
@@ -249,9 +275,20 @@ def test_the_best_policy_is_the_one_of_the_best_evaluation(
     session = trial.Session(t, tmp_path / "unused", os.getpid())
     saved = torch.load(finished["happo"] / "policy.pt", weights_only=True)
     session.learner.policy.load_state_dict(saved["best"])
-    assert session._episodes("grid", 2, stream=0)["episode_return"].mean() == rows.max()
+    assert session._episodes("grid", 2, "suite")["episode_return"].mean() == rows.max()
     session.learner.policy.load_state_dict(saved["last"])
-    assert session._episodes("grid", 2, stream=0)["episode_return"].mean() == rows.iloc[-1]
+    assert session._episodes("grid", 2, "suite")["episode_return"].mean() == rows.iloc[-1]
+
+
+def test_final_and_absolute_records_are_those_of_the_last_and_the_best_policy(
+    tmp_path: Path, finished: dict[str, Path]
+) -> None:
+    session = trial.Session(planned(tmp_path)["happo"], tmp_path / "unused", os.getpid())
+    saved, rows = torch.load(finished["happo"] / "policy.pt", weights_only=True), records(finished["happo"])
+    for kind, policy in (("final", "last"), ("absolute", "best")):
+        session.learner.policy.load_state_dict(saved[policy])
+        again = session._episodes(kind, 20, "fresh")["episode_return"]
+        assert list(again) == list(rows.loc[rows["kind"] == kind, "episode_return"])
 
 
 def test_another_seed_gives_other_numbers(tmp_path: Path, finished: dict[str, Path]) -> None:
@@ -286,7 +323,7 @@ def test_a_maddpg_trial_that_never_learns_has_records_and_no_updates(tmp_path: P
     algorithms = {"maddpg": {"warmup_steps": 10_000}}
     folder = finish(planned(tmp_path, algorithms=algorithms)["maddpg"], tmp_path / "tiny")
     assert not (folder / "updates.parquet").exists()
-    assert len(records(folder)) == 28
+    assert len(records(folder)) == 8 + 20 + 20
 
 
 # Interruptions
@@ -357,8 +394,17 @@ def test_a_kill_around_the_last_games_is_repaired(
     tmp_path: Path, finished: dict[str, Path], label: str, after: bool
 ) -> None:
     t = planned(tmp_path)[label]
-    interrupt(t, tmp_path / "tiny", trial.Session, "play_best", 1, after)
+    interrupt(t, tmp_path / "tiny", trial.Session, "play_fresh_episodes", 1, after)
     assert_same_trial(finish(t, tmp_path / "tiny"), finished[label])
+
+
+def test_a_kill_between_the_last_and_the_best_policys_games_is_repaired(
+    tmp_path: Path, finished: dict[str, Path]
+) -> None:
+    t, rows = planned(tmp_path)["happo"], records(finished["happo"])
+    assert rows.loc[rows["kind"] == "absolute", "step"].max() < 300  # else the last policy is played once
+    interrupt(t, tmp_path / "tiny", trial.Session, "_episodes", 4 + 2)
+    assert_same_trial(finish(t, tmp_path / "tiny"), finished["happo"])
 
 
 def test_a_trial_interrupted_at_every_stretch_ends_as_if_it_had_not_been(

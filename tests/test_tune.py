@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -21,6 +22,8 @@ import yaml
 from optuna.trial import TrialState
 
 from bench import reference, run, scores, store, suite, trial
+from bench.collect import play
+from bench.envs.mujoco import MujocoBatch
 from bench.plan import Cost
 from bench.report import tuning
 from bench.report.__main__ import main as report
@@ -57,7 +60,7 @@ def main(folder: Path, *arguments: str, jobs: int = 1, **changes: Any) -> int:
     """bench.tune in this process, without the seconds that measuring the costs takes."""
     path = write_study(folder, **changes)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tune, "costs", lambda trials, absolute: {t: Cost(1.0, 1.0, 1.0, 1.0) for t in trials})
+        patch.setattr(tune, "costs", lambda trials, fresh_episodes: {t: Cost(1.0, 1.0, 1.0, 1.0) for t in trials})
         return tune.main([str(path), "--results", str(folder), "--jobs", str(jobs), *arguments])
 
 
@@ -266,6 +269,30 @@ def test_the_value_is_the_normalised_last_evaluation(whole: Path) -> None:
     assert row["value"] == pytest.approx((last - low) / (high - low), rel=1e-12)
 
 
+def test_a_study_evaluates_on_episodes_of_its_own_and_its_trials_say_so(
+    tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan, _ = study.load(write_study(tmp_path))
+    defaults = plan.defaults["happo"][0]
+    folder = whole / "tiny" / "tuning" / "happo" / "trial-0000"
+    assert trial.read_status(defaults, folder)["evaluation_seeds"] == "study"
+    in_a_suite = dataclasses.replace(defaults, evaluation_seeds="suite")
+    assert in_a_suite.config_hash() != defaults.config_hash()
+    starts = []
+
+    def look(learner: Any, batch: MujocoBatch) -> Any:
+        starts.append({tuple(row) for row in batch.state.tolist()})
+        return play(learner, batch)
+
+    monkeypatch.setattr(trial, "play", look)
+    trial.run(defaults, tmp_path / "study", os.getpid(), until=0)
+    trial.run(in_a_suite, tmp_path / "suite", os.getpid())
+    of_study, of_suite, *_, fresh = starts
+    assert (len(of_study), len(of_suite), len(fresh)) == (2, 2, 20)
+    assert not of_study & of_suite
+    assert not of_study & fresh
+
+
 def test_nothing_is_left_to_do_in_a_finished_study_and_a_larger_budget_goes_on(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -428,7 +455,7 @@ def test_the_plan_says_what_is_done_and_the_time_for_the_rest(
 ) -> None:
     path = str(write_study(tmp_path))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tune, "costs", lambda trials, absolute: {t: Cost(60.0, 1.0, 1.0, 1.0) for t in trials})
+        patch.setattr(tune, "costs", lambda trials, fresh_episodes: {t: Cost(60.0, 1.0, 1.0, 1.0) for t in trials})
         assert tune.main([path, "--results", str(whole), "--trials", "5", "--jobs", "1", "--dry-run"]) == 0
     out = capsys.readouterr().out
     assert "done        6 (happo 3, hatrpo 3), 4 to run" in out

@@ -189,7 +189,7 @@ def describe(plan: Plan, left: Counter[str], folder: Path, where: str, jobs: int
 
 def _time(plan: Plan, left: Counter[str], jobs: int) -> str:
     """How long the tuning trials that are left will take, each from its beginning."""
-    one = {label: costs(plan.defaults[label], absolute=False) for label in plan.labels if left[label]}
+    one = {label: costs(plan.defaults[label], fresh_episodes=False) for label in plan.labels if left[label]}
     seconds = sum(left[label] * cost.seconds for label, own in one.items() for cost in own.values())
     at_once = min(jobs, os.cpu_count() or 1, left.total())
     return f"about {clock(seconds / at_once)}, {at_once} at once"

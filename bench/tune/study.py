@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -18,6 +18,7 @@ from algorithms.registry import Settings
 from bench import scores, tasks
 from bench.suite import (
     SKIP,
+    EvaluationSeeds,
     Matrix,
     Positive,
     Strict,
@@ -51,6 +52,7 @@ class Space(Strict):
 class Study(Matrix):
     """A study file: a suite's keys, and how it is searched."""
 
+    evaluation_seeds: ClassVar[EvaluationSeeds] = "study"
     first_seed: Annotated[int, Field(ge=0, le=2**32)] = FIRST_TUNING_SEED
     trials: Positive
     """Budget of each algorithm: settings that are tried, the defaults first."""
