@@ -34,12 +34,15 @@ def write_trial(
     *,
     task: str = TASK,
     returns: tuple[float, ...] = (0.0, 10.0, 20.0),
+    final: float | None = 20.0,
     absolute: float | None = 25.0,
+    best_step: int = STEPS,
     **changes: Any,
 ) -> None:
     """One trial of two episodes per evaluation: `returns` at steps 0, 100, ..., one apart from each other."""
     rows = [("grid", 100 * i, value + e) for i, value in enumerate(returns) for e in (-0.5, 0.5)]
-    rows += [("absolute", STEPS, absolute)] if absolute is not None else []
+    rows += [("final", STEPS, final)] if final is not None else []
+    rows += [("absolute", best_step, absolute)] if absolute is not None else []
     records = pd.DataFrame(
         [
             ("demo", task, algorithm, seed, kind, step, step, episode, value, 1000, step / 50)
@@ -149,7 +152,7 @@ def test_episodes_are_averaged_before_seeds(suite: Path) -> None:
 
 def test_returns_table_by_hand(suite: Path) -> None:
     for seed, final in enumerate((20.0, 40.0, 90.0)):
-        write_trial(suite, seed=seed, returns=(0.0, 1.0, final), absolute=final + 10)
+        write_trial(suite, seed=seed, final=final, absolute=final + 10)
     states = states_of(suite)
     (row,) = stats.returns_table(store.read_table(suite / "records.parquet"), states).to_dict("records")
     assert (row["final_iqm"], row["final_mean"], row["final_median"]) == (50.0, 50.0, 40.0)
@@ -157,9 +160,52 @@ def test_returns_table_by_hand(suite: Path) -> None:
     assert (row["seeds"], row["steps"], row["seconds"], row["steps_per_second"]) == (3, 200, 4.0, 50.0)
 
 
+def test_the_final_return_is_that_of_fresh_episodes_and_not_of_the_grid(suite: Path) -> None:
+    write_trial(suite, returns=(0.0, 10.0, 995.0), final=757.0)
+    states = states_of(suite)
+    records = store.read_table(suite / "records.parquet")
+    (row,) = stats.returns_table(records, states).to_dict("records")
+    assert row["final_iqm"] == 757.0
+    assert list(stats.curves(records, states)["iqm"]) == [0.0, 10.0, 995.0]
+
+
+def test_the_step_of_the_best_policy_is_the_median_over_seeds_and_their_range(suite: Path) -> None:
+    for seed, step in enumerate((100, 0, 200, 200)):
+        write_trial(suite, seed=seed, best_step=step)
+    states = states_of(suite)
+    table = stats.returns_table(store.read_table(suite / "records.parquet"), states)
+    (row,) = table.to_dict("records")
+    assert (row["best_step_median"], row["best_step_min"], row["best_step_max"]) == (150, 0, 200)
+    assert page.returns_rows(table)[0]["step of the best policy"] == "150 (0 to 200)"
+
+
+@pytest.mark.parametrize(
+    ("median", "low", "high", "shown"),
+    [(60_000, 40_000, 120_000, "60,000 (40,000 to 120,000)"), (1e6, 1e6, 1e6, "1,000,000"), (np.nan,) * 3 + ("–",)],
+)
+def test_the_range_of_steps_is_shown_where_seeds_differ(median: float, low: float, high: float, shown: str) -> None:
+    assert page.best_step({"best_step_median": median, "best_step_min": low, "best_step_max": high}) == shown
+
+
+@pytest.mark.parametrize("lacking", [{"final": None}, {"absolute": None}, {"final": None, "absolute": None}])
+def test_a_trial_without_fresh_episodes_is_not_done_and_the_report_says_so(
+    suite: Path, capsys: pytest.CaptureFixture[str], lacking: dict[str, None]
+) -> None:
+    write_trial(suite, seed=0)
+    write_trial(suite, seed=1, **lacking)
+    states = states_of(suite)
+    assert list(states["state"]) == ["done", "incomplete"]
+    (row,) = stats.returns_table(store.read_table(suite / "records.parquet"), states).to_dict("records")
+    assert (row["seeds"], row["planned"], row["final_iqm"], row["absolute_iqm"]) == (1, 2, 20.0, 25.0)
+    assert main([str(suite)]) == 0
+    said = "No fresh episodes: 1 of 2 trials trained to the end and lack records of kinds final and absolute"
+    assert said in capsys.readouterr().out
+    assert said in (suite / "report.html").read_text()
+
+
 def test_a_diverged_episode_is_not_averaged_away(suite: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_trial(suite, seed=0)
-    write_trial(suite, seed=1, returns=(0.0, 10.0, float("nan")))
+    write_trial(suite, seed=1, final=float("nan"))
     assert main([str(suite)]) == 0
     assert "not finite" in capsys.readouterr().out
     assert "diverged" in (suite / "report.html").read_text()
@@ -201,7 +247,7 @@ def test_incomplete_matrix_is_shown(suite: Path, capsys: pytest.CaptureFixture[s
 
 def test_unfinished_trial_does_not_count_as_final(suite: Path) -> None:
     write_trial(suite, seed=0, returns=(0.0, 10.0, 20.0))
-    write_trial(suite, seed=1, returns=(0.0, 99.0), absolute=None, status="running")
+    write_trial(suite, seed=1, returns=(0.0, 99.0), final=None, absolute=None, status="running")
     states = states_of(suite)
     records = store.read_table(suite / "records.parquet")
     (row,) = stats.returns_table(records, states).to_dict("records")
@@ -264,7 +310,7 @@ def test_no_number_is_minus_zero(suite: Path) -> None:
         "-0.01",
         "0.00",
     ]
-    write_trial(suite, returns=(0.0, 0.0, -0.0), absolute=-0.0)
+    write_trial(suite, returns=(0.0, 0.0, -0.0), final=-0.0, absolute=-0.0)
     assert main([str(suite)]) == 0
     for name in ("returns.csv", "returns.md"):
         assert not re.search(r"-0(\.0*)?\b(?!\.)", (suite / name).read_text()), name

@@ -72,8 +72,9 @@ def returns_rows(table: pd.DataFrame) -> list[dict[str, str]]:
             "mean": number(row["final_mean"]),
             "median": number(row["final_median"]),
             "min to max": _range(row["final_min"], row["final_max"]),
-            "absolute IQM": _value(row, "absolute") + _fewer(row),
+            "absolute IQM": _value(row, "absolute"),
             "absolute 95% interval": span(row["absolute_low"], row["absolute_high"]),
+            "step of the best policy": best_step(row),
             "time per trial": duration(row["seconds"]),
             "steps/s": NONE if pd.isna(row["steps_per_second"]) else f"{row['steps_per_second']:,.0f}",
         }
@@ -87,13 +88,15 @@ def _range(low: float, high: float) -> str:
 
 def _value(row: dict[str, Any], kind: str) -> str:
     """The IQM; a policy that diverged is no missing value."""
-    there = row["seeds" if kind == "final" else "absolute_seeds"]
-    return "not finite" if there and pd.isna(row[f"{kind}_iqm"]) else number(row[f"{kind}_iqm"])
+    return "not finite" if row["seeds"] and pd.isna(row[f"{kind}_iqm"]) else number(row[f"{kind}_iqm"])
 
 
-def _fewer(row: dict[str, Any]) -> str:
-    """What to add where the best policy of some finished trial has not been played."""
-    return f" ({row['absolute_seeds']} of {row['seeds']})" if 0 < row["absolute_seeds"] < row["seeds"] else ""
+def best_step(row: dict[str, Any]) -> str:
+    """The median over seeds, and the range where they differ: "60,000 (40,000 to 120,000)"."""
+    median, low, high = (row[f"best_step_{key}"] for key in ("median", "min", "max"))
+    if pd.isna(median):
+        return NONE
+    return f"{median:,.0f}" + (f" ({low:,.0f} to {high:,.0f})" if low < high else "")
 
 
 def short_rows(table: pd.DataFrame) -> list[dict[str, str]]:
@@ -154,7 +157,7 @@ def facts(suite: Suite, states: pd.DataFrame) -> dict[str, str]:
     """What was run, in a few lines."""
     records, trials = suite.records, suite.trials
     episodes = records.groupby(["task", "algorithm", "seed", "kind", "step"], observed=True).size()
-    fresh = episodes[episodes.index.get_level_values("kind") == "absolute"]
+    fresh = episodes[episodes.index.get_level_values("kind") == "final"]
     seeds = sorted(states["seed"].unique())
     sizes = " x ".join(str(states[axis].nunique()) for axis in ("task", "algorithm", "seed"))
     done = int((states["state"] == "done").sum())
@@ -168,7 +171,7 @@ def facts(suite: Suite, states: pd.DataFrame) -> dict[str, str]:
         "training time": duration(float(states["seconds"].sum())),
     }
     if len(fresh):
-        found["absolute metric"] = f"{_span(fresh)} fresh episodes of the best policy"
+        found["at the end"] = f"{_span(fresh)} fresh episodes each of the last and of the best policy"
     if trials:
         evaluation = sum(trial.get("evaluation_seconds") or 0.0 for trial in trials)
         found["evaluation time"] = duration(evaluation)
@@ -196,6 +199,12 @@ def warnings(suite: Suite, states: pd.DataFrame) -> list[str]:
         of = counted(len(states), "trial")
         verb = "is" if undone == 1 else "are"
         found.append(f"Incomplete: {undone} of {of} {verb} not done; the table says how many seeds count.")
+    unplayed = int(((states["state"] == "incomplete") & (states["reached"] >= states["steps"])).sum())
+    if unplayed:
+        found.append(
+            f"No fresh episodes: {unplayed} of {counted(len(states), 'trial')} trained to the end and lack records of "
+            "kinds final and absolute, as trials of older versions do; they count as not done."
+        )
     commits = Counter(str(trial["provenance"].get("commit")) for trial in suite.trials)
     if len(commits) > 1:
         parts = ", ".join(f"{commit[:10]} ({counted(trials, 'trial')})" for commit, trials in sorted(commits.items()))

@@ -81,9 +81,9 @@ def trial_states(
     A pairing (task, algorithm) in `skipped` is not planned: it has rows only for trials that have records all the same.
 
     Columns: task, algorithm, seed; `state` (done, running, waiting, failed, incomplete, missing); `reached`, the last
-    evaluated step; `steps`, the budget of the task; `seconds` of training; `error`. Without trial.json files
-    the budget is the last step that anyone reached on the task. `done` means that the evaluation at the end
-    of the budget is there.
+    step of the grid that was evaluated; `steps`, the budget of the task; `seconds` of training; `error`. Without
+    trial.json files the budget is the last step that anyone reached on the task. `done` means that the last and the
+    best policy were played on fresh episodes, as a trial does at the end of its budget.
     """
     grid = records[records["kind"] == "grid"]
     ends = grid.groupby(["task", "algorithm", "seed"], observed=True)
@@ -92,13 +92,14 @@ def trial_states(
     budget: dict[Any, int] = grid.groupby("task", observed=True)["step"].max().to_dict()
     budget |= {trial["task"]: trial["steps"] for trial in trials}
     known = {(trial["task"], trial["algorithm"], trial["seed"]): trial for trial in trials}
+    ended = _ended(records, budget)
     cells = set(reached) | set(known)
     rows = [
         {
             "task": task,
             "algorithm": algorithm,
             "seed": seed,
-            "state": _state(known.get(cell), reached.get(cell), budget[task]),
+            "state": _state(known.get(cell), cell in reached, cell in ended),
             "reached": reached.get(cell, np.nan),
             "steps": budget[task],
             "seconds": seconds.get(cell, np.nan),
@@ -113,12 +114,20 @@ def trial_states(
     return pd.DataFrame(rows)
 
 
-def _state(trial: dict[str, Any] | None, reached: int | None, steps: int) -> str:
+def _ended(records: pd.DataFrame, budget: dict[Any, int]) -> set[tuple[str, str, int]]:
+    """The trials whose last policy, of the end of the budget, and whose best policy were played on fresh episodes."""
+    final = records[(records["kind"] == "final") & (records["step"] == records["task"].map(budget))]
+    absolute = records[records["kind"] == "absolute"]
+    found = [{*zip(part["task"], part["algorithm"], part["seed"], strict=True)} for part in (final, absolute)]
+    return found[0] & found[1]
+
+
+def _state(trial: dict[str, Any] | None, begun: bool, ended: bool) -> str:
     if trial is not None and trial["status"] in ("failed", "running", "waiting"):
         return str(trial["status"])
-    if reached is not None and reached >= steps:
+    if ended:
         return "done"
-    return "missing" if trial is None and reached is None else "incomplete"
+    return "missing" if trial is None and not begun else "incomplete"
 
 
 def _error(trial: dict[str, Any] | None) -> str:
@@ -160,17 +169,15 @@ def curves(records: pd.DataFrame, states: pd.DataFrame) -> pd.DataFrame:
 def returns_table(records: pd.DataFrame, states: pd.DataFrame) -> pd.DataFrame:
     """One row per task and algorithm: final and absolute returns, and what they cost.
 
-    Only the trials that reached the end of the budget count: `seeds` of the `planned` ones. `final_*` is the
-    mean return of the last evaluation; `absolute_*` that of the best policy on fresh episodes (Gorsane et al.
-    2022). Returns are undiscounted sums of the team reward over one episode; `seconds` is training time per
-    trial.
+    Only the trials that are done count: `seeds` of the `planned` ones. `final_*` is the mean return of the last
+    policy, `absolute_*` that of the best policy of the grid, both on fresh episodes (Gorsane et al. 2022);
+    `best_step_*` says at which step of its training that best policy stood. Returns are undiscounted sums of the
+    team reward over one episode; `seconds` is training time per trial.
     """
     keys = ["task", "algorithm", "seed"]
-    finished = states[states["reached"] >= states["steps"]]
-    final = seed_returns(records, "grid").merge(
-        finished[[*keys, "steps", "seconds"]], left_on=[*keys, "step"], right_on=[*keys, "steps"]
-    )
-    absolute = seed_returns(records, "absolute").merge(finished[keys], on=keys)
+    done = states.loc[states["state"] == "done", [*keys, "seconds"]]
+    final = seed_returns(records, "final").merge(done, on=keys)
+    absolute = seed_returns(records, "absolute").merge(done, on=keys)
     rows = []
     for (task, algorithm), cell in states.groupby(["task", "algorithm"], sort=False):
         ends = final[(final["task"] == task) & (final["algorithm"] == algorithm)]
@@ -178,7 +185,8 @@ def returns_table(records: pd.DataFrame, states: pd.DataFrame) -> pd.DataFrame:
         steps, seconds = int(cell["steps"].iloc[0]), float(ends["seconds"].mean())
         row: dict[str, Any] = {"task": task, "algorithm": algorithm, "seeds": len(ends), "planned": len(cell)}
         row |= {"steps": steps} | _summary("final", ends["value"].to_numpy(np.float64))
-        row |= {"absolute_seeds": len(bests)} | _summary("absolute", bests["value"].to_numpy(np.float64))
+        row |= _summary("absolute", bests["value"].to_numpy(np.float64))
+        row |= {f"best_step_{key}": bests["step"].agg(key) for key in ("median", "min", "max")}
         rows.append(row | {"seconds": seconds, "steps_per_second": steps / seconds if seconds > 0 else np.nan})
     return pd.DataFrame(rows)
 
