@@ -36,7 +36,7 @@ from bench.tasks import Task
 MAX_ATTEMPTS = 3
 """Starts without a new checkpoint in between after which a trial whose pool died runs alone, so a death is its own."""
 FRESH_FACTOR = 10
-"""At its end a trial plays this many times the episodes of one evaluation (Gorsane et al. 2022)."""
+"""The last and the best policy each play this many times the episodes of one evaluation (Gorsane et al. 2022)."""
 AT_ONCE = 160
 """Episodes that are evaluated as one batch, at most: an environment in Python may take megabytes."""
 EVALUATION_SEED = 210911251
