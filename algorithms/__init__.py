@@ -1,22 +1,26 @@
 """IPPO, MAPPO, HAPPO, HATRPO and MADDPG on one code path. Read in this order: registry, rollout, on_policy, clip,
-trust_region, maddpg, replay, returns, networks, layers, categorical, config."""
+trust_region, advantages, distributions, networks, maddpg, replay_buffer, config. Nobody needs fast to follow a method."""
 
-from algorithms.config import SettingError
+from algorithms.config import NUMERICS, SettingError
+from algorithms.fast import matmul_library
 from algorithms.registry import METHODS, build, check, settings
-from algorithms.rollout import PURPOSES, Continuous, Discrete, Diverged, Learner, Rollout, Row, Team
+from algorithms.rollout import PURPOSES, Continuous, Diagnostics, Discrete, Diverged, Learner, Rollout, Samples, Team
 
 __all__ = [
     "METHODS",
+    "NUMERICS",
     "PURPOSES",
     "Continuous",
+    "Diagnostics",
     "Discrete",
     "Diverged",
     "Learner",
     "Rollout",
-    "Row",
+    "Samples",
     "SettingError",
     "Team",
     "build",
     "check",
+    "matmul_library",
     "settings",
 ]

@@ -6,51 +6,42 @@ import torch
 from torch import Tensor
 
 from algorithms.config import ClipSettings
-from algorithms.networks import StochasticActor, descend, policy_change
-from algorithms.rollout import Row, minibatches
-
-
-def clip_objective(ratio: Tensor, M: Tensor, clip: float) -> Tensor:
-    """min(ratio M, clip(ratio, 1 +- epsilon) M) per sample."""
-    return torch.min(ratio * M, ratio.clamp(1 - clip, 1 + clip) * M)
+from algorithms.distributions import policy_change
+from algorithms.networks import Actor, minimise
+from algorithms.rollout import Diagnostics, Samples, minibatches
 
 
 def clip_step(
-    actor: StochasticActor,
-    seen: Tensor,
-    action: Tensor,
-    M: Tensor,
-    c: ClipSettings,
-    generator: torch.Generator,
-) -> tuple[Tensor, Row]:
-    """Climb E[min(ratio M, clip(ratio, 1 +- epsilon) M)] + entropy_coef H for a few epochs.
+    actor: Actor, samples: Samples, M: Tensor, c: ClipSettings, generator: torch.Generator
+) -> tuple[Tensor, Diagnostics]:
+    """Climb E[min(ratio M, clip(ratio, 1 +- epsilon) M)] + entropy_coef H for a few epochs, ratio = new(a|o) / old(a|o).
 
-    seen [T, E, O] (normalised observations, then the mask of a masked action), action [T, E, A], M [T, E] -> ratio =
-    new(a|o) / old(a|o) [T, E]. Where an agent was not always there, the B samples with it stand in place of T, E.
+    samples and M [B] -> ratio [B] and diagnostics. For MAPPO M is the advantage, for HAPPO the factor times it.
     """
-    samples = M.numel()
     with torch.no_grad():
-        old = actor(seen)
-        old_log_prob = old.log_prob(action)  # [T, E]
-    inputs = actor.observation(seen).flatten(0, -2)
-    flat = [inputs, seen.flatten(0, -2), action.flatten(0, -2), old_log_prob.flatten(), M.flatten()]
-
-    def loss(outputs: Tensor, seen: Tensor, action: Tensor, old_log_prob: Tensor, M: Tensor) -> Tensor:
-        policy = actor.given(outputs, seen)
-        objective = clip_objective(torch.exp(policy.log_prob(action) - old_log_prob), M, c.clip)
-        if c.entropy_coef:
-            objective = objective + c.entropy_coef * policy.entropy()
-        return -objective
+        old = actor(samples.observation, samples.mask)
+        old_log_prob = old.log_prob(samples.action)  # [B]
 
     for _ in range(c.actor_epochs):
-        for part in minibatches(samples, c.actor_minibatches, generator):
-            value, norm = descend(actor, actor.network, loss, [x[part] for x in flat], c.max_grad_norm)
+        for index in minibatches(len(M), c.actor_minibatches, generator):
+            batch = samples[index]
+            policy = actor(batch.observation, batch.mask)
+            ratio = torch.exp(policy.log_prob(batch.action) - old_log_prob[index])
+            objective = clip_objective(ratio, M[index], c.clip) + c.entropy_coef * policy.entropy()
+            loss = -objective.mean()
+            gradient_norm = minimise(loss, actor, c.max_grad_norm)
 
     with torch.no_grad():
-        new = actor(seen)
-        ratio = torch.exp(new.log_prob(action) - old_log_prob)
-        row = policy_change(old, new, ratio)
-    row["objective"] = -value
-    row["clip_fraction"] = ((ratio - 1).abs() > c.clip).float().mean().item()
-    row["gradient_norm"] = norm
-    return ratio, row
+        new = actor(samples.observation, samples.mask)
+        ratio = torch.exp(new.log_prob(samples.action) - old_log_prob)
+    return ratio, {
+        **policy_change(old, new, ratio),
+        "objective": -loss.item(),
+        "clip_fraction": ((ratio - 1).abs() > c.clip).float().mean().item(),
+        "gradient_norm": gradient_norm,
+    }
+
+
+def clip_objective(ratio: Tensor, M: Tensor, clip: float) -> Tensor:
+    """min(ratio M, clip(ratio, 1 +- epsilon) M) of each sample.  [B]"""
+    return torch.min(ratio * M, ratio.clamp(1 - clip, 1 + clip) * M)

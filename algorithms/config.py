@@ -13,6 +13,9 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_t
 
 S = TypeVar("S")
 
+NUMERICS = 1
+"""Raised whenever a change of this package alters results; part of every configuration's hash."""
+
 
 @dataclass(frozen=True)
 class Bounds:
@@ -61,25 +64,26 @@ class OnPolicySettings:
     """Lambda of generalised advantage estimation (Schulman et al. 2016); published: 0.95."""
     hidden_sizes: tuple[Count, ...] = (128, 128, 128)
     """Units of each hidden layer of actors and critics; published: 128, 128, 128."""
-    initial_log_std: Number = -0.5
-    """Logarithm of the initial standard deviation of actions, whose range is [-1, 1]."""
+    initial_log_std: Number = -1.0
+    """Logarithm of the initial standard deviation of actions, whose range is [-1, 1]; published: log 0.37 = -1."""
     critic_lr: NonNegative = 5e-4
-    """Step size of Adam for critics; published: 5e-4."""
+    """Adam's learning rate for critics; published: 5e-4."""
     critic_epochs: Count = 5
-    """Passes of the critic over a rollout; published: 5 to 15."""
+    """Epochs: passes of the critic over a rollout; published: 5 to 15."""
     critic_minibatches: Count = 1
-    """Parts into which each of those passes is cut, one gradient step each; published: 1."""
+    """Minibatches of each of the critic's epochs, one gradient step each; published: 1."""
     value_clip: NonNegative = 0.0
     """Epsilon of `on_policy.value_loss`, in standard deviations of returns; 0: off. Published: 0.05 to 0.2."""
     lr_decay_steps: Annotated[int, Bounds(0)] = 0
-    """Environment steps over which the step sizes of Adam fall linearly to zero; 0: they stay. Published: as many as
-    the trial has, or 0. Trust-region actors have no step size."""
+    """Environment steps over which learning rates fall linearly to zero; 0: they are constant. Published: as many as
+    the trial has, or 0. Trust-region actors have no learning rate."""
     huber_delta: Positive = 10.0
-    """Where the critic's loss turns from square to linear, in standard deviations of returns; published: 10."""
+    """Error at which the critic's loss turns from quadratic to linear, in standard deviations of returns; published:
+    10."""
     max_grad_norm: Positive = 10.0
-    """Gradients of a network longer than this are scaled down to it; published: 10."""
+    """Greatest norm of a network's gradient, which is scaled down to it; published: 10."""
     share_actors: bool = False
-    """One actor for all agents, with the agent's index in its observation; IPPO then shares its critic too."""
+    """Parameter sharing: one actor for all agents, which observes the agent's index too; IPPO then shares its critic."""
 
 
 @dataclass(frozen=True)
@@ -87,13 +91,13 @@ class ClipSettings(OnPolicySettings):
     """Settings of algorithms whose actors take PPO steps (Schulman et al. 2017)."""
 
     actor_lr: NonNegative = 5e-4
-    """Step size of Adam for actors; published: 5e-4."""
+    """Adam's learning rate for actors; published: 5e-4."""
     actor_epochs: Count = 5
-    """Passes of each actor over a rollout; published: 5 to 15."""
+    """Epochs: passes of each actor over a rollout; published: 5 to 15."""
     actor_minibatches: Count = 1
-    """Parts into which each of those passes is cut, one gradient step each; published: 1."""
+    """Minibatches of each of an actor's epochs, one gradient step each; published: 1."""
     clip: Positive = 0.2
-    """Epsilon: ratios outside 1 +- epsilon earn no further objective; published: 0.05 to 0.2."""
+    """Epsilon: ratios outside 1 +- epsilon gain nothing further; published: 0.05 to 0.2."""
     entropy_coef: NonNegative = 0.0
     """Weight of the mean entropy (nats) in the actor's objective; published: 0 or 0.01, the latter multiplied by the
     batch size through a broadcast error in the reference code, hence not comparable."""
@@ -109,13 +113,10 @@ class TrustRegionSettings(OnPolicySettings):
     """Conjugate-gradient steps towards the natural gradient; published: 10."""
     damping: NonNegative = 0.1
     """Multiple of the identity added to the Fisher matrix; published: 0.1."""
-    fisher_stride: Count = 5
-    """Every how many-th step of the rollout, or sample of an agent that was not always there, enters the Fisher matrix
-    (TRPO, appendix C.1: a tenth of the states)."""
     backtrack: Annotated[float, Bounds(0, 0.999, open_low=True)] = 0.8
-    """Alpha: each step of the line search is this times the one before; published: 0.8."""
+    """Alpha: each step that the backtracking line search tries is this times the one before; published: 0.8."""
     max_backtracks: Count = 10
-    """Steps that the line search tries before the update is rejected; published: 10."""
+    """Steps that the line search tries before it rejects the update; published: 10."""
     accept_ratio: Fraction = 0.5
     """Share of the predicted gain that a step must realise to be accepted; published: 0.5."""
 
@@ -131,17 +132,18 @@ class MADDPGSettings:
     update_to_data: Positive = 0.05
     """Gradient steps of every network per environment step; HARL: 0.1."""
     batch_size: Count = 256
-    """Transitions in one gradient step; HARL: 1000."""
+    """Transitions of one gradient step's minibatch; HARL: 1000."""
     buffer_size: Count = 1_000_000
-    """Transitions kept in the replay; HARL: 1e6."""
+    """Transitions kept in the replay buffer; HARL: 1e6."""
     warmup_steps: Annotated[int, Bounds(0)] = 10_000
     """Environment steps of uniformly random actions before learning starts; HARL: 1e4."""
     n_step: Count = 1
     """Rewards summed before the bootstrap; above 1 the return is off-policy and uncorrected. HARL: 10 to 20."""
     gamma: Fraction = 0.99
     """Discount per step; published: 0.99."""
-    polyak: Fraction = 0.005
-    """Tau: the share of the way that targets move towards their networks at each gradient step; HARL: 0.005."""
+    tau: Fraction = 0.005
+    """Soft update: the share of the way that target networks move to their networks at each gradient step; HARL:
+    0.005."""
     exploration_noise: NonNegative = 0.1
     """Standard deviation of the Gaussian noise on actions, whose range is [-1, 1]; HARL: 0.05 to 0.1."""
     gumbel_temperature: Positive = 1.0
@@ -150,11 +152,11 @@ class MADDPGSettings:
     hidden_sizes: tuple[Count, ...] = (256, 256)
     """Units of each hidden layer of actors and critics; HARL: 256, 256."""
     actor_lr: NonNegative = 5e-4
-    """Step size of Adam for actors; HARL: 5e-4."""
+    """Adam's learning rate for actors; HARL: 5e-4."""
     critic_lr: NonNegative = 1e-3
-    """Step size of Adam for critics; HARL: 1e-3."""
+    """Adam's learning rate for critics; HARL: 1e-3."""
     max_grad_norm: Positive = 10.0
-    """Gradients of a network longer than this are scaled down to it."""
+    """Greatest norm of a network's gradient, which is scaled down to it."""
 
 
 def strict(cls: type[S], mapping: Mapping[str, Any]) -> S:

@@ -10,7 +10,7 @@ from typing import Any
 from algorithms.clip import clip_step
 from algorithms.config import ClipSettings, MADDPGSettings, OnPolicySettings, SettingError, TrustRegionSettings, strict
 from algorithms.maddpg import MADDPG
-from algorithms.on_policy import ActorsMove, CriticSees, OnPolicy, Step
+from algorithms.on_policy import Critic, OnPolicy, Step, Update
 from algorithms.rollout import Learner, Team
 from algorithms.trust_region import trust_region_step
 
@@ -19,37 +19,37 @@ Settings = OnPolicySettings | MADDPGSettings
 
 @dataclass(frozen=True)
 class Method:
-    """One row: how a learner is made, and what it can be told."""
+    """One row of the table: how a learner is made, and its settings."""
 
     make: Callable[..., Learner]
     settings: type[Settings]
     summary: str
-    moves_at_once: bool
-    """Whether actors can be shared: one by one, a shared actor would move under those that come after."""
+    can_share_actors: bool
+    """Only where the update is simultaneous: in a sequential one a shared actor would change before the next agent."""
     ablation: bool = False
     """Not a published method: a combination that shows what one choice does."""
 
 
-def _on_policy(critic_sees: CriticSees, actors_move: ActorsMove, step: Step, ablation: bool = False) -> Method:
+def _on_policy(critic: Critic, update: Update, step: Step, ablation: bool = False) -> Method:
     return Method(
-        partial(OnPolicy, critic_sees=critic_sees, actors_move=actors_move, step=step),
+        partial(OnPolicy, critic=critic, update=update, step=step),
         ClipSettings if step is clip_step else TrustRegionSettings,
-        f"critic sees {critic_sees}, actors move {actors_move}, {step.__name__.replace('_', ' ')}",
-        actors_move == "all at once",
+        f"{critic} critic, {update} update, {step.__name__.replace('_', ' ')}",
+        update == "simultaneous",
         ablation,
     )
 
 
 METHODS: dict[str, Method] = {
-    #                    critic sees        actors move    one actor's step
-    "ippo": _on_policy("own observation", "all at once", clip_step),
-    "mappo": _on_policy("state", "all at once", clip_step),
-    "happo": _on_policy("state", "one by one", clip_step),
-    "hatrpo": _on_policy("state", "one by one", trust_region_step),
+    #                    critic           update          one actor's step
+    "ippo": _on_policy("decentralised", "simultaneous", clip_step),
+    "mappo": _on_policy("centralised", "simultaneous", clip_step),
+    "happo": _on_policy("centralised", "sequential", clip_step),
+    "hatrpo": _on_policy("centralised", "sequential", trust_region_step),
     "maddpg": Method(MADDPG, MADDPGSettings, "off-policy, one central action-value critic per agent", False),
-    # Ablations: trust regions without the order, the order without a central critic.
-    "matrpo": _on_policy("state", "all at once", trust_region_step, ablation=True),
-    "haippo": _on_policy("own observation", "one by one", clip_step, ablation=True),
+    # Ablations: the trust region without the sequential update, the sequential update without a centralised critic.
+    "matrpo": _on_policy("centralised", "simultaneous", trust_region_step, ablation=True),
+    "haippo": _on_policy("decentralised", "sequential", clip_step, ablation=True),
 }
 
 
@@ -59,11 +59,11 @@ def settings(name: str, given: Mapping[str, Any]) -> Settings:
         raise SettingError("algorithm", f"unknown algorithm {name!r}; valid: {', '.join(METHODS)}")
     method = METHODS[name]
     result = strict(method.settings, given)
-    if getattr(result, "share_actors", False) and not method.moves_at_once:
+    if getattr(result, "share_actors", False) and not method.can_share_actors:
         raise SettingError(
             "share_actors",
-            f"{name} cannot share actors: its agents move one by one, and a shared actor would have moved already "
-            "when the next agent's turn comes",
+            f"{name} cannot share actors: its update is sequential, and a shared actor would have changed already when "
+            "the next agent's turn comes",
         )
     return result
 
@@ -84,7 +84,7 @@ def check(team: Team, given: Settings) -> None:
         if getattr(given, key, 1) > samples:
             raise SettingError(key, f"{getattr(given, key)} is out of range: a rollout holds {samples} samples")
     if getattr(given, "share_actors", False):
-        masked = [" masked" if has else "" for has in team.masked] or [""] * team.size
+        masked = [" masked" if has else "" for has in team.has_mask] or [""] * team.size
         spaces = {*zip(team.observation_sizes, team.action_spaces, masked, strict=True)}
         if len(spaces) > 1:
             raise SettingError(

@@ -9,7 +9,6 @@ import copy
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from types import EllipsisType
 from typing import Any, Protocol
 
 import torch
@@ -18,8 +17,8 @@ from torch import Tensor, nn
 PURPOSES = ("initialisation", "exploration", "order", "minibatches")
 """What a learner draws random numbers for; each purpose has its own generator, so none disturbs another."""
 
-Row = dict[str, float | int | str]
-"""The diagnostics of one update for one agent (`agent` is its index, or "team" for what belongs to all)."""
+Diagnostics = dict[str, float | int | str]
+"""What one update reports for one agent (`agent` is its index, or "team" for what belongs to all)."""
 
 
 @dataclass(frozen=True)
@@ -68,11 +67,11 @@ class Team:
     """S: how many numbers the state has that a central critic sees."""
     observes_id: bool = False
     """Whether each observation already ends with the agent's one-hot index."""
-    sources: tuple[int, ...] = ()
+    first_equal_feature: tuple[int, ...] = ()
     """For each feature of [state | o_1 | ... | o_N] the first of them that always equals it; empty: none is known."""
-    leaves: bool = False
+    agents_leave: bool = False
     """Whether agents may leave before the episode ends."""
-    masked: tuple[bool, ...] = ()
+    has_mask: tuple[bool, ...] = ()
     """For each agent whether the environment masks its choices; empty: none has a mask."""
 
     @property
@@ -119,12 +118,30 @@ class Rollout:
         after[self.ends[:, 0], self.ends[:, 1]] = x_end
         return after
 
-    def there(self, agents: Sequence[int]) -> Tensor | EllipsisType:
-        """Index of the samples of agents, side by side, at which they were there: [T, E len(agents)] bool, or all."""
+    def active_samples(self, agents: Sequence[int]) -> Tensor:
+        """At which of the samples of these agents, side by side, they were there to act.  [T, E len(agents)] bool"""
         if self.active is None:
-            return ...
-        there = torch.cat([self.active[:-1, :, i] for i in agents], dim=1)
-        return ... if there.all() else there
+            return torch.ones(len(self.reward), self.reward.shape[1] * len(agents), dtype=torch.bool)
+        return torch.cat([self.active[:-1, :, i] for i in agents], dim=1)
+
+
+@dataclass
+class Samples:
+    """What one actor observed and did: B samples of a rollout, those at which its agents were active."""
+
+    observation: Tensor
+    """[B, O]"""
+    action: Tensor
+    """[B, A]"""
+    mask: Tensor | None
+    """[B, L] bool, True where a choice was allowed; None: every choice always is."""
+
+    def __len__(self) -> int:
+        return len(self.observation)
+
+    def __getitem__(self, index: Tensor | slice) -> Samples:
+        """A minibatch."""
+        return Samples(self.observation[index], self.action[index], None if self.mask is None else self.mask[index])
 
 
 class Learner(Protocol):
@@ -147,7 +164,7 @@ class Learner(Protocol):
         """
         ...
 
-    def update(self, rollout: Rollout) -> list[Row]:
+    def update(self, rollout: Rollout) -> list[Diagnostics]:
         """Learn from one rollout. Raises `Diverged` when a loss, KL or parameter is no longer finite."""
         ...
 
@@ -163,12 +180,12 @@ class Learner(Protocol):
 class Diverged(ArithmeticError):
     """A number that must be finite is not; `rows` are the update's diagnostics up to there."""
 
-    def __init__(self, message: str, rows: list[Row]):
+    def __init__(self, message: str, rows: list[Diagnostics]):
         super().__init__(message)
         self.rows = rows
 
 
-def check_finite(rows: list[Row], networks: Iterable[nn.Module]) -> None:
+def check_finite(rows: list[Diagnostics], networks: Iterable[nn.Module]) -> None:
     """Refuse to go on with a diagnostic, a parameter or a normaliser's moment that is not finite."""
     for row in rows:
         bad = [key for key, value in row.items() if isinstance(value, float) and not math.isfinite(value)]
@@ -185,9 +202,9 @@ def generators(seeds: Mapping[str, int]) -> dict[str, torch.Generator]:
 
 
 def minibatches(count: int, parts: int, generator: torch.Generator) -> Iterator[Tensor | slice]:
-    """Indices of `parts` random, disjoint, nearly equal parts of `count` samples; all of them in order if one part.
+    """Indices of `parts` random, disjoint, nearly equal minibatches of `count` samples; of one, all samples in order.
 
-    Of fewer samples than parts (an agent that was seldom there has few) each is a part.
+    Of fewer samples than parts (an agent that was seldom active has few) each is a minibatch.
     """
     if parts == 1:
         yield slice(None)

@@ -20,7 +20,7 @@ from rich.text import Text
 from algorithms import Diverged, SettingError
 from algorithms.config import MADDPGSettings
 from algorithms.registry import Settings
-from algorithms.replay import transition_bytes
+from algorithms.replay_buffer import transition_bytes
 from bench.collect import Collector, random_actions
 from bench.envs.pettingzoo import EnvError
 from bench.envs.raised import traced

@@ -111,6 +111,7 @@ class Trial:
             "steps": self.steps,
             "evaluate": {"every": self.every, "episodes": self.episodes},
             "evaluation_seeds": self.evaluation_seeds,
+            "numerics": algorithms.NUMERICS,
             **self.task.origin(),
         }
 

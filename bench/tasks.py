@@ -140,8 +140,8 @@ def _describe(name: str) -> dict[str, Any]:
         "action_spaces": [_space(space) for space in sizes.action_spaces],
         "state_size": sizes.state_size,
         "episode_length": made.episode_length,
-        "masked": any(sizes.masked),
-        "leaves": sizes.leaves,
+        "masked": any(sizes.has_mask),
+        "leaves": sizes.agents_leave,
         "papers": about["papers"],
     }
 

@@ -24,7 +24,7 @@ import pandas as pd
 import torch
 
 import algorithms
-from algorithms import Diverged, Learner, Row
+from algorithms import Diagnostics, Diverged, Learner
 from bench import golden, methods, store, tasks
 from bench.collect import Collector, play
 from bench.envs.batch import EnvBatch
@@ -184,7 +184,13 @@ def _about(trial: Trial) -> dict[str, Any]:
         "config_hash": trial.config_hash(),
         "tuning": trial.tuning and trial.tuning.model_dump(),
         "error": "",
-        "provenance": provenance() | {"physics": physics(trial.task), "task": trial.task.origin()},
+        "provenance": provenance()
+        | {
+            "physics": physics(trial.task),
+            "task": trial.task.origin(),
+            "numerics": algorithms.NUMERICS,
+            "matmul": algorithms.matmul_library(),
+        },
     }
 
 
@@ -216,7 +222,7 @@ class Session:
 
     def __init__(self, trial: Trial, folder: Path, owner: int, env_threads: int = 1):
         self.trial, self.folder, self.owner, self.env_threads = trial, folder, owner, env_threads
-        self._identity: Row = {
+        self._identity: Diagnostics = {
             "suite": trial.suite,
             "task": trial.task.label,
             "algorithm": trial.label,
@@ -228,7 +234,7 @@ class Session:
         self.best: Best | None = None
         self.records: list[pd.DataFrame] = []
         self.updates: list[pd.DataFrame] = []
-        self._rows: list[Row] = []  # of updates since the tables were written
+        self._rows: list[Diagnostics] = []  # of updates since the tables were written
         self.evaluation: float | None = None
         self._last_progress = 0.0
         if (folder / "checkpoint.pt").exists():
@@ -257,7 +263,7 @@ class Session:
         if time.monotonic() - self._last_progress > PROGRESS_SECONDS:
             self._write_progress()
 
-    def _take(self, rows: list[Row], steps: int, seconds: float) -> None:
+    def _take(self, rows: list[Diagnostics], steps: int, seconds: float) -> None:
         self.step += steps
         self.seconds += seconds
         about = {**self._identity, "step": self.step, "steps_per_second": steps / seconds}

@@ -9,14 +9,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributions import kl_divergence
 from torch.func import functional_call
 from torch.nn.utils import parameters_to_vector
 
 import algorithms
-from algorithms import PURPOSES, Continuous, Discrete, Learner, Rollout, Row, Team
-from algorithms.categorical import one_hot
+from algorithms import PURPOSES, Continuous, Diagnostics, Discrete, Learner, Rollout, Samples, Team
 from algorithms.config import OnPolicySettings
+from algorithms.distributions import one_hot
 from algorithms.on_policy import OnPolicy
 
 torch.set_num_threads(1)  # the order of sums, and so their last bits, depends on the number of threads
@@ -51,7 +50,7 @@ def team(
     """A team of agents that differ in all their sizes, unless told otherwise; a whole number is a continuous action."""
     spaces = tuple(Continuous(space) if isinstance(space, int) else space for space in actions)
     has_mask = tuple(isinstance(space, Discrete) for space in spaces) if masked else ()
-    return Team(tuple(observations), spaces, state, observes_id, leaves=leaves, masked=has_mask)
+    return Team(tuple(observations), spaces, state, observes_id, agents_leave=leaves, has_mask=has_mask)
 
 
 def equal_team(size: int = 3, observes_id: bool = False) -> Team:
@@ -86,9 +85,9 @@ def rollout(team: Team, seed: int = 0, T: int = 10, E: int = 3, ending: float = 
     for i, space in enumerate(team.action_spaces):
         if isinstance(space, Discrete):
             data.actions[i] = choices(space, (T, E), g).float()
-    if any(team.masked):
+    if any(team.has_mask):
         _mask(data, team, g)
-    if team.leaves:
+    if team.agents_leave:
         _leave(data, team, g)
     return data
 
@@ -176,7 +175,7 @@ def same(xs: Sequence[Tensor], ys: Sequence[Tensor]) -> bool:
     return len(xs) == len(ys) and all(torch.equal(x, y) for x, y in zip(xs, ys, strict=True))
 
 
-def finite(rows: list[Row]) -> bool:
+def finite(rows: list[Diagnostics]) -> bool:
     """Whether every number of the rows is finite."""
     numbers = [value for row in rows for value in row.values() if isinstance(value, float | int)]
     return bool(torch.tensor(numbers, dtype=torch.float64).isfinite().all())
@@ -191,16 +190,17 @@ class Turn:
     """The actor before, a deep copy."""
     new: Any
     """The actor after, a deep copy."""
-    seen: Tensor
-    action: Tensor
+    samples: Samples
     M: Tensor
     ratio: Tensor
-    row: Row
+    row: Diagnostics
 
     def recomputed_ratio(self) -> Tensor:
         """new(a|o) / old(a|o) from the copies."""
+        x = self.samples
         with torch.no_grad():
-            return torch.exp(self.new(self.seen).log_prob(self.action) - self.old(self.seen).log_prob(self.action))
+            new, old = (actor(x.observation, x.mask).log_prob(x.action) for actor in (self.new, self.old))
+            return torch.exp(new - old)
 
 
 def record_turns(learner: OnPolicy) -> list[Turn]:
@@ -209,28 +209,29 @@ def record_turns(learner: OnPolicy) -> list[Turn]:
     step = learner.step
 
     def recording(
-        actor: Any, seen: Tensor, action: Tensor, M: Tensor, c: OnPolicySettings, generator: torch.Generator
-    ) -> tuple[Tensor, Row]:
+        actor: Any, samples: Samples, M: Tensor, c: OnPolicySettings, generator: torch.Generator
+    ) -> tuple[Tensor, Diagnostics]:
         agent = next(k for k, other in enumerate(learner.actors) if other is actor)
         old, handed = copy.deepcopy(actor), M.clone()
-        ratio, row = step(actor, seen, action, M, c, generator)
-        turns.append(Turn(agent, old, copy.deepcopy(actor), seen, action, handed, ratio.clone(), dict(row)))
+        ratio, row = step(actor, samples, M, c, generator)
+        turns.append(Turn(agent, old, copy.deepcopy(actor), samples, handed, ratio.clone(), dict(row)))
         return ratio, row
 
     learner.step = recording
     return turns
 
 
-def hessian_of_the_mean_kl(actor: Any, x: Tensor) -> Tensor:
+def hessian_of_the_mean_kl(actor: Any, samples: Samples) -> Tensor:
     """The dense Hessian of E[KL(old, new)] in the parameters of new, at new = old."""
+    x = (samples.observation, samples.mask)
     shapes = {name: p.shape for name, p in actor.named_parameters()}
     with torch.no_grad():
-        old = actor(x)
+        old = actor(*x)
 
     def mean_kl(theta: Tensor) -> Tensor:
         parts = theta.split([shape.numel() for shape in shapes.values()])
         named = {name: part.view(shape) for (name, shape), part in zip(shapes.items(), parts, strict=True)}
-        return kl_divergence(old, functional_call(actor, named, (x,))).mean()
+        return old.kl_divergence(functional_call(actor, named, x)).mean()
 
     H = torch.autograd.functional.hessian(mean_kl, parameters_to_vector(list(actor.parameters())).detach())
     assert isinstance(H, Tensor)

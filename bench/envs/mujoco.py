@@ -161,7 +161,7 @@ class MujocoBatch:
             action_spaces=tuple(Continuous(len(ids)) for ids in act_ids),
             state_size=self._blocks[0].stop,
             observes_id=observation != "local",
-            sources=tuple(self._firsts.tolist()),
+            first_equal_feature=tuple(self._firsts.tolist()),
         )
         bounds = self.model.actuator_ctrlrange
         self._center, self._half = bounds.mean(axis=1), (bounds[:, 1] - bounds[:, 0]) / 2

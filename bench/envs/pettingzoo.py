@@ -61,9 +61,9 @@ class ParallelBatch:
             observation_sizes=tuple(sense.size for sense in self._senses),
             action_spaces=tuple(control.space for control in self._controls),
             state_size=self.state.shape[1],
-            sources=() if self.own_state else 2 * tuple(range(self.state.shape[1])),
-            leaves=leaves,
-            masked=() if self.masks is None else tuple(mask is not None for mask in self.masks),
+            first_equal_feature=() if self.own_state else 2 * tuple(range(self.state.shape[1])),
+            agents_leave=leaves,
+            has_mask=() if self.masks is None else tuple(mask is not None for mask in self.masks),
         )
         self.reward = np.zeros(self.envs)
         self._rewards: list[Any] = [{} for _ in seeds]  # of each agent, for whoever asks why the team's is not finite

@@ -11,8 +11,8 @@ into pieces that stay in the cache; what that saves is its gain.
     clip           one pass forward for the old log-probabilities, each epoch of an actor forward and backward, and one
                    pass forward for the ratio afterwards
     trust region   one pass forward and backward for g, which gives the old log-probabilities too; per conjugate
-                   gradient step one product with the Fisher matrix over every `fisher_stride`-th step; one pass for the
-                   line search, which gives the ratio too
+                   gradient step one product with the Fisher matrix; one pass for the line search, which gives the
+                   ratio too
     maddpg         each actor acts on E rows, T times; per gradient step, over the B rows of a batch: target actors and
                    target critics forward, critics forward and backward, actors forward and backward, and critics
                    forward and backward to the agent's own action
@@ -36,7 +36,7 @@ import torch
 from torch import Tensor, nn
 
 from algorithms import Learner
-from algorithms.categorical import width
+from algorithms.distributions import encoded_size
 from algorithms.config import ClipSettings, OnPolicySettings, TrustRegionSettings
 from algorithms.maddpg import MADDPG
 from algorithms.on_policy import OnPolicy
@@ -116,16 +116,15 @@ def _actors(learner: OnPolicy) -> Iterator[Pass]:
 def _trust_region(name: str, actor: nn.Module, c: TrustRegionSettings, agents: int) -> Iterator[Pass]:
     """A product with the Fisher matrix, J^T M J v, is one pass in forward mode (J v) and one in reverse mode (J^T)."""
     rows = c.rollout_length * c.envs * agents
-    strided = len(range(0, c.rollout_length, c.fisher_stride)) * c.envs * agents
     yield Pass(f"{name} gradient", 1, forward(actor, rows) + backward(actor, rows))
-    yield Pass(f"{name} conjugate gradient", c.cg_steps, tangent(actor, strided) + backward(actor, strided))
+    yield Pass(f"{name} conjugate gradient", c.cg_steps, tangent(actor, rows) + backward(actor, rows))
     yield Pass(f"{name} line search", 1, forward(actor, rows))
 
 
 def _critics(learner: OnPolicy) -> Iterator[Pass]:
     """The values of the states after the last step and of those that ended episodes are few, and left out."""
     c: OnPolicySettings = learner.settings
-    agents = [1] if learner.critic_sees == "state" else [len(group) for group in learner.groups]
+    agents = [1] if learner.is_centralised else [len(group) for group in learner.groups]
     for k, (critic, count) in enumerate(zip(learner.critics, agents, strict=True)):
         rows = c.rollout_length * c.envs * count
         yield Pass(f"critic {k} values", 1, forward(critic, rows))
@@ -149,7 +148,7 @@ def _maddpg(learner: MADDPG) -> Iterator[Pass]:
         yield Pass(f"actor {i}", times, forward(actor, B) + backward(actor, B))
         (_, first), *_ = layers(critic)
         inputs = [x for x in backward(critic, B) if x.kind == "inputs"]
-        own = Product(B, width(learner.team.action_spaces[i]), first, "inputs")
+        own = Product(B, encoded_size(learner.team.action_spaces[i]), first, "inputs")
         yield Pass(f"critic {i} to action", times, (*forward(critic, B), *inputs, own))
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from algorithms import Row
+from algorithms import Diagnostics
 from algorithms.maddpg import MADDPG
 from bench import tasks
 from bench.collect import Collector
@@ -75,9 +75,9 @@ class Bench:
         self._record()
         rollout = self.collector.collect(self.learner)
         if isinstance(self.learner, MADDPG):
-            replay, E = self.learner.replay, self.batch.envs
-            while replay.filled < min(replay.rows, REPLAY // E):
-                replay.add(rollout)
+            replay_buffer, E = self.learner.replay_buffer, self.batch.envs
+            while replay_buffer.filled < min(replay_buffer.rows, REPLAY // E):
+                replay_buffer.add(rollout)
         self.learner.update(rollout)
 
     def _time(self, owner: Any, method: str, part: str) -> None:
@@ -112,7 +112,7 @@ class Bench:
         self.raw.start()
         self.actions, self.beginnings = [], {}
         self.seconds = dict.fromkeys(self.seconds, 0.0)
-        rows: list[Row] = []
+        rows: list[Diagnostics] = []
         updates, start = 0, time.perf_counter()
         while not updates or time.perf_counter() - start < SECONDS:
             rows += self._update()
@@ -131,10 +131,10 @@ class Bench:
             evaluation=self._evaluation(),
         )
 
-    def _update(self) -> list[Row]:
+    def _update(self) -> list[Diagnostics]:
         """One rollout and one update, as `bench.trial` takes them: the rows get the names of their trial."""
         trial = self.trial
-        about: Row = {"suite": trial.suite, "task": trial.task.label, "algorithm": trial.label, "seed": trial.seed}
+        about: Diagnostics = {"suite": trial.suite, "task": trial.task.label, "algorithm": trial.label, "seed": trial.seed}
         return [about | row for row in self.learner.update(self.collector.collect(self.learner))]
 
     def _evaluation(self) -> float:

@@ -19,7 +19,7 @@ from statistics import mean, median
 from typing import Any
 
 from algorithms import Learner
-from algorithms.replay import transition_bytes
+from algorithms.replay_buffer import transition_bytes
 from bench.collect import Collector
 from bench.suite import Trial
 from bench.trial import learner_and_batch, prepare_process
@@ -115,8 +115,8 @@ def peak_bytes() -> float:
 
 
 def unfilled_bytes(learner: Learner) -> float:
-    """What a replay has reserved and not yet written to; 0 without one."""
-    replay = getattr(learner, "replay", None)
+    """What a replay buffer has reserved and not yet written to; 0 without one."""
+    replay = getattr(learner, "replay_buffer", None)
     if replay is None:
         return 0.0
     return float((replay.rows - replay.filled) * replay.envs * transition_bytes(learner.team))  # type: ignore[attr-defined]

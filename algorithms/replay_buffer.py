@@ -1,4 +1,4 @@
-"""A ring of the most recent steps of E environments, from which MADDPG samples n-step transitions."""
+"""The most recent steps of E environments in a ring buffer, from which MADDPG samples n-step transitions."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from algorithms.categorical import width
+from algorithms.distributions import encoded_size
 from algorithms.rollout import Discrete, Rollout, Team
 
 
 @dataclass
-class Batch:
+class Transitions:
     """B transitions over up to n steps."""
 
     state: Tensor
@@ -41,32 +41,30 @@ class Batch:
     """[B, N]"""
 
 
-class Replay:
+class ReplayBuffer:
     """A ring of T rows, E environments wide, in preallocated float32; the memory is taken as the ring fills.
 
-    Every number is stored once. Of features that always agree (`Team.sources`) one is kept; and the successor of a step
-    is the row after it, the newest step's being one row more, but for the ends of episodes, which are kept apart. Masks
-    and who was there are features too, of teams that have them. Actions that are all choices are stored in bytes.
+    Every number is stored once. Of features that are always equal (`Team.first_equal_feature`) one is kept; and the
+    successor of a step is the row after it (of the newest step, one row more), but for the ends of episodes, which are
+    kept apart. Masks and who was active are features too, of teams that have them. Discrete actions are stored in bytes.
     """
 
     def __init__(self, team: Team, capacity: int, envs: int):
         self.rows = max(capacity // envs, 1)
         self.envs = envs
         self.added = 0
-        spaces, masked = team.action_spaces, team.masked or [False] * team.size
-        self.masked, self.leaves = masked, team.leaves
-        mask_sizes = [width(space) * has for space, has in zip(spaces, masked, strict=True)]
-        self.sizes = [team.state_size, *team.observation_sizes, *mask_sizes, team.size * team.leaves]
+        spaces = team.action_spaces
+        self.has_mask, self.agents_leave = team.has_mask or [False] * team.size, team.agents_leave
+        mask_sizes = [encoded_size(space) * has for space, has in zip(spaces, self.has_mask, strict=True)]
+        self.sizes = [team.state_size, *team.observation_sizes, *mask_sizes, team.size * team.agents_leave]
         self.action_sizes = [space.size for space in spaces]
         self.discrete = [isinstance(space, Discrete) for space in spaces]
         in_bytes = all(isinstance(space, Discrete) and max(space.choices) <= 256 for space in spaces)
-        sources = torch.tensor([*team.sources, *range(len(team.sources), sum(self.sizes))])
-        self.kept, self.place = sources.unique(return_inverse=True)  # F features from the U that are stored
+        first = torch.tensor([*team.first_equal_feature, *range(len(team.first_equal_feature), sum(self.sizes))])
+        self.kept, self.place = first.unique(return_inverse=True)  # F features from the U that are stored
         slots, U = self.rows + 1, len(self.kept)
         self.features = torch.empty(slots, envs, U)
-        self.actions = torch.empty(
-            slots, envs, sum(self.action_sizes), dtype=torch.uint8 if in_bytes else torch.float32
-        )
+        self.actions = torch.empty(slots, envs, sum(self.action_sizes), dtype=torch.uint8 if in_bytes else None)
         self.reward = torch.empty(slots, envs)
         self.terminated, self.ended = torch.empty(2, slots, envs, dtype=torch.bool)
         self.end_times = torch.empty(0, dtype=torch.long)  # [K] t E + e of the stored steps that ended, ascending
@@ -99,7 +97,7 @@ class Replay:
         self.end_times = torch.cat([self.end_times[gone:], times])
         self.end_features = torch.cat([self.end_features[gone:], ends[order]])
 
-    def sample(self, size: int, n: int, gamma: float, generator: torch.Generator) -> Batch:
+    def sample(self, size: int, n: int, gamma: float, generator: torch.Generator) -> Transitions:
         """`size` transitions drawn uniformly from those whose n steps are stored."""
         starts, slots = self.filled - n + 1, len(self.features)
         t = self.added - self.filled + torch.randint(starts, (size,), generator=generator)
@@ -115,25 +113,25 @@ class Replay:
         over = self.ended[last % slots, e]
         successors = self.features[(last + 1) % slots, e]
         successors[over] = self.end_features[torch.searchsorted(self.end_times, (last * self.envs + e)[over])]
-        return Batch(
-            *self._rebuilt(self.features[first, e]),
-            list(self.actions[first, e].float().split(self.action_sizes, dim=-1)),
+        return Transitions(
+            *self._split(self.features[first, e]),
+            list(self.actions[first, e].to(returns.dtype).split(self.action_sizes, dim=-1)),
             returns,
             discount * ~self.terminated[last % slots, e],
-            *self._rebuilt(successors),
+            *self._split(successors),
         )
 
     def _features(self, state: Tensor, observations: Sequence[Tensor], masks: Any, active: Tensor | None) -> Tensor:
         """All that is stored of a row or of an end.  [.., S], N x [.., O_i], N x [.., L_i], [.., N] -> [.., U]"""
-        told = [x for x in (*(masks or []), active) if x is not None]
-        return torch.cat([state, *observations, *told], dim=-1)[..., self.kept]
+        extra = [x for x in (*(masks or []), active) if x is not None]
+        return torch.cat([state, *observations, *extra], dim=-1)[..., self.kept]
 
-    def _rebuilt(self, features: Tensor) -> tuple[Tensor, list[Tensor], list[Tensor | None], Tensor | None]:
+    def _split(self, features: Tensor) -> tuple[Tensor, list[Tensor], list[Tensor | None], Tensor | None]:
         """The inverse of `_features`.  [B, U] -> [B, S], N x [B, O_i], N x [B, L_i], [B, N]"""
         state, *parts = features[:, self.place].split(self.sizes, dim=-1)
-        N = len(self.masked)
-        masks = [x.bool() if has else None for x, has in zip(parts[N:-1], self.masked, strict=True)]
-        return state, parts[:N], masks, parts[-1].bool() if self.leaves else None
+        N = len(self.has_mask)
+        masks = [x.bool() if has else None for x, has in zip(parts[N:-1], self.has_mask, strict=True)]
+        return state, parts[:N], masks, parts[-1].bool() if self.agents_leave else None
 
     def _buffers(self) -> Sequence[Tensor]:
         return [self.features, self.actions, self.reward, self.terminated, self.ended]
@@ -153,5 +151,5 @@ class Replay:
 
 def transition_bytes(team: Team) -> int:
     """The memory that one stored transition takes, apart from the ends of episodes."""
-    ring = Replay(team, 1, 1)
+    ring = ReplayBuffer(team, 1, 1)
     return sum(x[0].nbytes for x in ring._buffers())

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import EllipsisType
-
 import torch
 from torch import Tensor
 
@@ -18,18 +16,22 @@ def gae(
     """
     delta = reward + gamma * next_value.masked_fill(terminated, 0) - value  # 0 times NaN would be NaN
     decay = gamma * lam * ~(terminated | truncated)
-    advantage, following = [], torch.zeros_like(delta[0])
-    for d, k in zip(reversed(delta.unbind()), reversed(decay.unbind()), strict=True):
-        following = torch.addcmul(d, k, following)
-        advantage.append(following)
-    return torch.stack(advantage[::-1])
+    advantage = torch.zeros_like(delta)
+    following = torch.zeros_like(delta[0])
+    for t in reversed(range(len(delta))):
+        following = advantage[t] = delta[t] + decay[t] * following
+    return advantage
 
 
-def standardise(advantage: Tensor, counted: Tensor | EllipsisType = ...) -> Tensor:
-    """(A - mean A) / std A over the samples [T, E] that count; once per update, before any factor is multiplied in."""
-    if not advantage[counted].numel():  # an agent that was never there
+def standardise(advantage: Tensor, active: Tensor | None = None) -> Tensor:
+    """(A - mean A) / std A over the samples [T, E] at which the agent was active (None: all).
+
+    Once per update, before any factor is multiplied in.
+    """
+    counted = advantage if active is None else advantage[active]
+    if not counted.numel():  # an agent that was never there
         return advantage
-    std, mean = torch.std_mean(advantage[counted], correction=0)
+    std, mean = torch.std_mean(counted, correction=0)
     return (advantage - mean) / (std + 1e-8)
 
 

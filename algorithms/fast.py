@@ -1,0 +1,213 @@
+"""Speed, behind three names that plain torch can replace: nobody needs to read this file to follow a method.
+
+| name            | what a few lines of plain torch would do                                                       |
+|-----------------|------------------------------------------------------------------------------------------------|
+| `Linear`        | `nn.Linear`                                                                                    |
+| `BatchedActors` | each actor's `network(normaliser(observation))`, one actor after the other                     |
+| `Jacobian`      | `torch.func.jvp` and `torch.autograd.grad` of a network's outputs in its parameters            |
+
+The tests hold whole updates of every method equal on both. Each name pays at least 5% of a whole training step: measured
+on one core of an AMD EPYC (Zen 5), HalfCheetah-2x3, `python -m bench.speed`.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+MANY_ROWS = 128
+"""From this many rows on oneDNN's product is faster than MKL's: its calls cost more, its arithmetic less."""
+VARIABLE = "MARL_BENCH_MATMUL"
+"""The environment variable that chooses the library of matrix products: `onednn` or `torch`."""
+
+
+# --- Matrix products ------------------------------------------------------------------------------------------------
+#
+# PyTorch multiplies float32 matrices with MKL, which takes a slow path on x86 processors that are not Intel's
+# (pytorch#38412): on a Zen 5 core 110 GFLOP/s, where oneDNN in the same wheel reaches 250. The results differ in the last
+# bits, so the choice follows the processor's vendor, never a timing, and stands in every trial's provenance.
+
+
+def matmul_library() -> str:
+    """Which library multiplies large float32 matrices: `onednn` on x86 processors of others than Intel, else `torch`.
+
+    Raises ValueError where the environment variable MARL_BENCH_MATMUL asks for another one, or for oneDNN without it.
+    """
+    wanted = os.environ.get(VARIABLE, "")
+    if wanted not in ("", "onednn", "torch"):
+        raise ValueError(f"{VARIABLE}={wanted[:40]!r}: must be onednn or torch")
+    exists = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    if wanted == "onednn" and not exists:
+        raise ValueError(f"{VARIABLE}=onednn: this build of PyTorch {torch.__version__} has no oneDNN linear operator")
+    return wanted or ("onednn" if exists and _is_x86_of_another_vendor() else "torch")
+
+
+def _is_x86_of_another_vendor() -> bool:
+    """Whether the processor is x86 and not Intel's; macOS runs on Intel's or on ARM."""
+    if platform.machine().lower() not in ("x86_64", "amd64") or platform.system() == "Darwin":
+        return False
+    cpuinfo = Path("/proc/cpuinfo")
+    vendor = cpuinfo.read_text(errors="replace") if cpuinfo.exists() else platform.processor()
+    return "GenuineIntel" not in vendor
+
+
+_ONEDNN = matmul_library() == "onednn"
+
+
+class Linear(nn.Linear):
+    """y = x W^T + b.  [..., F] -> [..., O]"""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The product by oneDNN where that is faster, else by PyTorch's own choice."""
+        rows = x.shape[:-1]
+        if _ONEDNN and x.dtype == torch.float32 and rows.numel() >= MANY_ROWS:
+            y: Tensor = _OneDNNLinear.apply(x.reshape(-1, x.shape[-1]), self.weight, self.bias)
+            return y.unflatten(0, rows)
+        return super().forward(x)
+
+
+class _OneDNNLinear(torch.autograd.Function):
+    """oneDNN's product and its two gradients.  [B, F] -> [B, O]"""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, W: Tensor, b: Tensor) -> Tensor:
+        ctx.save_for_backward(x, W)
+        return _product(x, W, b)
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        x, W = ctx.saved_tensors
+        of_x, of_W, _ = ctx.needs_input_grad
+        dx = _product(dy, W.t()) if of_x else None
+        if not of_W:
+            return dx, None, None
+        narrow = dy.shape[1] <= x.shape[1]  # faster with the longer side of dW as columns
+        dW = _product(dy.t(), x.t()) if narrow else _product(x.t(), dy.t()).t().contiguous()
+        return dx, dW, dy.sum(0)
+
+
+def _product(x: Tensor, W: Tensor, b: Tensor | None = None) -> Tensor:
+    """x W^T + b by oneDNN.  [B, F], [O, F], [O] -> [B, O]"""
+    y: Tensor = torch.ops.mkldnn._linear_pointwise(x, W, b, "none", [], "")
+    return y
+
+
+# --- Acting ---------------------------------------------------------------------------------------------------------
+
+
+class BatchedActors:
+    """The networks of N actors as one batch, to act with: a copy of their weights, padded with zeros to common sizes.
+
+    The scale and shift of a layer norm are folded into the layer after it, so outputs differ from theirs by rounding.
+    """
+
+    def __init__(self, actors: Sequence[Any]):
+        normalisers = [actor.normaliser for actor in actors]
+        self.clip = normalisers[0].clip
+        self.equal = len({x.mean.shape for x in normalisers}) == 1
+        self.mean = _stacked([x.mean[None] for x in normalisers])  # [N, 1, F]
+        self.scale = _stacked([torch.rsqrt(x.var + 1e-8)[None] for x in normalisers])
+        rows = [_folded(actor.network) for actor in actors]
+        self.layers = [tuple(map(_stacked, zip(*layer, strict=True))) for layer in zip(*rows, strict=True)]
+        self.sizes = [row[-1][1].shape[1] for row in rows]
+
+    @torch.no_grad()
+    def __call__(self, observations: Sequence[Tensor]) -> list[Tensor]:
+        """Each actor's outputs (means, or logits) for its own observations.  N x [E, O_i] -> N x [E, W_i]"""
+        x = torch.stack(list(observations)) if self.equal else _stacked(observations)
+        x = ((x - self.mean) * self.scale).clamp_(-self.clip, self.clip)
+        *hidden, (W_out, b_out) = self.layers
+        for W, b in hidden:
+            h = torch.baddbmm(b, x, W).relu_()
+            x = torch.layer_norm(h, h.shape[-1:])
+        outputs = torch.baddbmm(b_out, x, W_out)
+        return [y[:, :size] for y, size in zip(outputs, self.sizes, strict=True)]
+
+
+@torch.no_grad()
+def _folded(network: nn.Sequential) -> list[tuple[Tensor, Tensor]]:
+    """Each linear layer's [F, O] and [1, O], with the scale s and shift t of the layer norm before it: s W^T, b + W t."""
+    layers: list[tuple[Tensor, Tensor]] = []
+    norm: nn.LayerNorm | None = None
+    for layer in network:
+        if isinstance(layer, nn.LayerNorm):
+            norm = layer
+        elif isinstance(layer, nn.Linear):
+            W: Tensor = layer.weight
+            b: Tensor = layer.bias
+            if norm is not None:
+                W, b = W * norm.weight, b + W @ norm.bias
+            layers.append((W.t(), b[None]))
+    return layers
+
+
+def _stacked(matrices: Sequence[Tensor]) -> Tensor:
+    """Matrices [r_i, c_i] padded with zeros to the largest, as one [N, r, c]."""
+    rows, columns = (max(m.shape[axis] for m in matrices) for axis in (0, 1))
+    padding = [(0, columns - m.shape[1], 0, rows - m.shape[0]) for m in matrices]
+    return torch.stack([nn.functional.pad(m, p) if any(p) else m for m, p in zip(matrices, padding, strict=True)])
+
+
+# --- Jacobian products ----------------------------------------------------------------------------------------------
+
+
+class Jacobian:
+    """J, the derivative of a network's outputs at inputs x in its parameters, for any number of products.
+
+    J v is carried forward layer by layer (Pearlmutter 1994); J^T u is the backward pass of autograd. `outputs` [B, O].
+    """
+
+    def __init__(self, network: nn.Sequential, x: Tensor):
+        self.parameters: list[Tensor] = list(network.parameters())
+        self.steps: list[tuple[nn.Module, Tensor]] = []
+        """Each layer with its input."""
+        for layer in network:
+            self.steps.append((layer, x.detach()))
+            x = layer(x)
+        self.graph = x
+        self.outputs = x.detach()
+
+    @torch.no_grad()
+    def times(self, v: Sequence[Tensor]) -> Tensor:
+        """J v [B, O], v holding a tensor of each parameter's shape."""
+        direction = dict(zip(self.parameters, v, strict=True))
+        dx: Any = None  # the network's inputs do not move
+        for layer, x in self.steps:
+            if isinstance(layer, nn.Linear):
+                dy = _linear(x, direction[layer.weight], direction[layer.bias])
+                dx = dy if dx is None else dy + _linear(dx, layer.weight)
+            elif isinstance(layer, nn.LayerNorm):
+                dx = _layer_norm_tangent(layer, x, dx, direction[layer.weight], direction[layer.bias])
+            else:  # ReLU
+                dx = torch.ops.aten.threshold_backward(dx, x, 0)
+        y: Tensor = dx
+        return y
+
+    def transposed_times(self, u: Tensor) -> list[Tensor]:
+        """J^T u, a tensor of each parameter's shape.  [B, O]"""
+        return list(torch.autograd.grad(self.graph, self.parameters, u, retain_graph=True))
+
+
+def _linear(x: Tensor, W: Tensor, b: Tensor | None = None) -> Tensor:
+    """x W^T + b, as `Linear` has it.  [B, F] -> [B, O]"""
+    if _ONEDNN and x.dtype == torch.float32 and len(x) >= MANY_ROWS:
+        return _product(x, W, b)
+    return nn.functional.linear(x, W, b)
+
+
+def _layer_norm_tangent(layer: nn.LayerNorm, x: Tensor, dx: Tensor, dscale: Tensor, dshift: Tensor) -> Tensor:
+    """d(s z + t) = s dz + ds z + dt with z = (x - E[x]) / d, d^2 = Var[x] + epsilon.  [B, F]
+
+    dz = (dx - E[dx] - z E[z dx]) / d is symmetric in what it maps, so PyTorch's backward pass of z gives it.
+    """
+    one, no = torch.ones_like(layer.weight), torch.zeros_like(layer.bias)
+    z, mean, inverse_d = torch.native_layer_norm(x, x.shape[1:], None, None, layer.eps)
+    given = (dx, x, x.shape[1:], mean, inverse_d, one, no)
+    dz, *_ = torch.ops.aten.native_layer_norm_backward(*given, [True, False, False])
+    return dz * layer.weight + z * dscale + dshift
