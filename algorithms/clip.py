@@ -14,9 +14,10 @@ from algorithms.rollout import Diagnostics, Samples, minibatches
 def clip_step(
     actor: Actor, samples: Samples, M: Tensor, c: ClipSettings, generator: torch.Generator
 ) -> tuple[Tensor, Diagnostics]:
-    """Climb E[min(ratio M, clip(ratio, 1 +- epsilon) M)] + entropy_coef H for a few epochs, ratio = new(a|o) / old(a|o).
+    """Climb E[min(ratio M, clip(ratio, 1 +- epsilon) M)] + entropy_coef H for a few epochs.
 
-    samples and M [B] -> ratio [B] and diagnostics. For MAPPO M is the advantage, for HAPPO the factor times it.
+    ratio = new(a|o) / old(a|o); for MAPPO M is the advantage, for HAPPO the factor times it. Takes B samples and M [B],
+    returns the final ratio [B] and diagnostics.
     """
     with torch.no_grad():
         old = actor(samples.observation, samples.mask)

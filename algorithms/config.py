@@ -83,7 +83,7 @@ class OnPolicySettings:
     max_grad_norm: Positive = 10.0
     """Greatest norm of a network's gradient, which is scaled down to it; published: 10."""
     share_actors: bool = False
-    """Parameter sharing: one actor for all agents, which observes the agent's index too; IPPO then shares its critic."""
+    """Parameter sharing: one actor for all agents, which observes their index too; IPPO then shares its critic."""
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,7 @@
 | `BatchedActors` | each actor's `network(normaliser(observation))`, one actor after the other                     |
 | `Jacobian`      | `torch.func.jvp` and `torch.autograd.grad` of a network's outputs in its parameters            |
 
-The tests hold whole updates of every method equal on both. Each name pays at least 5% of a whole training step: measured
-on one core of an AMD EPYC (Zen 5), HalfCheetah-2x3, `python -m bench.speed`.
+The tests hold whole updates of every method equal on both. Each name pays at least 5% of a whole training step.
 """
 
 from __future__ import annotations
@@ -30,8 +29,8 @@ VARIABLE = "MARL_BENCH_MATMUL"
 # --- Matrix products ------------------------------------------------------------------------------------------------
 #
 # PyTorch multiplies float32 matrices with MKL, which takes a slow path on x86 processors that are not Intel's
-# (pytorch#38412): on a Zen 5 core 110 GFLOP/s, where oneDNN in the same wheel reaches 250. The results differ in the last
-# bits, so the choice follows the processor's vendor, never a timing, and stands in every trial's provenance.
+# (pytorch#38412): on a Zen 5 core 110 GFLOP/s, where oneDNN in the same wheel reaches 250. The results differ in the
+# last bits, so the choice follows the processor's vendor, never a timing, and stands in every trial's provenance.
 
 
 def matmul_library() -> str:
@@ -132,7 +131,7 @@ class BatchedActors:
 
 @torch.no_grad()
 def _folded(network: nn.Sequential) -> list[tuple[Tensor, Tensor]]:
-    """Each linear layer's [F, O] and [1, O], with the scale s and shift t of the layer norm before it: s W^T, b + W t."""
+    """W^T [F, O] and b [1, O] of each linear layer, or behind a layer norm of scale s and shift t s W^T and b + W t."""
     layers: list[tuple[Tensor, Tensor]] = []
     norm: nn.LayerNorm | None = None
     for layer in network:

@@ -5,8 +5,8 @@ climbs  E[Q_i(s, a^1, ..., mu_i(o_i), ..., a^N)]  with the other agents' actions
 With n_step > 1, r is the discounted sum of the next n rewards of the behaviour policy, uncorrected.
 
 Discrete actions enter critics one-hot; mu takes the likeliest allowed choice, and its gradient is that of a
-straight-through Gumbel-softmax sample. The action of an agent that has left enters as zeros, and its actor learns nothing
-from such samples.
+straight-through Gumbel-softmax sample. The action of an agent that has left enters as zeros, and its actor learns
+nothing from such samples.
 """
 
 from __future__ import annotations

@@ -105,7 +105,7 @@ class GaussianActor(nn.Module):
 
 
 class CategoricalActor(nn.Module):
-    """pi(a|o) = prod_c softmax(logits_c(o))[a_c] over the components c of a discrete action, masked choices left out."""
+    """pi(a|o) = prod_c softmax(logits_c(o))[a_c] over the components c of a discrete action, without masked choices."""
 
     optimiser: torch.optim.Optimizer
 

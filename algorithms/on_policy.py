@@ -7,13 +7,14 @@
 | happo  | centralised   | sequential   | clip             |
 | hatrpo | centralised   | sequential   | trust region     |
 
-In a sequential update (Kuba et al., ICLR 2022) agents move one after another, in an order drawn anew each time, and the
-m-th climbs E[(new^m / old^m) M_m] with M_m = (prod_{j<m} new^j / old^j) A(s, a): the advantage times the ratios of those
-before it. In a simultaneous update that factor stays 1. That is the whole difference between MAPPO and HAPPO: see
-`_update_actors`.
+In a sequential update (Kuba et al., ICLR 2022) agents are updated one after another, in an order drawn anew each time,
+and the m-th climbs E[(new^m / old^m) M_m] with M_m = (prod_{j<m} new^j / old^j) A(s, a): the advantage times the ratios
+of those before it. In a simultaneous update that factor stays 1. That is the whole difference between MAPPO and HAPPO:
+see `_update_actors`.
 
-Of an agent that leaves early, the steps without it enter neither its actor's step and normaliser nor the factor. Critics
-are fitted at all steps, those of own observations to the zeros that an absent agent sees (death masking, Yu et al. 2022).
+Of an agent that leaves early, the steps without it enter neither its actor's step and normaliser nor the factor.
+Critics are fitted at all steps, decentralised ones to the zeros that an absent agent observes (death masking, Yu et al.
+2022).
 """
 
 from __future__ import annotations
@@ -149,9 +150,7 @@ class OnPolicy:
             ratio, row = torch.ones_like(M), Diagnostics()
             if active.any():
                 samples = self._samples(rollout, group, active)
-                new_over_old, row = self.step(
-                    actor, samples, M[active], self.settings, self.generators["minibatches"]
-                )
+                new_over_old, row = self.step(actor, samples, M[active], self.settings, self.generators["minibatches"])
                 if new_over_old.shape != (len(samples),):
                     raise ValueError(f"the step's ratio is {[*new_over_old.shape]}, not {[len(samples)]}")
                 ratio[active] = new_over_old
@@ -251,8 +250,8 @@ class OnPolicy:
 def value_loss(c: OnPolicySettings, V: Tensor, G: Tensor, V_old: Tensor) -> Tensor:
     """E[max(h(V - G), h(V_old + clip(V - V_old, -epsilon, epsilon) - G))], epsilon = value_clip and h Huber's loss.
 
-    A sample pulls V towards its target by no more than epsilon per update, as in OpenAI's code of PPO. With value_clip 0
-    it is E[h(V - G)]. All are [B], in standard deviations of returns.
+    A sample pulls V towards its target by no more than epsilon per update, as in OpenAI's code of PPO. With value_clip
+    0 it is E[h(V - G)]. All are [B], in standard deviations of returns.
     """
     loss = nn.functional.huber_loss(V, G, delta=c.huber_delta, reduction="none")
     if c.value_clip:

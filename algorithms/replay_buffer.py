@@ -46,7 +46,7 @@ class ReplayBuffer:
 
     Every number is stored once. Of features that are always equal (`Team.first_equal_feature`) one is kept; and the
     successor of a step is the row after it (of the newest step, one row more), but for the ends of episodes, which are
-    kept apart. Masks and who was active are features too, of teams that have them. Discrete actions are stored in bytes.
+    kept apart. Masks and who was active are features too, of teams that have them. Discrete actions are bytes.
     """
 
     def __init__(self, team: Team, capacity: int, envs: int):

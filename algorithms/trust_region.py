@@ -21,8 +21,8 @@ def trust_region_step(
     """theta + alpha^j sqrt(2 delta / x^T H x) x with x = H^-1 g, and the smallest j that the line search accepts.
 
     g is the gradient of the surrogate E[ratio M], ratio = new(a|o) / old(a|o), and H the Hessian of E[KL(old, new)] at
-    the old policy. samples and M [B] -> ratio [B] and diagnostics. For TRPO M is the advantage, for HATRPO the factor
-    times it.
+    the old policy; for TRPO M is the advantage, for HATRPO the factor times it. Takes B samples and M [B], returns the
+    final ratio [B] and diagnostics.
     """
     old = actor(samples.observation, samples.mask)
     log_prob = old.log_prob(samples.action)
@@ -44,8 +44,8 @@ def line_search(
 ) -> tuple[Policy, Tensor, Diagnostics]:
     """Try theta + alpha^j step, j = 0, 1, ...; accept where KL <= delta and the gain is accept_ratio of the predicted.
 
-    The gain is that of the surrogate, E[ratio M] - E[M] = E[(ratio - 1) M]. Where no step is accepted the parameters are
-    as before, bit for bit, and so are the policy and its ratio of 1.
+    The gain is that of the surrogate, E[ratio M] - E[M] = E[(ratio - 1) M]. Where no step is accepted the parameters
+    are as before, bit for bit, and so are the policy and its ratio of 1.
     """
     parameters = list(actor.parameters())
     theta = parameters_to_vector(parameters)

@@ -36,8 +36,8 @@ import torch
 from torch import Tensor, nn
 
 from algorithms import Learner
-from algorithms.distributions import encoded_size
 from algorithms.config import ClipSettings, OnPolicySettings, TrustRegionSettings
+from algorithms.distributions import encoded_size
 from algorithms.maddpg import MADDPG
 from algorithms.on_policy import OnPolicy
 

@@ -133,8 +133,8 @@ class Bench:
 
     def _update(self) -> list[Diagnostics]:
         """One rollout and one update, as `bench.trial` takes them: the rows get the names of their trial."""
-        trial = self.trial
-        about: Diagnostics = {"suite": trial.suite, "task": trial.task.label, "algorithm": trial.label, "seed": trial.seed}
+        t = self.trial
+        about: Diagnostics = {"suite": t.suite, "task": t.task.label, "algorithm": t.label, "seed": t.seed}
         return [about | row for row in self.learner.update(self.collector.collect(self.learner))]
 
     def _evaluation(self) -> float:
