@@ -157,56 +157,60 @@ def _stacked(matrices: Sequence[Tensor]) -> Tensor:
 
 
 class Jacobian:
-    """J, the derivative of a network's outputs at inputs x in its parameters, for any number of products.
+    """J, the derivative of an `mlp`'s outputs at inputs x in its parameters, for any number of products.
 
-    J v is carried forward layer by layer (Pearlmutter 1994); J^T u is the backward pass of autograd. `outputs` [B, O].
+    J v is carried forward from layer to layer (Pearlmutter 1994); J^T u is autograd's backward pass. `outputs` is [B, O].
     """
 
     def __init__(self, network: nn.Sequential, x: Tensor):
         self.parameters: list[Tensor] = list(network.parameters())
-        self.steps: list[tuple[nn.Module, Tensor]] = []
-        """Each layer with its input."""
+        self.linears = [layer for layer in network if isinstance(layer, nn.Linear)]
+        self.norms = [layer for layer in network if isinstance(layer, nn.LayerNorm)]
+        self.inputs = [x]  # of each linear layer, a layer norm's scale and shift left to the layer
+        self.normalised: list[
+            tuple[Tensor, Tensor, Tensor]
+        ] = []  # the input, mean and 1 / deviation of each layer norm
         for layer in network:
-            self.steps.append((layer, x.detach()))
+            if isinstance(layer, nn.LayerNorm):
+                z, *moments = torch.native_layer_norm(x.detach(), x.shape[1:], None, None, layer.eps)
+                self.inputs.append(z)
+                self.normalised.append((x.detach(), *moments))
             x = layer(x)
-        self.graph = x
-        self.outputs = x.detach()
+        self.graph, self.outputs = x, x.detach()
 
     @torch.no_grad()
     def times(self, v: Sequence[Tensor]) -> Tensor:
-        """J v [B, O], v holding a tensor of each parameter's shape."""
-        direction = dict(zip(self.parameters, v, strict=True))
-        dx: Any = None  # the network's inputs do not move
-        for layer, x in self.steps:
-            if isinstance(layer, nn.Linear):
-                dy = _linear(x, direction[layer.weight], direction[layer.bias])
-                dx = dy if dx is None else dy + _linear(dx, layer.weight)
-            elif isinstance(layer, nn.LayerNorm):
-                dx = _layer_norm_tangent(layer, x, dx, direction[layer.weight], direction[layer.bias])
-            else:  # ReLU
-                dx = torch.ops.aten.threshold_backward(dx, x, 0)
-        y: Tensor = dx
-        return y
+        """J v [B, O], v holding a tensor of each parameter's shape.
+
+        Behind a layer norm z s + t, a layer has W' = W diag(s) and b' = b + W t; with dz = 0 in the first, whose inputs
+        do not move, dy = z dW'^T + db' + dz W'^T.
+        """
+        d = dict(zip(self.parameters, v, strict=True))
+        first = self.linears[0]
+        dy = _linear(self.inputs[0], d[first.weight], d[first.bias])
+        layers = zip(self.linears[1:], self.norms, self.inputs[1:], self.normalised, strict=True)
+        for linear, norm, z, (h, mean, inverse) in layers:
+            dh = torch.ops.aten.threshold_backward(dy, h, 0)  # ReLU
+            W, s, t = linear.weight, norm.weight, norm.bias
+            dW = d[W] * s + W * d[s]
+            db = d[linear.bias] + d[W] @ t + W @ d[t]
+            # dz = (dh - E[dh] - z E[z dh]) / deviation is symmetric in dh, so the backward pass of z gives it.
+            given = (dh, h, h.shape[1:], mean, inverse, None, None)
+            dz, *_ = torch.ops.aten.native_layer_norm_backward(*given, [True, False, False])
+            dy = _linear(dz, W * s, plus=_linear(z, dW, db))
+        return dy
 
     def transposed_times(self, u: Tensor) -> list[Tensor]:
         """J^T u, a tensor of each parameter's shape.  [B, O]"""
         return list(torch.autograd.grad(self.graph, self.parameters, u, retain_graph=True))
 
 
-def _linear(x: Tensor, W: Tensor, b: Tensor | None = None) -> Tensor:
-    """x W^T + b, as `Linear` has it.  [B, F] -> [B, O]"""
+def _linear(x: Tensor, W: Tensor, b: Tensor | None = None, plus: Tensor | None = None) -> Tensor:
+    """x W^T + b + plus, by the library that `Linear` takes.  [B, F] -> [B, O]"""
     if _ONEDNN and x.dtype == torch.float32 and len(x) >= MANY_ROWS:
-        return _product(x, W, b)
-    return nn.functional.linear(x, W, b)
-
-
-def _layer_norm_tangent(layer: nn.LayerNorm, x: Tensor, dx: Tensor, dscale: Tensor, dshift: Tensor) -> Tensor:
-    """d(s z + t) = s dz + ds z + dt with z = (x - E[x]) / d, d^2 = Var[x] + epsilon.  [B, F]
-
-    dz = (dx - E[dx] - z E[z dx]) / d is symmetric in what it maps, so PyTorch's backward pass of z gives it.
-    """
-    one, no = torch.ones_like(layer.weight), torch.zeros_like(layer.bias)
-    z, mean, inverse_d = torch.native_layer_norm(x, x.shape[1:], None, None, layer.eps)
-    given = (dx, x, x.shape[1:], mean, inverse_d, one, no)
-    dz, *_ = torch.ops.aten.native_layer_norm_backward(*given, [True, False, False])
-    return dz * layer.weight + z * dscale + dshift
+        y: Tensor = (
+            _product(x, W, b) if plus is None else torch.ops.mkldnn._linear_pointwise.binary(x, plus, W, b, "add")
+        )
+        return y
+    y = nn.functional.linear(x, W, b)
+    return y if plus is None else y + plus
