@@ -1,5 +1,5 @@
 """IPPO, MAPPO, HAPPO, HATRPO and MADDPG on one code path. Read in this order: registry, rollout, on_policy, clip,
-trust_region, advantages, distributions, networks, maddpg, replay_buffer, config. No method needs fast to be followed."""
+trust_region, advantages, distributions, networks, maddpg, replay_buffer, config (not fast: it is speed alone)."""
 
 from algorithms.config import NUMERICS, SettingError
 from algorithms.fast import matmul_library

@@ -1,6 +1,7 @@
 """Policies as distributions over actions: diagonal Gaussians, and categorical choices of which a mask may forbid some.
 
-Log-probability, entropy and KL divergence are one number per sample: sums over the dimensions of an action.
+Log-probability, entropy and KL divergence are one number per sample: sums over the dimensions of an action. The Fisher
+matrix is the Hessian of KL(self, new) in the distribution's parameters at new = self.
 
 Of discrete actions the logits of all components stand side by side, [.., L] with L the number of all choices, and so do
 masks (True: allowed) and one-hot vectors. An action [.., C] holds the index chosen in each of the C components.
@@ -10,41 +11,11 @@ from __future__ import annotations
 
 from itertools import accumulate
 from math import log, pi
-from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from algorithms.rollout import Diagnostics, Discrete, Space
-
-
-class Policy(Protocol):
-    """What both distributions have in common."""
-
-    @property
-    def mode(self) -> Tensor:
-        """The likeliest action.  -> [.., A]"""
-        ...
-
-    def sample(self, noise: Tensor) -> Tensor:
-        """An action made of standard normal noise, one number for each of the network's outputs.  -> [.., A]"""
-        ...
-
-    def log_prob(self, action: Tensor) -> Tensor:
-        """log pi(a|o).  [.., A] -> [..]"""
-        ...
-
-    def entropy(self) -> Tensor:
-        """-E[log pi(a|o)], in nats.  -> [..]"""
-        ...
-
-    def kl_divergence(self, new: Any) -> Tensor:
-        """KL(self, new) = E[log self(a|o) - log new(a|o)] over actions of self, in nats.  -> [..]"""
-        ...
-
-    def fisher_product(self, *v: Tensor) -> tuple[Tensor, ...]:
-        """The Fisher matrix in the distribution's parameters, the Hessian of KL(self, new) at new = self, times v."""
-        ...
 
 
 class DiagonalGaussian:
@@ -122,6 +93,9 @@ class MaskedCategorical:
         return (torch.cat([p * (d - (p * d).sum(-1, keepdim=True)) for p, d in pairs], dim=-1),)
 
 
+Policy = DiagonalGaussian | MaskedCategorical
+
+
 def masked(logits: Tensor, mask: Tensor | None) -> Tensor:
     """Forbidden logits replaced by the least finite number, where probability and every gradient are exactly 0.
 
@@ -179,7 +153,7 @@ def policy_change(old: Policy, new: Policy, ratio: Tensor) -> Diagnostics:
 
     `kl_top_share` is the share of the KL that the 1% of samples with the greatest KL hold: 0.01 where all are equal.
     """
-    kl = old.kl_divergence(new).double()
+    kl = old.kl_divergence(new).double()  # type: ignore[arg-type]
     top = kl.topk(max(len(kl) // 100, 1)).values
     return {
         "kl_mean": kl.mean().item(),

@@ -159,7 +159,7 @@ def _stacked(matrices: Sequence[Tensor]) -> Tensor:
 class Jacobian:
     """J, the derivative of an `mlp`'s outputs at inputs x in its parameters, for any number of products.
 
-    J v is carried forward from layer to layer (Pearlmutter 1994); J^T u is autograd's backward pass. `outputs` is [B, O].
+    J v is carried from layer to layer (Pearlmutter 1994); J^T u is autograd's backward pass. `outputs` is [B, O].
     """
 
     def __init__(self, network: nn.Sequential, x: Tensor):
@@ -172,9 +172,10 @@ class Jacobian:
         ] = []  # the input, mean and 1 / deviation of each layer norm
         for layer in network:
             if isinstance(layer, nn.LayerNorm):
-                z, *moments = torch.native_layer_norm(x.detach(), x.shape[1:], None, None, layer.eps)
+                h = x.detach()
+                z, mean, inverse = torch.native_layer_norm(h, h.shape[1:], None, None, layer.eps)
                 self.inputs.append(z)
-                self.normalised.append((x.detach(), *moments))
+                self.normalised.append((h, mean, inverse))
             x = layer(x)
         self.graph, self.outputs = x, x.detach()
 

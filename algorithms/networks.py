@@ -77,10 +77,18 @@ class RunningNormaliser(nn.Module):
         self.count += x.shape[0]
 
 
-class GaussianActor(nn.Module):
-    """pi(a|o) = N(mean(o), diag(std^2)), with log std a free parameter that does not depend on the observation."""
+class Network(nn.Module):
+    """An MLP behind the normaliser of what it observes, with an optimiser of its own where it learns."""
 
     optimiser: torch.optim.Optimizer
+
+    def __init__(self, input_size: int):
+        super().__init__()
+        self.normaliser = RunningNormaliser((input_size,), OBSERVATION_CLIP)
+
+
+class GaussianActor(Network):
+    """pi(a|o) = N(mean(o), diag(std^2)), with log std a free parameter that does not depend on the observation."""
 
     def __init__(
         self,
@@ -90,8 +98,7 @@ class GaussianActor(nn.Module):
         initial_log_std: float,
         generator: torch.Generator,
     ):
-        super().__init__()
-        self.normaliser = RunningNormaliser((observation_size,), OBSERVATION_CLIP)
+        super().__init__(observation_size)
         self.network = mlp([observation_size, *hidden_sizes, action_size], POLICY_GAIN, generator)
         self.log_std = nn.Parameter(torch.full((action_size,), float(initial_log_std)))
 
@@ -104,17 +111,14 @@ class GaussianActor(nn.Module):
         return DiagonalGaussian(mean, self.log_std)
 
 
-class CategoricalActor(nn.Module):
+class CategoricalActor(Network):
     """pi(a|o) = prod_c softmax(logits_c(o))[a_c] over the components c of a discrete action, without masked choices."""
-
-    optimiser: torch.optim.Optimizer
 
     def __init__(
         self, observation_size: int, choices: tuple[int, ...], hidden_sizes: Sequence[int], generator: torch.Generator
     ):
-        super().__init__()
+        super().__init__(observation_size)
         self.choices = choices
-        self.normaliser = RunningNormaliser((observation_size,), OBSERVATION_CLIP)
         self.network = mlp([observation_size, *hidden_sizes, sum(choices)], POLICY_GAIN, generator)
 
     def forward(self, observation: Tensor, mask: Tensor | None = None) -> MaskedCategorical:
@@ -142,15 +146,12 @@ def stochastic_actor(
     return GaussianActor(observation_size, space.size, hidden_sizes, initial_log_std, generator)
 
 
-class DeterministicActor(nn.Module):
+class DeterministicActor(Network):
     """Of MADDPG: a = tanh(f(o)) in [-1, 1], or of a discrete action space the logits f(o), one for each choice."""
 
-    optimiser: torch.optim.Optimizer
-
     def __init__(self, observation_size: int, space: Space, hidden_sizes: Sequence[int], generator: torch.Generator):
-        super().__init__()
+        super().__init__(observation_size)
         self.is_discrete = isinstance(space, Discrete)
-        self.normaliser = RunningNormaliser((observation_size,), OBSERVATION_CLIP)
         self.network = mlp([observation_size, *hidden_sizes, encoded_size(space)], POLICY_GAIN, generator)
 
     def forward(self, observation: Tensor) -> Tensor:
@@ -159,14 +160,11 @@ class DeterministicActor(nn.Module):
         return output if self.is_discrete else torch.tanh(output)
 
 
-class ValueCritic(nn.Module):
+class ValueCritic(Network):
     """V(x) of the state or of one agent's observation; the network's output is in standard deviations of returns."""
 
-    optimiser: torch.optim.Optimizer
-
     def __init__(self, input_size: int, hidden_sizes: Sequence[int], generator: torch.Generator):
-        super().__init__()
-        self.normaliser = RunningNormaliser((input_size,), OBSERVATION_CLIP)
+        super().__init__(input_size)
         self.network = mlp([input_size, *hidden_sizes, 1], 1.0, generator)
         self.return_normaliser = RunningNormaliser(())
 
@@ -180,25 +178,19 @@ class ValueCritic(nn.Module):
         return self.return_normaliser.inverse(self(x))
 
 
-class ActionValueCritic(nn.Module):
+class ActionValueCritic(Network):
     """Q(s, a) of the state and the actions of all agents, as in MADDPG."""
-
-    optimiser: torch.optim.Optimizer
 
     def __init__(
         self, state_size: int, joint_action_size: int, hidden_sizes: Sequence[int], generator: torch.Generator
     ):
-        super().__init__()
-        self.normaliser = RunningNormaliser((state_size,), OBSERVATION_CLIP)
+        super().__init__(state_size)
         self.network = mlp([state_size + joint_action_size, *hidden_sizes, 1], 1.0, generator)
 
     def forward(self, state: Tensor, actions: Sequence[Tensor]) -> Tensor:
         """[B, S], N x [B, A_i] -> [B]"""
         q: Tensor = self.network(torch.cat([self.normaliser(state), *actions], dim=-1))
         return q.squeeze(-1)
-
-
-Network = Actor | DeterministicActor | ValueCritic | ActionValueCritic
 
 
 def give_optimisers(kind: str, networks: Sequence[Network], lr: float, eps: float) -> dict[str, torch.optim.Optimizer]:
