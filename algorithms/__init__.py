@@ -1,10 +1,11 @@
 """IPPO, MAPPO, HAPPO, HATRPO and MADDPG on one code path. Read in this order: registry, rollout, on_policy, clip,
 trust_region, advantages, distributions, networks, maddpg, replay_buffer, config (not fast: it is speed alone)."""
 
-from algorithms.config import NUMERICS, SettingError
+from algorithms.config import NUMERICS
 from algorithms.fast import matmul_library
 from algorithms.registry import METHODS, build, check, settings
 from algorithms.rollout import PURPOSES, Continuous, Diagnostics, Discrete, Diverged, Learner, Rollout, Samples, Team
+from algorithms.validation import SettingError
 
 __all__ = [
     "METHODS",

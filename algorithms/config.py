@@ -1,53 +1,17 @@
-"""Settings of the algorithms: frozen dataclasses with every default, and the strict reading of a mapping into one.
+"""Settings of the algorithms: frozen dataclasses, which hold every default.
 
 Published values are those of HARL (Zhong et al., JMLR 2024) for Multi-Agent MuJoCo unless a field says otherwise.
 """
 
 from __future__ import annotations
 
-import math
-import sys
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from dataclasses import dataclass
+from typing import Annotated
 
-S = TypeVar("S")
+from algorithms.validation import Bounds, Count, Fraction, NonNegative, Number, Positive
 
 NUMERICS = 1
 """Raised whenever a change of this package alters results; part of every configuration's hash."""
-
-
-@dataclass(frozen=True)
-class Bounds:
-    """The interval a number must lie in; `open_low` leaves the lower end out."""
-
-    low: float
-    high: float = math.inf
-    open_low: bool = False
-
-    def __contains__(self, value: float) -> bool:
-        above = value > self.low if self.open_low else value >= self.low
-        return above and value <= min(self.high, sys.float_info.max)
-
-    def __str__(self) -> str:
-        if self.high < math.inf:
-            return f"from {'just above ' if self.open_low else ''}{self.low:.10g} to {self.high:.10g}"
-        return f"{'above' if self.open_low else 'at least'} {self.low:.10g}"
-
-
-Count = Annotated[int, Bounds(1)]
-Positive = Annotated[float, Bounds(0, open_low=True)]
-NonNegative = Annotated[float, Bounds(0)]
-Fraction = Annotated[float, Bounds(0, 1)]
-Number = Annotated[float, Bounds(-1e9, 1e9)]
-
-
-class SettingError(ValueError):
-    """A setting that does not exist or cannot have the value given; `key` names it."""
-
-    def __init__(self, key: str, message: str):
-        super().__init__(message)
-        self.key = key
 
 
 @dataclass(frozen=True)
@@ -157,38 +121,3 @@ class MADDPGSettings:
     """Adam's learning rate for critics; HARL: 1e-3."""
     max_grad_norm: Positive = 10.0
     """Greatest norm of a network's gradient, which is scaled down to it."""
-
-
-def strict(cls: type[S], mapping: Mapping[str, Any]) -> S:
-    """`mapping` as a `cls`, refusing keys that it does not have and values of another type or out of bounds."""
-    hints = get_type_hints(cls, include_extras=True)
-    known = [field.name for field in fields(cls)]  # type: ignore[arg-type]
-    values = {}
-    for key, value in mapping.items():
-        if key not in known:
-            raise SettingError(str(key), f"unknown setting {key!r}; valid: {', '.join(known)}")
-        values[key] = _typed(key, value, hints[key])
-    return cls(**values)
-
-
-def _typed(key: str, value: Any, hint: Any) -> Any:
-    """`value` as what `hint` says: a word of a list, a bool, a number within bounds or a tuple of such."""
-    if get_origin(hint) is tuple:
-        if not isinstance(value, list | tuple) or not value:
-            raise SettingError(key, f"{value!r} is not a list of numbers, for example [128, 128]")
-        return tuple(_typed(key, item, get_args(hint)[0]) for item in value)
-    if get_origin(hint) is Literal:
-        if value not in get_args(hint):
-            raise SettingError(key, f"{value!r} is none of {', '.join(map(str, get_args(hint)))}")
-        return value
-    if hint is bool:
-        if not isinstance(value, bool):
-            raise SettingError(key, f"{value!r} is not true or false")
-        return value
-    kind, bounds = get_args(hint)
-    allowed = int if kind is int else int | float
-    if isinstance(value, bool) or not isinstance(value, allowed):
-        raise SettingError(key, f"{value!r} is not {'a whole number' if kind is int else 'a number'} {bounds}")
-    if value not in bounds:
-        raise SettingError(key, f"{value!r} is out of range: must be {bounds}")
-    return kind(value)

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from algorithms import fast
 from algorithms.advantages import explained_variance, gae, standardise
-from algorithms.config import ClipSettings, OnPolicySettings, SettingError
+from algorithms.config import ClipSettings, OnPolicySettings
 from algorithms.distributions import encoded_size
 from algorithms.networks import ValueCritic, give_optimisers, minimise, stochastic_actor
 from algorithms.rollout import (
@@ -42,6 +42,7 @@ from algorithms.rollout import (
     pack,
     unpack,
 )
+from algorithms.validation import SettingError
 
 Critic = Literal["centralised", "decentralised"]
 Update = Literal["simultaneous", "sequential"]

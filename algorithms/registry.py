@@ -8,11 +8,12 @@ from functools import partial
 from typing import Any
 
 from algorithms.clip import clip_step
-from algorithms.config import ClipSettings, MADDPGSettings, OnPolicySettings, SettingError, TrustRegionSettings, strict
+from algorithms.config import ClipSettings, MADDPGSettings, OnPolicySettings, TrustRegionSettings
 from algorithms.maddpg import MADDPG
 from algorithms.on_policy import Critic, OnPolicy, Step, Update
 from algorithms.rollout import Learner, Team
 from algorithms.trust_region import trust_region_step
+from algorithms.validation import SettingError, strict
 
 Settings = OnPolicySettings | MADDPGSettings
 

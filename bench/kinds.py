@@ -21,7 +21,7 @@ from typing import Annotated, Any
 import numpy as np
 
 from algorithms import SettingError
-from algorithms.config import Bounds, Count, strict
+from algorithms.validation import Bounds, Count, strict
 from bench import plugins
 from bench.envs.batch import EnvBatch
 from bench.envs.mujoco import MujocoBatch, ObservationMode

@@ -13,7 +13,8 @@ ROOT = Path(__file__).parent.parent
 
 # A module imports only from lines above its own. The algorithms stand above all of `bench`.
 ALGORITHMS = [
-    ["rollout", "config"],
+    ["rollout", "validation"],
+    ["config"],
     ["fast", "distributions"],
     ["networks", "advantages", "replay_buffer"],
     ["clip", "trust_region"],
