@@ -7,7 +7,6 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from functools import partial
 from importlib.metadata import EntryPoint, distribution
 from pathlib import Path
@@ -41,13 +40,7 @@ SUITE: dict[str, Any] = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _forget() -> Iterator[None]:
-    """No test leaves an algorithm or an entry point behind."""
-    before = dict(METHODS)
-    yield
-    METHODS.clear()
-    METHODS.update(before)
+pytestmark = pytest.mark.usefixtures("no_methods_afterwards")
 
 
 @pytest.fixture
