@@ -3,9 +3,12 @@
 from dataclasses import dataclass
 from functools import partial
 
+import torch
+
 from algorithms.clip import clip_objective
 from algorithms.config import ClipSettings, Positive
-from algorithms.networks import descend, policy_change
+from algorithms.distributions import policy_change
+from algorithms.networks import minimise
 from algorithms.on_policy import OnPolicy
 from algorithms.registry import Method
 
@@ -15,27 +18,25 @@ class EarlySettings(ClipSettings):
     target_kl: Positive = 0.01
 
 
-def early_step(actor, seen, action, M, c, generator):
+def early_step(actor, samples, M, c, generator):
     """A PPO step whose epochs end once the mean KL(old, new) has passed target_kl."""
-    old = actor(seen)
-    old_log_prob = old.log_prob(action).detach()
-    data = [x.flatten(0, -2) for x in (actor.observation(seen), seen, action)]
-    data += [old_log_prob.flatten(), M.flatten()]
-
-    def loss(outputs, seen, action, old_log_prob, M):
-        policy = actor.given(outputs, seen)
-        ratio = (policy.log_prob(action) - old_log_prob).exp()
-        return -clip_objective(ratio, M, c.clip) - c.entropy_coef * policy.entropy()
+    with torch.no_grad():
+        old = actor(samples.observation, samples.mask)
+        old_log_prob = old.log_prob(samples.action)
 
     for _ in range(c.actor_epochs):
-        descend(actor, actor.network, loss, data, c.max_grad_norm)
-        new = actor(seen)
-        ratio = (new.log_prob(action) - old_log_prob).exp().detach()
-        row = policy_change(old, new, ratio)
-        if row["kl_mean"] > c.target_kl:
+        policy = actor(samples.observation, samples.mask)
+        ratio = torch.exp(policy.log_prob(samples.action) - old_log_prob)
+        objective = clip_objective(ratio, M, c.clip) + c.entropy_coef * policy.entropy()
+        minimise(-objective.mean(), actor, c.max_grad_norm)
+        with torch.no_grad():
+            new = actor(samples.observation, samples.mask)
+            ratio = torch.exp(new.log_prob(samples.action) - old_log_prob)
+            diagnostics = policy_change(old, new, ratio)
+        if diagnostics["kl_mean"] > c.target_kl:
             break
-    return ratio, row
+    return ratio, diagnostics
 
 
-make = partial(OnPolicy, critic_sees="state", actors_move="one by one", step=early_step)
-EARLY = Method(make, EarlySettings, "HAPPO that stops early", moves_at_once=False)
+make = partial(OnPolicy, critic="centralised", update="sequential", step=early_step)
+EARLY = Method(make, EarlySettings, "HAPPO that stops early", can_share_actors=False)
