@@ -1,6 +1,7 @@
 # make bench    run the quick suite and write its report
 # make test     run the tests             (make test ARGS="-m long" for the long ones)
 # make lint     ruff and mypy
+# make docs     the documentation as a site, in site/; fails on a broken link
 # make clean    remove the environment and caches; results stay
 #
 # Each installs what it needs into .venv first, once, and again when pyproject.toml or constraints.txt changes.
@@ -20,8 +21,9 @@ TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
 # A stamp is touched only after its installation succeeded, so a broken one is tried again.
 INSTALLED := $(VENV)/.installed
 INSTALLED_DEV := $(VENV)/.installed-dev
+INSTALLED_DOCS := $(VENV)/.installed-docs
 
-.PHONY: bench test lint clean
+.PHONY: bench test lint docs clean
 
 bench: $(INSTALLED)
 	$(PY) -m bench.run suites/quick.yaml
@@ -36,8 +38,11 @@ lint: $(INSTALLED_DEV)
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 
+docs: $(INSTALLED_DOCS)
+	$(PY) -m mkdocs build --strict
+
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist site
 
 # torch goes first, by its exact version and, from an index of its own, without the dependencies that such an index may hold in
 # other versions than constraints.txt: the second line brings them.
@@ -60,4 +65,9 @@ $(INSTALLED): pyproject.toml constraints.txt
 $(INSTALLED_DEV): $(INSTALLED)
 	@echo "Installing the development tools into $(VENV)."
 	@$(PIP) install -c constraints.txt -e '.[dev]'
+	@touch $@
+
+$(INSTALLED_DOCS): $(INSTALLED)
+	@echo "Installing the documentation tools into $(VENV)."
+	@$(PIP) install -c constraints.txt -e '.[docs]'
 	@touch $@

@@ -1,12 +1,12 @@
-"""Tasks and algorithms of the user's own: options, errors, identity, entry points, and the examples of the README."""
+"""Tasks and algorithms of the user's own: options, errors, identity, entry points, and the examples."""
 
 from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from functools import partial
 from importlib.metadata import EntryPoint, distribution
 from pathlib import Path
@@ -40,13 +40,7 @@ SUITE: dict[str, Any] = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _forget() -> Iterator[None]:
-    """No test leaves an algorithm or an entry point behind."""
-    before = dict(METHODS)
-    yield
-    METHODS.clear()
-    METHODS.update(before)
+pytestmark = pytest.mark.usefixtures("no_methods_afterwards")
 
 
 @pytest.fixture
@@ -354,20 +348,15 @@ def test_what_is_no_method_is_refused(tmp_path: Path, name: str, complaint: str)
 UNSIZED = registry.Method(MINE.make, own_envs.Pet, "settings that are none", True)  # type: ignore[arg-type]
 
 
-# The README
+# examples/
 
-
-def blocks(language: str) -> dict[str, str]:
-    """The code blocks of the README that name their file, and the suite of one's own."""
-    found = re.findall(rf"```{language}\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    return {text.split()[1]: text for text in found}
+EXAMPLES = ROOT / "examples"
 
 
 def test_the_examples_are_short() -> None:
-    assert {name: len(text.splitlines()) < 40 for name, text in blocks("python").items()} == {
-        "meeting.py": True,
-        "early.py": True,
-    }
+    lines = {path.name: len(path.read_text().splitlines()) for path in EXAMPLES.glob("*.py")}
+    assert {"meeting.py", "early.py"} <= lines.keys()
+    assert {name: count for name, count in lines.items() if count > 50} == {}
 
 
 def command(folder: Path, *arguments: str) -> str:
@@ -381,19 +370,17 @@ def command(folder: Path, *arguments: str) -> str:
 
 @pytest.fixture(scope="module")
 def examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("examples")
-    for name, text in blocks("python").items():
-        (folder / name).write_text(text)
-    (folder / "own.yaml").write_text(blocks("yaml")["own"])
-    return folder
+    """A copy of examples/ to start in."""
+    folder = tmp_path_factory.mktemp("copy") / "examples"
+    return Path(shutil.copytree(EXAMPLES, folder, ignore=shutil.ignore_patterns("results", "__pycache__")))
 
 
-def test_the_environment_of_the_readme_keeps_its_word(examples: Path) -> None:
+def test_the_environment_of_the_examples_keeps_its_word(examples: Path) -> None:
     said = command(examples, "bench.check", "python:meeting:Meeting", "--set", "robots=3").splitlines()
     assert [line for line in said[1:] if not line.startswith(("ok", "speed"))] == []
 
 
-def test_the_suite_of_the_readme_runs_in_workers_that_find_its_modules(examples: Path) -> None:
+def test_the_suite_of_the_examples_runs_in_workers_that_find_its_modules(examples: Path) -> None:
     command(examples, "bench.run", "own.yaml", "--jobs", "2")
     records = store.read_table(examples / "results" / "own" / "records.parquet")
     assert {*zip(records["task"], records["algorithm"], records["seed"], strict=True)} == {
