@@ -10,6 +10,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from algorithms import matmul_library
+
 LIBRARIES = ("torch", "mujoco", "gymnasium", "gymnasium-robotics", "pettingzoo", "mpe2", "numpy", "pandas", "joblib")
 
 
@@ -29,6 +31,12 @@ def provenance() -> dict[str, Any]:
         "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in LIBRARIES}},
         "machine": {"cpu": _cpu(), "cores": os.cpu_count(), "system": platform.platform()},
     }
+
+
+def matrix_products() -> str:
+    """Which library multiplies matrices on which processor, for people: the last bits of results depend on it."""
+    library = {"onednn": "oneDNN", "torch": "PyTorch's own choice"}[matmul_library()]
+    return f"matrix products by {library} ({_cpu()})"
 
 
 def _git(*arguments: str) -> str | None:
