@@ -18,11 +18,11 @@ from helpers import build, team
 
 import algorithms
 from algorithms import METHODS, Discrete, SettingError, settings
-from bench import tasks
+from bench import store, tasks
 from bench.envs.mujoco import physics
-from bench.provenance import matrix_products
+from bench.provenance import matrix_products, provenance
 from bench.speed import __main__ as speed
-from bench.speed import products, training, trials
+from bench.speed import history, products, training, trials
 from bench.speed.products import Pass, Product
 from bench.suite import Trial
 
@@ -354,6 +354,86 @@ def test_json_holds_a_row_for_each_pairing(
     assert "down to 25% of a core was left" in printed
 
 
+# The history
+
+MEASURED: dict[str, Any] = {
+    "task": "mamujoco/Ant-4x2",
+    "algorithm": "happo",
+    "settings": {"envs": 2, "hidden_sizes": [8]},
+    "matmul": "onednn",
+    "steps_per_second": 1234.56,
+    "raw_steps_per_second": 20000.0,
+    "over_raw": 0.061728,
+    "ratio": 0.54321,
+    "two_over_twice_one": 0.98765,
+    "core_share": 0.99,
+}
+
+
+def test_a_row_is_appended_per_pairing_and_what_is_there_stays(tmp_path: Path) -> None:
+    path = tmp_path / "docs" / "speed.csv"
+    history.append(path, [MEASURED])
+    first = path.read_text()
+    history.append(path, [MEASURED | {"algorithm": "ippo"}, MEASURED])
+    assert path.read_text().startswith(first)
+    table = pd.read_csv(path)
+    assert tuple(table.columns) == history.COLUMNS
+    assert list(table["algorithm"]) == ["happo", "ippo", "happo"]
+    assert [json.loads(text) for text in table["settings"]] == [MEASURED["settings"]] * 3
+    row, origin = table.iloc[0], provenance()
+    assert str(row["date"]) == str(pd.Timestamp.now(tz="UTC").date())
+    assert (row["cpu"], row["torch"]) == (origin["machine"]["cpu"], origin["versions"]["torch"])
+    assert str(row["commit"]) == origin["commit"][:12]
+    assert list(row[["steps_per_second", "over_raw", "limit_ratio"]]) == [1234.6, 0.0617, 0.5432]
+
+
+def test_a_failed_write_leaves_the_history_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "speed.csv"
+    history.append(path, [MEASURED])
+    before = path.read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(store.os, "fsync", lambda number: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        with pytest.raises(OSError, match="No space left"):
+            history.append(path, [MEASURED])
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+HEADER = ",".join(history.COLUMNS)
+
+
+@pytest.mark.parametrize("there", ["", HEADER, HEADER + "\n", HEADER.replace(",", '","').join('""') + "\r\n"])
+def test_a_file_with_these_columns_takes_rows_however_it_is_written(there: str, tmp_path: Path) -> None:
+    path = tmp_path / "speed.csv"
+    path.write_bytes(there.encode())
+    history.append(history.file(str(path)), [MEASURED])
+    assert list(pd.read_csv(path)["steps_per_second"]) == [1234.6]
+
+
+def test_a_file_with_other_columns_is_refused_before_anything_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(speed, "_training", lambda pairings, given: pytest.fail("it measures"))
+    path = tmp_path / "other.csv"
+    path.write_text("date,steps\n")
+    with pytest.raises(SystemExit) as stopped:
+        speed.main(["--append", str(path)])
+    assert stopped.value.code == 2
+    *_, last = capsys.readouterr().err.splitlines()
+    assert last.endswith(f"argument --append: {path} has the columns date,steps, not {HEADER}")
+    assert path.read_text() == "date,steps\n"
+
+
+def test_what_was_measured_is_appended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speed, "_training", lambda pairings, given: [MEASURED])
+    path = tmp_path / "speed.csv"
+    assert speed.main(["--append", str(path)]) == 0
+    assert len(pd.read_csv(path)) == 1
+
+
+# The command
+
+
 def test_unless_told_the_five_methods_are_measured_at_their_defaults_and_maddpg_without_warm_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -390,6 +470,7 @@ def test_a_setting_reaches_the_algorithms_that_have_it() -> None:
         (["--json", "no/such/folder/rows.json"], "not a file in an existing folder"),
         (["envs", "--set", "clip=0.1"], "envs measures no algorithm"),
         (["envs", "--algorithm", "happo"], "envs measures no algorithm"),
+        (["envs", "--append", "no/such/file.csv"], "envs measures no algorithm"),
         (["envs", "--env-threads", "0"], "'0' is not a whole number from 1 to 1024"),
     ],
 )

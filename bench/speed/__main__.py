@@ -33,7 +33,7 @@ from algorithms.registry import Settings
 from bench import store, tasks
 from bench.envs.robots import ROBOTS
 from bench.provenance import matrix_products
-from bench.speed import envs, training, trials
+from bench.speed import envs, history, training, trials
 from bench.suite import Trial
 from bench.tasks import Task
 from bench.trial import prepare_process
@@ -67,8 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.json and (options.json.is_dir() or not options.json.parent.is_dir()):
         parser.error(f"--json {options.json}: not a file in an existing folder")
-    if options.what == "envs" and (options.algorithm or options.set):
-        parser.error("--algorithm and --set: envs measures no algorithm")
+    if options.what == "envs" and (options.algorithm or options.set or options.append):
+        parser.error("--algorithm, --set and --append: envs measures no algorithm")
     try:
         chosen = [tasks.task(name, {}) for name in options.task]
     except SettingError as error:
@@ -92,6 +92,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         rows = _training(pairings, given)
     if options.json:
         store.write_json(options.json, rows)
+    if options.append:
+        history.append(options.append, rows)
     return 0
 
 
@@ -127,6 +129,12 @@ def _parser() -> argparse.ArgumentParser:
         "--env-threads", type=command.positive, default=2, help="for envs: compare so many threads with one"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows there")
+    parser.add_argument(
+        "--append",
+        type=history.file,
+        metavar="FILE.csv",
+        help="for training: also add a row per task and algorithm there, with date, commit and machine",
+    )
     return parser
 
 
