@@ -14,11 +14,14 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from algorithms.validation import SettingError
 
 MANY_ROWS = 128
 """From this many rows on oneDNN's product is faster than MKL's: its calls cost more, its arithmetic less."""
@@ -33,17 +36,18 @@ VARIABLE = "MARL_BENCH_MATMUL"
 # last bits, so the choice follows the processor's vendor, never a timing, and stands in every trial's provenance.
 
 
+@cache
 def matmul_library() -> str:
     """Which library multiplies large float32 matrices: `onednn` on x86 processors of others than Intel, else `torch`.
 
-    Raises ValueError where the environment variable MARL_BENCH_MATMUL asks for another one, or for oneDNN without it.
+    Raises SettingError where the environment variable MARL_BENCH_MATMUL asks for another, or for oneDNN without it.
     """
     wanted = os.environ.get(VARIABLE, "")
     if wanted not in ("", "onednn", "torch"):
-        raise ValueError(f"{VARIABLE}={wanted[:40]!r}: must be onednn or torch")
+        raise SettingError(VARIABLE, f"{wanted[:40]!r} in the environment is none of onednn, torch")
     exists = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
     if wanted == "onednn" and not exists:
-        raise ValueError(f"{VARIABLE}=onednn: this build of PyTorch {torch.__version__} has no oneDNN linear operator")
+        raise SettingError(VARIABLE, f"onednn: PyTorch {torch.__version__} of this machine lacks its linear operator")
     return wanted or ("onednn" if exists and _is_x86_of_another_vendor() else "torch")
 
 
@@ -56,19 +60,20 @@ def _is_x86_of_another_vendor() -> bool:
     return "GenuineIntel" not in vendor
 
 
-_ONEDNN = matmul_library() == "onednn"
-
-
 class Linear(nn.Linear):
     """y = x W^T + b.  [..., F] -> [..., O]"""
 
     def forward(self, x: Tensor) -> Tensor:
         """The product by oneDNN where that is faster, else by PyTorch's own choice."""
-        rows = x.shape[:-1]
-        if _ONEDNN and x.dtype == torch.float32 and rows.numel() >= MANY_ROWS:
+        if _takes_onednn(x):
             y: Tensor = _OneDNNLinear.apply(x.reshape(-1, x.shape[-1]), self.weight, self.bias)
-            return y.unflatten(0, rows)
+            return y.unflatten(0, x.shape[:-1])
         return super().forward(x)
+
+
+def _takes_onednn(x: Tensor) -> bool:
+    rows = x.shape[:-1].numel()
+    return rows >= MANY_ROWS and x.dtype == torch.float32 and matmul_library() == "onednn"
 
 
 class _OneDNNLinear(torch.autograd.Function):
@@ -208,7 +213,7 @@ class Jacobian:
 
 def _linear(x: Tensor, W: Tensor, b: Tensor | None = None, plus: Tensor | None = None) -> Tensor:
     """x W^T + b + plus, by the library that `Linear` takes.  [B, F] -> [B, O]"""
-    if _ONEDNN and x.dtype == torch.float32 and len(x) >= MANY_ROWS:
+    if _takes_onednn(x):
         y: Tensor = (
             _product(x, W, b) if plus is None else torch.ops.mkldnn._linear_pointwise.binary(x, plus, W, b, "add")
         )

@@ -9,6 +9,7 @@ from typing import Any
 
 from algorithms.clip import clip_step
 from algorithms.config import ClipSettings, MADDPGSettings, OnPolicySettings, TrustRegionSettings
+from algorithms.fast import matmul_library
 from algorithms.maddpg import MADDPG
 from algorithms.on_policy import Critic, OnPolicy, Step, Update
 from algorithms.rollout import Learner, Team
@@ -56,6 +57,7 @@ METHODS: dict[str, Method] = {
 
 def settings(name: str, given: Mapping[str, Any]) -> Settings:
     """The settings of method `name`, all but `given` at their defaults."""
+    matmul_library()  # refuses what the environment variable must not say
     if name not in METHODS:
         raise SettingError("algorithm", f"unknown algorithm {name!r}; valid: {', '.join(METHODS)}")
     method = METHODS[name]

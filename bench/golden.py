@@ -1,5 +1,8 @@
 """`python -m bench.golden`: are the physics here those of golden.json? One line per robot; status 1 where one differs.
 
+A first line names the library that multiplies matrices in training: physics do not depend on it, results in their last
+bits do.
+
 Every robot plays STEPS steps of fixed actions from a fixed state, and the states and rewards on the way are compared
 with the stored ones. They must agree within TOLERANCE, because processors and compilers round differently, and the
 MuJoCo version must be the same, because some versions differ by no more than that. Every trial keeps the verdict on
@@ -27,10 +30,11 @@ from typing import Any
 
 import numpy as np
 
+from algorithms import matmul_library
 from bench import store
 from bench.envs.mujoco import MujocoBatch
 from bench.envs.robots import ROBOTS, Array
-from bench.provenance import mujoco_version
+from bench.provenance import matrix_products, mujoco_version
 
 PATH = Path(__file__).with_name("golden.json")
 STEPS, EVERY = 20, 5
@@ -60,6 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         write()
         print(f"{PATH}: MuJoCo {mujoco_version()}, {len(ROBOTS)} robots")
         return 0
+    print(matrix_products(matmul_library()))
     verdicts = {robot: verdict(robot) for robot in ROBOTS}
     for robot, said in verdicts.items():
         print(f"{robot:<20} {said}")

@@ -31,6 +31,12 @@ def provenance() -> dict[str, Any]:
     }
 
 
+def matrix_products(library: str) -> str:
+    """Which library multiplies matrices on which processor, for people: the last bits of results depend on it."""
+    name = {"onednn": "oneDNN", "torch": "PyTorch's own choice"}[library]
+    return f"matrix products by {name} ({_cpu()})"
+
+
 def _git(*arguments: str) -> str | None:
     """What git says of the checkout that this file lies in; None where there is no git or no checkout."""
     try:

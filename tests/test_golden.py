@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+import algorithms
 from bench import golden
 from bench.envs.mujoco import MujocoBatch
 from bench.envs.robots import ROBOTS
+from bench.provenance import provenance
 
 FRESH: Callable[[str], str] = golden.verdict.__wrapped__
 """The verdict, not remembered."""
@@ -100,9 +102,14 @@ def test_a_robot_that_cannot_be_played_has_a_verdict_of_one_line(monkeypatch: py
 # The command
 
 
-def test_the_command_says_one_line_per_robot(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_names_the_library_of_matrix_products_and_says_one_line_per_robot(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     assert golden.main([]) == 0
-    assert [line.split() for line in capsys.readouterr().out.splitlines()] == [[robot, "golden"] for robot in ROBOTS]
+    first, *lines = capsys.readouterr().out.splitlines()
+    library = "oneDNN" if algorithms.matmul_library() == "onednn" else "PyTorch's own choice"
+    assert first == f"matrix products by {library} ({provenance()['machine']['cpu']})"
+    assert [line.split() for line in lines] == [[robot, "golden"] for robot in ROBOTS]
 
 
 def test_the_command_ends_with_1_on_a_mismatch(

@@ -13,13 +13,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from helpers import build, team
 
+import algorithms
 from algorithms import METHODS, Discrete, SettingError, settings
-from bench import tasks
+from bench import store, tasks
 from bench.envs.mujoco import physics
+from bench.provenance import matrix_products, provenance
 from bench.speed import __main__ as speed
-from bench.speed import products, training, trials
+from bench.speed import history, products, training, trials
 from bench.speed.products import Pass, Product
 from bench.suite import Trial
 
@@ -86,14 +89,14 @@ def test_ippo_needs_a_critic_for_each_agent() -> None:
 
 
 def test_hatrpo_needs_these_products() -> None:
-    learner = build("hatrpo", PAIR, **ON_POLICY, cg_steps=10, fisher_stride=2)
+    learner = build("hatrpo", PAIR, **ON_POLICY, cg_steps=10)
     assert counted(products.table(learner)) == added(
         ACTING,
         two_layers(6, (5, 4, 2), 2, 1),  # gradient and line search forward; gradient backward
         two_layers(6, (3, 4, 1), 2, 1),
-        two_layers(4, (5, 4, 2), 10, 10),  # steps 0 and 2 of 2 environments: x dW forward, and backward
-        two_layers(4, (3, 4, 1), 10, 10),
-        {(4, 4, 2, "forward"): 10, (4, 4, 1, "forward"): 10},  # dx W, where x is not data
+        two_layers(6, (5, 4, 2), 10, 10),  # of all rows: x dW forward, and backward
+        two_layers(6, (3, 4, 1), 10, 10),
+        {(6, 4, 2, "forward"): 10, (6, 4, 1, "forward"): 10},  # dx W, where x is not data
         two_layers(6, (6, 4, 1), 8, 7),
     )
 
@@ -145,28 +148,87 @@ def test_every_method_has_a_table() -> None:
 
 def test_passes_add_up_and_equal_ones_are_timed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     timed: list[tuple[Product, ...]] = []
-    monkeypatch.setattr(products, "_timed", lambda work: timed.append(work) or float(len(work)))
+    monkeypatch.setattr(products, "_timed", lambda work, ways: timed.append(work) or float(len(work)))
     one, two = Product(9, 3, 4, "forward"), Product(9, 4, 2, "forward", 1)
-    assert (
-        products.seconds([Pass("a", 2, (one, two)), Pass("b", 3, (one, two)), Pass("c", 1, (one,))])
-        == 2 * 2 + 3 * 2 + 1
-    )
+    passes = [Pass("a", 2, (one, two)), Pass("b", 3, (one, two)), Pass("c", 1, (one,))]
+    assert products.seconds(passes, {}) == 2 * 2 + 3 * 2 + 1
     assert timed == [(one, two), (one,)]
 
 
 def test_each_product_of_a_pass_reads_what_those_before_it_wrote() -> None:
     actor = build("ippo", PAIR, hidden_sizes=[4]).actors[0]
-    (x, V, h), (h2, W, y), (dyT, h3, dW), (dy, W2, dh), (dhT, x2, dV) = products._laid_out(
+    (x, V, h), (h2, W, y), (dy, h3, dW), (dy2, W2, dh), (dh2, x2, dV) = products._laid_out(
         products.forward(actor, 3) + products.backward(actor, 3)
     )
-    assert (x is x2, h is h2, h is h3) == (True, True, True)
-    assert dyT.data_ptr() == dy.data_ptr() != y.data_ptr()
-    assert (dhT.data_ptr(), W.data_ptr()) == (dh.data_ptr(), W2.data_ptr())
-    assert [tuple(m.shape) for m in (x, V, h, W, y, dW, dV)] == [(3, 5), (5, 4), (3, 4), (4, 2), (3, 2), (2, 4), (4, 5)]
+    assert (x is x2, h is h2, h is h3, W is W2, dy is dy2, dh is dh2) == (True,) * 6
+    assert len({*map(id, (x, V, h, W, y, dW, dy, dh, dV))}) == 9
+    shapes = [tuple(m.now.shape) for m in (x, V, h, W, y, dW, dV)]
+    assert shapes == [(3, 5), (4, 5), (3, 4), (2, 4), (3, 2), (2, 4), (4, 5)]
 
 
-def test_a_pass_is_timed_whatever_its_kinds() -> None:
-    assert products.seconds([Pass("all", 1, products.backward(build("ippo", PAIR).actors[0], 3))]) > 0
+ONEDNN = pytest.mark.skipif(not products._has_onednn(), reason="this build of PyTorch has no oneDNN linear operator")
+EVERY_WAY = [
+    pytest.param(kind, multiply, marks=[ONEDNN] if library == "onednn" else [])
+    for kind, ways in products.WAYS.items()
+    for library, multiply in ways
+]
+
+
+@pytest.mark.parametrize(("kind", "multiply"), EVERY_WAY)
+def test_every_way_computes_the_product(kind: products.Kind, multiply: products.Multiply) -> None:
+    [(a, b, result)] = products._laid_out([Product(7, 5, 3, kind)])
+    for seed, factor in enumerate((a, b)):
+        factor.now = torch.randn(factor.now.shape, generator=torch.Generator().manual_seed(seed))
+    expected = {"forward": lambda: a.now @ b.now.T, "weights": lambda: a.now.T @ b.now, "inputs": lambda: a.now @ b.now}
+    multiply(a, b, result)
+    torch.testing.assert_close(result.now, expected[kind]())
+
+
+@ONEDNN
+def test_the_fastest_library_computes_each_product(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here oneDNN for many rows and, in one of its two ways, for the gradient of weights."""
+    asked: list[Product] = []
+
+    def alone(product: Product, multiplies: list[products.Multiply]) -> list[float]:
+        asked.append(product)
+        seconds = {"_torch_forward": product.rows, "_torch_weights": 200, "_onednn_weights": 300}
+        return [float(seconds.get(multiply.__name__, 100)) for multiply in multiplies]
+
+    monkeypatch.setattr(products, "_alone", alone)
+    few, many, deep = Product(9, 3, 4, "forward"), Product(999, 3, 4, "forward"), Product(999, 3, 4, "forward", 1)
+    weights = Product(9, 3, 4, "weights")
+    ways = products.fastest([Pass("a", 1, (few, many)), Pass("b", 1, (deep, weights, few))])
+    assert {x: way.library for x, way in ways.items()} == {
+        few: "torch",
+        many: "onednn",
+        deep: "onednn",
+        weights: "onednn",
+    }
+    assert ways[weights] == products.Way("onednn", products._onednn_weights_transposed, 100)
+    assert asked == [few, many, weights]  # those of equal sizes once
+
+
+def test_without_onednn_pytorch_computes_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(products, "_has_onednn", lambda: False)
+    passes = [Pass("all", 1, products.forward(build("ippo", PAIR).actors[0], 256))]
+    ways = products.fastest(passes)
+    assert {way.library for way in ways.values()} == {"torch"}
+    assert products.onednn_share(passes, ways) == 0
+
+
+def test_the_share_of_onednn_is_that_of_the_seconds() -> None:
+    one, two = Product(9, 3, 4, "forward"), Product(9, 4, 2, "forward", 1)
+    ways = {
+        one: products.Way("onednn", products._onednn_forward, 3.0),
+        two: products.Way("torch", products._torch_forward, 1.0),
+    }
+    assert products.onednn_share([Pass("a", 2, (one, two)), Pass("b", 4, (two,))], ways) == 6 / (8 + 4)
+
+
+def test_a_pass_is_timed_whatever_its_kinds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(products, "AT_LEAST", 0.0)
+    passes = [Pass("all", 1, products.backward(build("ippo", PAIR).actors[0], 3))]
+    assert products.seconds(passes, products.fastest(passes)) > 0
 
 
 @pytest.fixture
@@ -179,6 +241,7 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
         (training, "PROBE", 1),
         (training, "REPLAY", 10),
         (products, "AT_LEAST", 0.0),
+        (products, "TRIES", 1),
     ):
         monkeypatch.setattr(module, name, value)
 
@@ -200,7 +263,7 @@ def test_bare_physics_go_through_the_states_of_training_and_the_episodes_that_be
 
 
 def test_the_replay_is_filled_before_maddpg_is_measured(hurried: None) -> None:
-    assert training.Bench(tiny("maddpg")).learner.replay.filled >= 10 // 2  # type: ignore[attr-defined]
+    assert training.Bench(tiny("maddpg")).learner.replay_buffer.filled >= 5  # type: ignore[attr-defined]
 
 
 def test_the_split_is_of_a_whole_trial_and_adds_up_to_one() -> None:
@@ -279,11 +342,96 @@ def test_json_holds_a_row_for_each_pairing(
     assert row["settings"] == {"envs": 2, "rollout_length": 5, "hidden_sizes": [8]}
     assert row["ratio"] == pytest.approx(row["steps_per_second"] / row["limit_steps_per_second"])
     assert row["raw_steps_per_second"] > row["limit_steps_per_second"] > 0
+    assert row["over_raw"] == pytest.approx(row["steps_per_second"] / row["raw_steps_per_second"])
+    assert row["matmul"] == algorithms.matmul_library()
+    assert 0 <= row["products_onednn_share"] <= 1
     assert sum(row[part] for part in training.PARTS) == pytest.approx(1)
     assert others.items() <= row.items()
     printed = capsys.readouterr().out
+    assert f"{matrix_products(algorithms.matmul_library())}; those of the limit by the fastest library" in printed
+    assert f"  {row['over_raw']:>8.3f} {row['ratio']:>5.2f}  {row['products_onednn_share']:>6.0%}" in printed
     assert printed.count(f"mamujoco/HalfCheetah-2x3   {name}") == 2  # in both tables
     assert "down to 25% of a core was left" in printed
+
+
+# The history
+
+MEASURED: dict[str, Any] = {
+    "task": "mamujoco/Ant-4x2",
+    "algorithm": "happo",
+    "settings": {"envs": 2, "hidden_sizes": [8]},
+    "matmul": "onednn",
+    "steps_per_second": 1234.56,
+    "raw_steps_per_second": 20000.0,
+    "over_raw": 0.061728,
+    "ratio": 0.54321,
+    "two_over_twice_one": 0.98765,
+    "core_share": 0.99,
+}
+
+
+def test_a_row_is_appended_per_pairing_and_what_is_there_stays(tmp_path: Path) -> None:
+    path = tmp_path / "docs" / "speed.csv"
+    history.append(path, [MEASURED])
+    first = path.read_text()
+    history.append(path, [MEASURED | {"algorithm": "ippo"}, MEASURED])
+    assert path.read_text().startswith(first)
+    table = pd.read_csv(path)
+    assert tuple(table.columns) == history.COLUMNS
+    assert list(table["algorithm"]) == ["happo", "ippo", "happo"]
+    assert [json.loads(text) for text in table["settings"]] == [MEASURED["settings"]] * 3
+    row, origin = table.iloc[0], provenance()
+    assert str(row["date"]) == str(pd.Timestamp.now(tz="UTC").date())
+    assert (row["cpu"], row["torch"]) == (origin["machine"]["cpu"], origin["versions"]["torch"])
+    assert str(row["commit"]) == origin["commit"][:12]
+    assert list(row[["steps_per_second", "over_raw", "limit_ratio"]]) == [1234.6, 0.0617, 0.5432]
+
+
+def test_a_failed_write_leaves_the_history_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "speed.csv"
+    history.append(path, [MEASURED])
+    before = path.read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(store.os, "fsync", lambda number: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        with pytest.raises(OSError, match="No space left"):
+            history.append(path, [MEASURED])
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+HEADER = ",".join(history.COLUMNS)
+
+
+@pytest.mark.parametrize("there", ["", HEADER, HEADER + "\n", HEADER.replace(",", '","').join('""') + "\r\n"])
+def test_a_file_with_these_columns_takes_rows_however_it_is_written(there: str, tmp_path: Path) -> None:
+    path = tmp_path / "speed.csv"
+    path.write_bytes(there.encode())
+    history.append(history.file(str(path)), [MEASURED])
+    assert list(pd.read_csv(path)["steps_per_second"]) == [1234.6]
+
+
+def test_a_file_with_other_columns_is_refused_before_anything_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(speed, "_training", lambda pairings, given: pytest.fail("it measures"))
+    path = tmp_path / "other.csv"
+    path.write_text("date,steps\n")
+    with pytest.raises(SystemExit) as stopped:
+        speed.main(["--append", str(path)])
+    assert stopped.value.code == 2
+    *_, last = capsys.readouterr().err.splitlines()
+    assert last.endswith(f"argument --append: {path} has the columns date,steps, not {HEADER}")
+    assert path.read_text() == "date,steps\n"
+
+
+def test_what_was_measured_is_appended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speed, "_training", lambda pairings, given: [MEASURED])
+    path = tmp_path / "speed.csv"
+    assert speed.main(["--append", str(path)]) == 0
+    assert len(pd.read_csv(path)) == 1
+
+
+# The command
 
 
 def test_unless_told_the_five_methods_are_measured_at_their_defaults_and_maddpg_without_warm_up(
@@ -322,6 +470,7 @@ def test_a_setting_reaches_the_algorithms_that_have_it() -> None:
         (["--json", "no/such/folder/rows.json"], "not a file in an existing folder"),
         (["envs", "--set", "clip=0.1"], "envs measures no algorithm"),
         (["envs", "--algorithm", "happo"], "envs measures no algorithm"),
+        (["envs", "--append", "no/such/file.csv"], "envs measures no algorithm"),
         (["envs", "--env-threads", "0"], "'0' is not a whole number from 1 to 1024"),
     ],
 )

@@ -1,8 +1,9 @@
 """How fast training (`python -m bench.speed`) and the environments alone (`python -m bench.speed envs`) are.
 
 Each stands beside a limit measured in the same run: bare `mj_step` over the same states under the same controls and,
-for training, the bare matrix products of every network pass that the algorithm needs. It is a benchmark, not a test:
-seconds differ between machines and hours, ratios much less. Close other programs first.
+for training, the bare matrix products of every network pass that the algorithm needs, each by the library that is the
+fastest here. It is a benchmark, not a test: seconds differ between machines and hours, ratios much less. Close other
+programs first.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ from algorithms import SettingError
 from algorithms.registry import Settings
 from bench import store, tasks
 from bench.envs.robots import ROBOTS
-from bench.speed import envs, training, trials
+from bench.provenance import matrix_products
+from bench.speed import envs, history, training, trials
 from bench.suite import Trial
 from bench.tasks import Task
 from bench.trial import prepare_process
@@ -43,29 +45,30 @@ TASKS = (
     "mamujoco/Ant-4x2",
     "mamujoco/Humanoid-17x1",
 )
-TRIED = """What was tried for training and did not pay, on one core of an EPYC with AVX-512 or a Xeon with AMX:
-torch.compile (no faster than the passes of algorithms/layers.py, and 7 to 25 s of compilation; of ReLU and layer norm
-alone, 0.1 ms a call more than it saves); set_float32_matmul_precision("medium"), other numbers for updates 2% faster
-(about 10% with AMX) and acting 10% slower; bfloat16 throughout (what products gain, layer norms lose); the backward
-pass of layer norms as products, of rows that stay unnormalised; pieces of 512, 1024 or 4096 rows (what the cache gains,
-the calls cost); one loss for all pieces of a batch; ReLU kept beside its normalised copy; huge pages (0 to 3%); Adam
-and distributions without PyTorch's frame around them; the noise of a rollout drawn at once (0.4%, and a state within
-rollouts to keep); for MADDPG's batches of 256 folded layer norms, networks without autograd, and all critics as one
-batched product. What would pay but is not there: ReLU and layer norm as one loop compiled by Numba, 9 to 20% of an
-update, since algorithms/ imports nothing but torch."""
+TRIED = """What makes training fast stands in algorithms/fast.py, each part at least 5% of a training step: matrix
+products by oneDNN on x86 processors that are not Intel's, where MKL is slow (on a Zen 5 core less than half the speed);
+all actors acting as one batched network; HATRPO's products with the Jacobian carried forward without autograd. The rest
+is plain PyTorch. Passes written by hand (layer norms folded into the next layer, rows in pieces that stay in the cache,
+no autograd, Adam on one vector) were removed: on a Zen 5 core HAPPO trained at 16,460 steps/s with them and trains at
+16,160 without, both with oneDNN's products. Measured while they were there, on one core of an EPYC with AVX-512 or a
+Xeon with AMX, these did not pay: torch.compile (no faster than those passes, and 7 to 25 s of compilation);
+set_float32_matmul_precision("medium"), other numbers for updates 2% faster (about 10% with AMX) and acting 10% slower;
+bfloat16 throughout (what products gain, layer norms lose); huge pages (0 to 3%); the noise of a rollout drawn at once
+(0.4%); for MADDPG's batches of 256, all critics as one batched product. ReLU and layer norm as one loop compiled by
+Numba gained 9 to 20% of an update, and is not there since algorithms/ imports nothing but PyTorch."""
 UNDISTURBED = 0.9
 """The share of a core below which somebody else had too much of it."""
 
 
 @command.entry
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the tables, and write them as JSON where asked."""
+    """Print the tables, and write them where asked."""
     parser = _parser()
     options = parser.parse_args(arguments)
     if options.json and (options.json.is_dir() or not options.json.parent.is_dir()):
         parser.error(f"--json {options.json}: not a file in an existing folder")
-    if options.what == "envs" and (options.algorithm or options.set):
-        parser.error("--algorithm and --set: envs measures no algorithm")
+    if options.what == "envs" and (options.algorithm or options.set or options.append):
+        parser.error("--algorithm, --set and --append: envs measures no algorithm")
     try:
         chosen = [tasks.task(name, {}) for name in options.task]
     except SettingError as error:
@@ -89,6 +92,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         rows = _training(pairings, given)
     if options.json:
         store.write_json(options.json, rows)
+    if options.append:
+        history.append(options.append, rows)
     return 0
 
 
@@ -124,6 +129,12 @@ def _parser() -> argparse.ArgumentParser:
         "--env-threads", type=command.positive, default=2, help="for envs: compare so many threads with one"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows there")
+    parser.add_argument(
+        "--append",
+        type=history.file,
+        metavar="FILE.csv",
+        help="for training: also add a row per task and algorithm there, with date, commit and machine",
+    )
     return parser
 
 
@@ -186,18 +197,24 @@ def _training(pairings: Sequence[Trial], given: Mapping[str, Any]) -> list[dict[
     """Print the tables, a row of each pairing as it is measured; a JSON row holds them all and what was `given`."""
     prepare_process()
     print(f"Training on one core, medians of {training.ROUNDS} or more rounds; training and its limit take turns")
-    print(f"{'':<36} {'steps/s':>29}  {'':>5}  {'share of a trial of 1M steps and 20 x 16 episodes':>51}")
     print(
-        f"{'task':<26} {'algorithm':<9} {'training':>9} {'limit':>9} {'mj_step':>9}  {'ratio':>5} "
-        + "".join(f" {part:>11}" for part in training.PARTS)
-        + "  core"
+        f"{matrix_products(algorithms.matmul_library())}; those of the limit by the fastest library, column oneDNN: its share of their seconds"
+    )
+    print(
+        f"{'':<36} {'steps/s':>29}  {'training over':>14}  {'':>6} "
+        f" {'share of a trial of 1M steps and 20 x 16 episodes':>59}"
+    )
+    print(
+        f"{'task':<26} {'algorithm':<9} {'training':>9} {'limit':>9} {'mj_step':>9}  {'mj_step':>8} {'limit':>5}"
+        f"  {'oneDNN':>6} " + "".join(f" {part:>11}" for part in training.PARTS) + "  core"
     )
     rows = []
     for trial in pairings:
         row = training.measure(trial)
         print(
             f"{row['task']:<26} {row['algorithm']:<9} {row['steps_per_second']:>9,.0f}"
-            f" {row['limit_steps_per_second']:>9,.0f} {row['raw_steps_per_second']:>9,.0f}  {row['ratio']:>5.2f} "
+            f" {row['limit_steps_per_second']:>9,.0f} {row['raw_steps_per_second']:>9,.0f}"
+            f"  {row['over_raw']:>8.3f} {row['ratio']:>5.2f}  {row['products_onednn_share']:>6.0%} "
             + "".join(f" {row[part]:>11.1%}" for part in training.PARTS)
             + f"  {row['core_share']:>4.0%}",
             flush=True,

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+import algorithms
 from algorithms import Diagnostics
 from algorithms.maddpg import MADDPG
 from bench import tasks
@@ -66,6 +67,7 @@ class Bench:
         self.batch, self.raw = batch, Raw(batch)
         self.collector = Collector(batch, trial.settings.rollout_length)
         self.passes = products.table(self.learner)
+        self.ways = products.fastest(self.passes)
         self.seconds = dict.fromkeys(("physics", "acting", "learning", "recording"), 0.0)
         self.actions: list[list[np.ndarray]] = []
         self.beginnings: Beginnings = {}
@@ -127,7 +129,7 @@ class Bench:
             **parts,
             bookkeeping=training / steps - sum(parts.values()),
             raw=raw / steps,
-            products=products.seconds(self.passes) * updates / steps,
+            products=products.seconds(self.passes, self.ways) * updates / steps,
             evaluation=self._evaluation(),
         )
 
@@ -152,8 +154,10 @@ class Bench:
 
 
 def measure(trial: Trial) -> dict[str, Any]:
-    """Steps/s of training, of bare physics and of the limit; their ratio; the split of a whole trial.
+    """Steps/s of training, of bare physics and of the limit; the ratios to both; the split of a whole trial.
 
+    `ratio` is to the limit, `over_raw` to bare physics; `matmul` is the library that multiplies matrices in training,
+    and `products_onednn_share` is oneDNN's share of the products' seconds in the limit.
     `core_share` is how much of one core the measurement had: well below 1, other programs had the rest.
     """
     bench, start, cpu = Bench(trial), time.perf_counter(), time.process_time()
@@ -162,16 +166,21 @@ def measure(trial: Trial) -> dict[str, Any]:
         taken.append(bench.round())
     core = (time.process_time() - cpu) / (time.perf_counter() - start)
     rounds = pd.DataFrame(map(asdict, taken))
-    steps, limit = (float(1 / x.median()) for x in (rounds["training"], rounds["raw"] + rounds["products"]))
+    steps, raw, limit = (
+        float(1 / x.median()) for x in (rounds["training"], rounds["raw"], rounds["raw"] + rounds["products"])
+    )
     return {
         "task": trial.task.label,
         "algorithm": trial.label,
         "steps_per_second": steps,
         "limit_steps_per_second": limit,
         "ratio": steps / limit,
-        "raw_steps_per_second": float(1 / rounds["raw"].median()),
+        "raw_steps_per_second": raw,
+        "over_raw": steps / raw,
+        "matmul": algorithms.matmul_library(),
         "rounds": len(rounds),
         "core_share": core,
+        "products_onednn_share": products.onednn_share(bench.passes, bench.ways),
         "products_seconds_per_million_steps": float(rounds["products"].median() * 1e6),
         **split(rounds),
     }
