@@ -166,9 +166,9 @@ def own_method(name: str) -> dict[str, Any]:
         ({"tasks": ["python:own_envs:Exiting"]}, r"step raised SystemExit: 3 \(.*own_envs\.py:\d+\)"),
         (own_method("BREAKS"), r"RuntimeError: my step \(.*test_own\.py:\d+\)"),
         (own_method("ONE"), r"TypeError: .* int .* \(.*on_policy\.py:\d+\)"),
-        (own_method("SHORT"), r"ValueError: the step's ratio is \[1\], not \[10, 2\]"),
-        (own_method("NOTHING_SEEN"), r"critic_sees: 'nothing' is none of: own observation, state"),
-        (own_method("TWICE"), r"actors_move: 'twice' is none of: all at once, one by one"),
+        (own_method("SHORT"), r"ValueError: the step's ratio is \[1\], not \[20\]"),
+        (own_method("NOTHING_SEEN"), r"critic: 'nothing' is none of: centralised, decentralised"),
+        (own_method("TWICE"), r"update: 'twice' is none of: simultaneous, sequential"),
         (own_method("LARGE"), r"cannot run on this machine: DefaultCPU.*"),
     ],
 )
@@ -192,13 +192,13 @@ def large(*_: Any) -> Any:
 
 
 def with_step(step: Any, **choices: str) -> registry.Method:
-    told: Any = {"critic_sees": "state", "actors_move": "one by one", **choices}
-    return registry.Method(partial(OnPolicy, step=step, **told), MINE.settings, "of one's own", moves_at_once=False)
+    told: Any = {"critic": "centralised", "update": "sequential", **choices}
+    return registry.Method(partial(OnPolicy, step=step, **told), MINE.settings, "of one's own", can_share_actors=False)
 
 
 BREAKS, ONE, LARGE = with_step(breaks), with_step(lambda *_: 1), with_step(large)
 SHORT = with_step(lambda *_: (torch.ones(1), {}))
-NOTHING_SEEN, TWICE = with_step(clip_step, critic_sees="nothing"), with_step(clip_step, actors_move="twice")
+NOTHING_SEEN, TWICE = with_step(clip_step, critic="nothing"), with_step(clip_step, update="twice")
 
 
 def test_the_plan_measures_episodes_of_unknown_length() -> None:

@@ -198,7 +198,8 @@ def _training(pairings: Sequence[Trial], given: Mapping[str, Any]) -> list[dict[
     prepare_process()
     print(f"Training on one core, medians of {training.ROUNDS} or more rounds; training and its limit take turns")
     print(
-        f"{matrix_products(algorithms.matmul_library())}; those of the limit by the fastest library, column oneDNN: its share of their seconds"
+        f"{matrix_products(algorithms.matmul_library())}; those of the limit by the fastest library, column oneDNN: "
+        "its share of their seconds"
     )
     print(
         f"{'':<36} {'steps/s':>29}  {'training over':>14}  {'':>6} "
