@@ -86,14 +86,14 @@ def test_ippo_needs_a_critic_for_each_agent() -> None:
 
 
 def test_hatrpo_needs_these_products() -> None:
-    learner = build("hatrpo", PAIR, **ON_POLICY, cg_steps=10, fisher_stride=2)
+    learner = build("hatrpo", PAIR, **ON_POLICY, cg_steps=10)
     assert counted(products.table(learner)) == added(
         ACTING,
         two_layers(6, (5, 4, 2), 2, 1),  # gradient and line search forward; gradient backward
         two_layers(6, (3, 4, 1), 2, 1),
-        two_layers(4, (5, 4, 2), 10, 10),  # steps 0 and 2 of 2 environments: x dW forward, and backward
-        two_layers(4, (3, 4, 1), 10, 10),
-        {(4, 4, 2, "forward"): 10, (4, 4, 1, "forward"): 10},  # dx W, where x is not data
+        two_layers(6, (5, 4, 2), 10, 10),  # x dW forward, and backward
+        two_layers(6, (3, 4, 1), 10, 10),
+        {(6, 4, 2, "forward"): 10, (6, 4, 1, "forward"): 10},  # dx W, where x is not data
         two_layers(6, (6, 4, 1), 8, 7),
     )
 
@@ -200,7 +200,7 @@ def test_bare_physics_go_through_the_states_of_training_and_the_episodes_that_be
 
 
 def test_the_replay_is_filled_before_maddpg_is_measured(hurried: None) -> None:
-    assert training.Bench(tiny("maddpg")).learner.replay.filled >= 10 // 2  # type: ignore[attr-defined]
+    assert training.Bench(tiny("maddpg")).learner.replay_buffer.filled >= 10 // 2  # type: ignore[attr-defined]
 
 
 def test_the_split_is_of_a_whole_trial_and_adds_up_to_one() -> None:
