@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from algorithms.validation import SettingError
 
@@ -36,7 +37,6 @@ VARIABLE = "MARL_BENCH_MATMUL"
 # last bits, so the choice follows the processor's vendor, never a timing, and stands in every trial's provenance.
 
 
-@cache
 def matmul_library() -> str:
     """Which library multiplies large float32 matrices: `onednn` on x86 processors of others than Intel, else `torch`.
 
@@ -73,7 +73,12 @@ class Linear(nn.Linear):
 
 def _takes_onednn(x: Tensor) -> bool:
     rows = x.shape[:-1].numel()
-    return rows >= MANY_ROWS and x.dtype == torch.float32 and matmul_library() == "onednn"
+    return rows >= MANY_ROWS and x.dtype == torch.float32 and _uses_onednn()
+
+
+@cache
+def _uses_onednn() -> bool:
+    return matmul_library() == "onednn"
 
 
 class _OneDNNLinear(torch.autograd.Function):
@@ -85,15 +90,17 @@ class _OneDNNLinear(torch.autograd.Function):
         return _product(x, W, b)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         x, W = ctx.saved_tensors
-        of_x, of_W, _ = ctx.needs_input_grad
-        dx = _product(dy, W.t()) if of_x else None
-        if not of_W:
-            return dx, None, None
-        narrow = dy.shape[1] <= x.shape[1]  # faster with the longer side of dW as columns
-        dW = _product(dy.t(), x.t()) if narrow else _product(x.t(), dy.t()).t().contiguous()
-        return dx, dW, dy.sum(0)
+        of_x, of_W, of_b = ctx.needs_input_grad
+        dx = dW = None
+        if of_x:
+            dx = _product(dy, W.t())
+        if of_W:  # faster with the longer side of dW as columns
+            narrow = dy.shape[1] <= x.shape[1]
+            dW = _product(dy.t(), x.t()) if narrow else _product(x.t(), dy.t()).t().contiguous()
+        return dx, dW, dy.sum(0) if of_b else None
 
 
 def _product(x: Tensor, W: Tensor, b: Tensor | None = None) -> Tensor:

@@ -97,7 +97,7 @@ class OnPolicy:
 
         self.policy = nn.ModuleList(self.actors)
         self._batched: fast.BatchedActors | None = None  # until the policy changes
-        self.policy.register_load_state_dict_post_hook(lambda *_: vars(self).update(_batched=None))
+        self.policy.register_load_state_dict_post_hook(self._policy_changed)
         self.parts = {"policy": self.policy, "critics": nn.ModuleList(self.critics), **self.generators}
         if isinstance(c, ClipSettings):  # a trust-region step needs no optimiser
             self.parts |= give_optimisers("actor", self.actors, c.actor_lr, eps=1e-5)
@@ -132,10 +132,13 @@ class OnPolicy:
         rows = self._update_actors(rollout, advantages)
         rows.append(self._fit_critics(data) | {"kl_joint": sum(float(row.get("kl_mean", 0)) for row in rows)})
         self._update_normalisers(rollout, data)
-        self._batched = None
+        self._policy_changed()
         self.steps += rollout.reward.numel()
         check_finite(rows, [*self.actors, *self.critics])
         return rows
+
+    def _policy_changed(self, *_: Any) -> None:
+        self._batched = None
 
     def _update_actors(self, rollout: Rollout, advantages: list[Tensor]) -> list[Diagnostics]:
         """Each actor takes its step on M = factor * A, where the factor compounds in a sequential update."""

@@ -65,7 +65,10 @@ def build(name: str, team: Team, *, seed: dict[str, int] | None = None, **given:
 
 
 def rollout(team: Team, seed: int = 0, T: int = 10, E: int = 3, ending: float = 0.2) -> Rollout:
-    """T random steps of E environments, of which a share `ending` ends an episode, half of those by termination."""
+    """T random steps of E environments, of which a share `ending` ends an episode, half of those by termination.
+
+    Numbers are of the default dtype.
+    """
     g = torch.Generator().manual_seed(seed)
     end = torch.rand(T, E, generator=g) < ending
     terminated = end & (torch.rand(T, E, generator=g) < 0.5)
@@ -84,7 +87,7 @@ def rollout(team: Team, seed: int = 0, T: int = 10, E: int = 3, ending: float = 
     )
     for i, space in enumerate(team.action_spaces):
         if isinstance(space, Discrete):
-            data.actions[i] = choices(space, (T, E), g).float()
+            data.actions[i] = choices(space, (T, E), g)
     if any(team.has_mask):
         _mask(data, team, g)
     if team.agents_leave:
@@ -94,7 +97,8 @@ def rollout(team: Team, seed: int = 0, T: int = 10, E: int = 3, ending: float = 
 
 def choices(space: Discrete, shape: tuple[int, ...], g: torch.Generator) -> Tensor:
     """Uniformly random choices [*shape, C]."""
-    return torch.stack([torch.randint(n, shape, generator=g) for n in space.choices], dim=-1)
+    indices = torch.stack([torch.randint(n, shape, generator=g) for n in space.choices], dim=-1)
+    return indices.to(torch.get_default_dtype())
 
 
 def _mask(data: Rollout, team: Team, g: torch.Generator) -> None:
@@ -103,7 +107,7 @@ def _mask(data: Rollout, team: Team, g: torch.Generator) -> None:
     for space, action in zip(team.action_spaces, data.actions, strict=True):
         made: list[Tensor | None] = [None, None]
         if isinstance(space, Discrete):
-            last, after = (choices(space, (n,), g).float() for n in (action.shape[1], len(data.ends)))
+            last, after = (choices(space, (n,), g) for n in (action.shape[1], len(data.ends)))
             free = [one_hot(x, space.choices).bool() for x in (torch.cat([action, last[None]]), after)]
             made = [x | (torch.rand(x.shape, generator=g) < 0.5) for x in free]
         data.masks.append(made[0])
@@ -147,9 +151,9 @@ def cut_every(
     end = torch.zeros(T, E, dtype=torch.bool)
     end[limit - 1 :: limit] = True
     ends = end.nonzero()
-    x = torch.tensor([observation(t % limit) for t in range(T + 1)], dtype=torch.float32)
+    x = torch.tensor([observation(t % limit) for t in range(T + 1)], dtype=torch.get_default_dtype())
     x = x[:, None, :].expand(-1, E, -1).contiguous()
-    after = torch.tensor([observation(limit)], dtype=torch.float32).expand(len(ends), -1).contiguous()
+    after = x.new_tensor([observation(limit)]).expand(len(ends), -1).contiguous()
     no = torch.zeros_like(end)
     return Rollout(
         observations=[x],

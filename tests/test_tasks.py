@@ -14,7 +14,7 @@ import torch
 from helpers import finite
 
 import algorithms
-from algorithms import Row
+from algorithms import Diagnostics
 from bench import tasks
 from bench.collect import Collector
 from bench.trial import seeds
@@ -102,7 +102,9 @@ def test_every_task_of_a_paper_exists() -> None:
     assert {*tasks.PAPERS} <= {*tasks.names()}
 
 
-def train(method: str, name: str, updates: int, options: dict[str, Any] | None = None, **settings: Any) -> list[Row]:
+def train(
+    method: str, name: str, updates: int, options: dict[str, Any] | None = None, **settings: Any
+) -> list[Diagnostics]:
     """The rows of a method's first updates on a task."""
     torch.set_num_threads(1)
     own, environments = seeds(0)

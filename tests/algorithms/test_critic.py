@@ -1,4 +1,4 @@
-"""PPO's clipped value loss and falling step sizes: by hand, by brute force, and nothing where they are off."""
+"""PPO's clipped value loss and falling learning rates: by hand, by brute force, and nothing where they are off."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ import torch
 from helpers import ON_POLICY, acted, build, equal_team, parameters, rollout, same, team
 from torch import Tensor, nn
 
-from algorithms import METHODS, Rollout, layers
+from algorithms import METHODS, Rollout
 from algorithms.config import OnPolicySettings
-from algorithms.layers import Passage
 from algorithms.on_policy import OnPolicy, value_loss
 
 # The clipped value loss
@@ -53,55 +52,53 @@ def test_the_clipped_loss_is_that_of_a_plain_loop() -> None:
     for v, g_, old in zip(V.tolist(), G.tolist(), V_old.tolist(), strict=True):
         near = old + min(max(v - old, -0.3), 0.3)
         losses.append(max(huber(v - g_), huber(near - g_)))
-    found = value_loss(OnPolicySettings(value_clip=0.3, huber_delta=0.7), V, G, V_old)
-    assert found.tolist() == pytest.approx(losses, rel=1e-12)
+    c = OnPolicySettings(value_clip=0.3, huber_delta=0.7)
+    found = [value_loss(c, *sample).item() for sample in zip(V.split(1), G.split(1), V_old.split(1), strict=True)]
+    assert found == pytest.approx(losses, rel=1e-12)
+    assert value_loss(c, V, G, V_old).item() == pytest.approx(sum(losses) / 200, rel=1e-12)
 
 
 def test_a_value_beyond_the_clip_is_pulled_back_but_not_on() -> None:
     """Targets far above: the first value is within, the second beyond on the way there, the third on the way off."""
     V = torch.tensor([0.1, 0.5, -0.5], requires_grad=True)
-    value_loss(OnPolicySettings(value_clip=0.2), V, torch.full((3,), 2.0), torch.zeros(3)).sum().backward()
+    value_loss(OnPolicySettings(value_clip=0.2), V, torch.full((3,), 2.0), torch.zeros(3)).backward()
     assert V.grad is not None
-    torch.testing.assert_close(V.grad, torch.tensor([-1.9, 0.0, -2.5]))
+    torch.testing.assert_close(3 * V.grad, torch.tensor([-1.9, 0.0, -2.5]))
 
 
 def plainly_fitted(critic: Any, data: Rollout, returns: Tensor, c: OnPolicySettings) -> list[Tensor]:
     """The critic's parameters after the fit written out without any clip."""
     critic.optimiser = torch.optim.Adam(critic.parameters(), c.critic_lr, eps=1e-5, fused=True)
-    seen = critic.see(data.state[:-1]).flatten(0, 1)
-    critic.returns.update(returns)
-    target = critic.returns.normalise(returns)
+    x = data.state[:-1].flatten(0, 1)
+    critic.return_normaliser.update(returns)
+    target = critic.return_normaliser(returns)
     for _ in range(c.critic_epochs):
-        loss = nn.functional.huber_loss(critic(seen), target, delta=c.huber_delta)
+        loss = nn.functional.huber_loss(critic(x), target, delta=c.huber_delta)
         critic.optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(critic.parameters(), c.max_grad_norm)
         critic.optimiser.step()
-    return list(critic.scaled_value.parameters())
+    return list(critic.network.parameters())
 
 
 def test_without_a_clip_the_fit_is_plain_huber_regression() -> None:
     members = team()
     learner, data = build("mappo", members, critic_epochs=4), rollout(members)
     critic = copy.deepcopy(learner.critics[0])
-    _, returns = learner._estimate(critic, (data.state, data.end_state), data)
+    returns = learner._estimate(critic, data, data.state, data.end_state).returns
     learner.update(data)
     fitted = plainly_fitted(critic, data, returns.flatten(), learner.settings)
-    for ours, theirs in zip(learner.critics[0].scaled_value.parameters(), fitted, strict=True):
+    for ours, theirs in zip(learner.critics[0].network.parameters(), fitted, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
-def test_without_a_clip_the_critic_makes_no_extra_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_clip_the_critic_makes_no_extra_pass() -> None:
     def passes(**given: float) -> int:
-        members = team()
-        monkeypatch.setattr(layers, "PIECE", 1)  # else so few rows would take no `Passage`
-        learner, calls = build("mappo", members, critic_epochs=4, **given), []
-        critic = learner.critics[0].scaled_value
-        through = Passage.__init__
-        monkeypatch.setattr(Passage, "__init__", lambda p, mlp: (calls.append(mlp is critic), through(p, mlp))[1])
+        members, calls = team(), []
+        learner = build("mappo", members, critic_epochs=4, **given)
+        learner.critics[0].network.register_forward_hook(lambda *_: calls.append(1))
         learner.update(rollout(members))
-        monkeypatch.undo()
-        return sum(calls)
+        return len(calls)
 
     assert passes() == 2 + 4  # values, values at the ends of episodes, one pass per epoch
     assert passes(value_clip=0.2) == 2 + 4 + 1
@@ -144,7 +141,7 @@ def test_values_are_clipped_around_the_critic_before_the_first_gradient_step(mon
     torch.testing.assert_close(torch.cat([others[0][1], others[1][1]]).sort().values, before)
 
 
-# Step sizes that fall
+# Learning rates that fall
 
 
 def step_sizes(learner: OnPolicy) -> set[float]:
@@ -179,18 +176,11 @@ def test_of_a_trust_region_method_only_the_critic_has_a_step_size(name: str) -> 
     learner.update(rollout(members, seed=0))
     learner.update(rollout(members, seed=1))
     assert step_sizes(learner) == {0.02}
-    before = parameters(learner)
+    networks = (learner.actors[0], learner.critics[0])
+    actor, critic = ([p.detach().clone() for p in network.parameters()] for network in networks)
     learner.update(acted(learner, members, seed=2))  # past the end: the critic stands still, the actors move
-    old, new = before, parameters(learner)
-    actor = len(list(learner.actors[0].state_dict()))
-    assert not same(old[:actor], new[:actor])
-    assert same(list(learner.critics[0].scaled_value.parameters()), weights(learner, old))
-
-
-def weights(learner: OnPolicy, states: list[Tensor]) -> list[Tensor]:
-    """Of `parameters(learner)` those that belong to the first critic's network."""
-    names = [key for network in (*learner.actors, *learner.critics) for key in network.state_dict()]
-    return [x for key, x in zip(names, states, strict=True) if key.startswith("scaled_value")]
+    assert not same(actor, list(learner.actors[0].parameters()))
+    assert same(critic, list(learner.critics[0].parameters()))
 
 
 def test_a_step_size_of_zero_moves_nothing() -> None:

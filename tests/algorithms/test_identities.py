@@ -10,11 +10,10 @@ import pytest
 import torch
 from helpers import acted, build, equal_team, parameters, record_turns, rollout, same, seeds, team
 from torch import Tensor
-from torch.distributions import kl_divergence
 
-from algorithms import Rollout, Row
+from algorithms import Diagnostics, Rollout, Samples
+from algorithms.advantages import gae, standardise
 from algorithms.clip import clip_step
-from algorithms.returns import gae, standardise
 
 
 def twins(first: str, second: str, sizes: dict[str, Any], updates: int = 3, **given: Any) -> tuple[list[Tensor], ...]:
@@ -73,7 +72,7 @@ def test_several_agents_are_not_the_same_under_happo_and_mappo() -> None:
 
 
 def test_happo_without_its_factor_is_mappo() -> None:
-    def ratio_one(*given: Any) -> tuple[Tensor, Row]:
+    def ratio_one(*given: Any) -> tuple[Tensor, Diagnostics]:
         ratio, row = clip_step(*given)
         return torch.ones_like(ratio), row
 
@@ -87,11 +86,11 @@ def test_happo_without_its_factor_is_mappo() -> None:
 
 
 def plain_advantage(critic: Any, x: Tensor, x_end: Tensor, data: Rollout) -> Tensor:
-    """The standardised advantage by a critic as it is, with the default gamma 0.99 and lambda 0.95."""
+    """The standardised advantage by a critic as it is, with the default gamma 0.99 and lambda 0.95.  [T E]"""
     with torch.no_grad():
         value = critic.value(x)
         following = data.successors(value, critic.value(x_end))
-    return standardise(gae(data.reward, value[:-1], following, data.terminated, data.truncated, 0.99, 0.95))
+    return standardise(gae(data.reward, value[:-1], following, data.terminated, data.truncated, 0.99, 0.95)).flatten()
 
 
 @pytest.mark.parametrize("minibatches", [1, 4])
@@ -104,7 +103,7 @@ def test_at_learning_rate_zero_happo_hands_every_agent_the_plain_advantage(minib
     learner.update(data)
     assert len(turns) == 3
     for turn in turns:
-        assert torch.equal(turn.ratio, torch.ones(10, 3))
+        assert torch.equal(turn.ratio, torch.ones(30))
         assert torch.equal(turn.M, A)
 
 
@@ -118,7 +117,7 @@ def test_at_learning_rate_zero_haippo_hands_every_agent_its_own_plain_advantage(
     learner.update(data)
     assert not torch.equal(plain[0], plain[1])
     for turn in turns:
-        assert torch.equal(turn.ratio, torch.ones(10, 3))
+        assert torch.equal(turn.ratio, torch.ones(30))
         assert torch.equal(turn.M, plain[turn.agent])
 
 
@@ -126,12 +125,12 @@ def test_at_learning_rate_zero_haippo_hands_every_agent_its_own_plain_advantage(
 def test_each_agent_climbs_the_advantage_times_the_ratios_of_those_before_it(name: str) -> None:
     members = team()
     learner = build(name, members)
-    learner.update(acted(learner, members, seed=1))  # so that the second update starts from moments and a value scale
+    learner.update(acted(learner, members, seed=1))  # so that the second update starts from fitted normalisers
     data = acted(learner, members, seed=2)
     critics = copy.deepcopy(learner.critics)
     turns = record_turns(learner)
     learner.update(data)
-    factor = torch.ones(10, 3)
+    factor = torch.ones(30)
     for turn in turns:
         if name == "haippo":
             k = turn.agent
@@ -139,7 +138,7 @@ def test_each_agent_climbs_the_advantage_times_the_ratios_of_those_before_it(nam
         else:
             A = plain_advantage(critics[0], data.state, data.end_state, data)
         torch.testing.assert_close(turn.M, factor * A, rtol=1e-6, atol=1e-6)
-        assert not torch.equal(turn.recomputed_ratio(), torch.ones(10, 3))
+        assert not torch.equal(turn.recomputed_ratio(), torch.ones(30))
         factor = factor * turn.recomputed_ratio()
     assert sorted(turn.agent for turn in turns) == [0, 1, 2]
 
@@ -155,10 +154,10 @@ def test_the_factor_handed_on_last_is_the_product_of_new_over_old_policies(name:
     handed_on = torch.stack([turn.ratio for turn in turns]).prod(dim=0)
     log_ratio = torch.zeros(10, 3)
     for old, new, x, action in zip(before, learner.actors, data.observations, data.actions, strict=True):
-        seen = old.see(x[:-1])  # through the moments that acted, which the update has replaced since
+        new.normaliser = old.normaliser  # which acted, and which the update has replaced since
         with torch.no_grad():
-            log_ratio += new(seen).log_prob(action) - old(seen).log_prob(action)
-    torch.testing.assert_close(handed_on, log_ratio.exp(), rtol=1e-6, atol=1e-6)
+            log_ratio += new(x[:-1]).log_prob(action) - old(x[:-1]).log_prob(action)
+    torch.testing.assert_close(handed_on, log_ratio.exp().flatten(), rtol=1e-6, atol=1e-6)
 
 
 def test_mappo_hands_every_agent_the_plain_advantage_whatever_the_others_did() -> None:
@@ -170,7 +169,7 @@ def test_mappo_hands_every_agent_the_plain_advantage_whatever_the_others_did() -
     learner.update(data)
     assert [turn.agent for turn in turns] == [0, 1, 2]
     for turn in turns:
-        assert not torch.equal(turn.ratio, torch.ones(10, 3))
+        assert not torch.equal(turn.ratio, torch.ones(30))
         assert torch.equal(turn.M, A)
 
 
@@ -185,7 +184,8 @@ def test_a_trust_region_step_stays_within_delta_and_never_lowers_the_surrogate(n
     accepted = 0
     for turn in turns:
         with torch.no_grad():
-            kl = kl_divergence(turn.old(turn.seen), turn.new(turn.seen)).mean().item()
+            x = turn.samples.observation
+            kl = turn.old(x).kl_divergence(turn.new(x)).mean().item()
         gain = (turn.recomputed_ratio() * turn.M).mean().item() - turn.M.mean().item()
         assert kl <= delta * (1 + 1e-6)
         assert gain >= -1e-7
@@ -222,7 +222,7 @@ def test_the_joint_advantage_is_the_sum_of_the_agents_advantages_in_any_order(or
 
 
 def tabular_turns(order_seed: int) -> list[tuple[int, Tensor]]:
-    """What each agent of the game is handed when policies move from OLD to NEW: (agent, M [1, 8]) in turn.
+    """What each agent of the game is handed when policies move from OLD to NEW: (agent, M [8]) in turn.
 
     The rollout lists the eight joint actions, one per environment; a step only says the ratio of its agent's action.
     """
@@ -232,14 +232,14 @@ def tabular_turns(order_seed: int) -> list[tuple[int, Tensor]]:
     learner = build("happo", members, seed=seeds(order=order_seed))
     handed: list[tuple[int, Tensor]] = []
 
-    def step(actor: Any, seen: Tensor, action: Tensor, M: Tensor, *rest: Any) -> tuple[Tensor, Row]:
+    def step(actor: Any, samples: Samples, M: Tensor, *rest: Any) -> tuple[Tensor, Diagnostics]:
         agent = next(k for k, other in enumerate(learner.actors) if other is actor)
         handed.append((agent, M))
         ratio = NEW[agent] / OLD[agent]
-        return ratio[torch.tensor([[a[agent] for a in actions]])], {}
+        return ratio[torch.tensor([a[agent] for a in actions])], {}
 
     learner.step = step
-    learner._move_actors(rollout(members, T=1, E=8), [A] * 3)
+    learner._update_actors(rollout(members, T=1, E=8), [A] * 3)
     return handed
 
 
@@ -254,7 +254,7 @@ def test_what_an_agent_is_handed_estimates_its_gain_given_the_moves_of_those_bef
         ratio = (NEW[agent] / OLD[agent])[actions[:, agent]]
         policies[agent] = NEW[agent]
         exact = expectation(Q, policies) - expectation(Q, OLD)
-        torch.testing.assert_close((weights * ratio * M[0]).sum(), exact, rtol=1e-6, atol=1e-9, check_dtype=False)
+        torch.testing.assert_close((weights * ratio * M).sum(), exact, rtol=1e-6, atol=1e-9, check_dtype=False)
     assert sorted(agent for agent, _ in handed) == [0, 1, 2]
 
 

@@ -14,9 +14,10 @@ from helpers import EVERY, ON_POLICY, build, equal_team, finite, rollout, seeds,
 import algorithms
 from algorithms import METHODS, PURPOSES, SettingError, check, config, settings
 from algorithms.clip import clip_step
-from algorithms.config import Bounds, ClipSettings, MADDPGSettings, OnPolicySettings, TrustRegionSettings, strict
+from algorithms.config import ClipSettings, MADDPGSettings, OnPolicySettings, TrustRegionSettings
 from algorithms.maddpg import MADDPG
 from algorithms.trust_region import trust_region_step
+from algorithms.validation import Bounds, strict
 
 SETTINGS = [OnPolicySettings, ClipSettings, TrustRegionSettings, MADDPGSettings]
 
@@ -164,7 +165,7 @@ def test_every_setting_is_followed_by_a_sentence_that_says_what_it_is() -> None:
 def test_agents_that_move_one_by_one_cannot_share_an_actor_and_the_error_says_why(name: str) -> None:
     error = refusal(name, {"share_actors": True})
     assert error.key == "share_actors"
-    assert f"{name} cannot share actors: its agents move one by one" in str(error)
+    assert f"{name} cannot share actors: its update is sequential" in str(error)
 
 
 @pytest.mark.parametrize("name", ["ippo", "mappo", "matrpo"])
@@ -196,13 +197,13 @@ def test_agents_of_unequal_spaces_cannot_share_an_actor_and_the_error_names_the_
 
 def test_the_table_is_what_the_papers_say() -> None:
     table = {name: METHODS[name].make.keywords for name in ON_POLICY}  # type: ignore[attr-defined]
-    assert {name: tuple(row[key] for key in ("critic_sees", "actors_move", "step")) for name, row in table.items()} == {
-        "ippo": ("own observation", "all at once", clip_step),
-        "mappo": ("state", "all at once", clip_step),
-        "happo": ("state", "one by one", clip_step),
-        "hatrpo": ("state", "one by one", trust_region_step),
-        "matrpo": ("state", "all at once", trust_region_step),
-        "haippo": ("own observation", "one by one", clip_step),
+    assert {name: tuple(row[key] for key in ("critic", "update", "step")) for name, row in table.items()} == {
+        "ippo": ("decentralised", "simultaneous", clip_step),
+        "mappo": ("centralised", "simultaneous", clip_step),
+        "happo": ("centralised", "sequential", clip_step),
+        "hatrpo": ("centralised", "sequential", trust_region_step),
+        "matrpo": ("centralised", "simultaneous", trust_region_step),
+        "haippo": ("decentralised", "sequential", clip_step),
     }
     assert METHODS["maddpg"].make is MADDPG
 
@@ -243,11 +244,11 @@ def test_every_row_of_the_table_builds_acts_and_updates(name: str) -> None:
 def test_every_agent_has_networks_of_its_own_sizes() -> None:
     """Observations of 5, 3 and 4 numbers, actions of 2, 1 and 3, a state of 6."""
     mappo, ippo, maddpg = (build(name, team()) for name in ("mappo", "ippo", "maddpg"))
-    assert [actor.mean[0].in_features for actor in mappo.actors] == [5, 3, 4]
-    assert [actor.mean[-1].out_features for actor in mappo.actors] == [2, 1, 3]
-    assert [critic.scaled_value[0].in_features for critic in mappo.critics] == [6]
-    assert [critic.scaled_value[0].in_features for critic in ippo.critics] == [5, 3, 4]
-    assert [critic.value[0].in_features for critic in maddpg.critics] == [6 + 6] * 3
+    assert [actor.network[0].in_features for actor in mappo.actors] == [5, 3, 4]
+    assert [actor.network[-1].out_features for actor in mappo.actors] == [2, 1, 3]
+    assert [critic.network[0].in_features for critic in mappo.critics] == [6]
+    assert [critic.network[0].in_features for critic in ippo.critics] == [5, 3, 4]
+    assert [critic.network[0].in_features for critic in maddpg.critics] == [6 + 6] * 3
 
 
 def test_a_learner_wants_one_seed_for_every_purpose() -> None:
