@@ -29,7 +29,6 @@ from torch import Tensor, nn
 from algorithms import fast
 from algorithms.advantages import explained_variance, gae, standardise
 from algorithms.config import ClipSettings, OnPolicySettings
-from algorithms.distributions import encoded_size
 from algorithms.networks import ValueCritic, give_optimisers, minimise, stochastic_actor
 from algorithms.rollout import (
     Diagnostics,
@@ -92,6 +91,7 @@ class OnPolicy:
             stochastic_actor(sizes[i], team.action_spaces[i], c.hidden_sizes, c.initial_log_std, init)
             for i, *_ in self.groups
         ]
+        self.actor_of = [actor for actor, group in zip(self.actors, self.groups, strict=True) for _ in group]  # agent i
         critic_sizes = [team.state_size] if self.is_centralised else [sizes[i] for i, *_ in self.groups]
         self.critics = [ValueCritic(size, c.hidden_sizes, init) for size in critic_sizes]
 
@@ -108,16 +108,15 @@ class OnPolicy:
         self, observations: Sequence[Tensor], explore: bool, masks: Sequence[Tensor | None] | None = None
     ) -> list[Tensor]:
         """N x [E, O_i], masks N x [E, L_i] -> N x [E, A_i]; samples may lie beyond [-1, 1], environments clip them."""
-        actors = [actor for actor, group in zip(self.actors, self.groups, strict=True) for _ in group]
         if self._batched is None:
-            self._batched = fast.BatchedActors(actors)
+            self._batched = fast.BatchedActors(self.actor_of)
         outputs = self._batched([self._with_id(x, i) for i, x in enumerate(observations)])
         masks = masks or [None] * self.team.size
-        policies = [actor.distribution(y, m) for actor, y, m in zip(actors, outputs, masks, strict=True)]
+        policies = [actor.distribution(y, mask) for actor, y, mask in zip(self.actor_of, outputs, masks, strict=True)]
         if not explore:
             return [policy.mode for policy in policies]
-        sizes = [encoded_size(space) for space in self.team.action_spaces]
-        noise = torch.randn(len(observations[0]), sum(sizes), generator=self.generators["exploration"])
+        sizes = [y.shape[-1] for y in outputs]
+        noise = torch.randn(len(outputs[0]), sum(sizes), generator=self.generators["exploration"])
         return [policy.sample(z) for policy, z in zip(policies, noise.split(sizes, dim=-1), strict=True)]
 
     def update(self, rollout: Rollout) -> list[Diagnostics]:

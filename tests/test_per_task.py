@@ -151,7 +151,7 @@ def test_anchors_serve_several_pairings_and_set_changes_only_one(tmp_path: Path)
         ),
         (
             {HOPPER: {"happo": {"share_actors": True}}},
-            [f"per_task.{HOPPER}.happo.share_actors:", "one by one"],
+            [f"per_task.{HOPPER}.happo.share_actors:", "its update is sequential"],
         ),
         (
             {HOPPER: {"clipped": {"share_actors": True}}},

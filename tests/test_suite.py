@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
+import algorithms
 from algorithms import METHODS, SettingError
 from bench import run, tasks
 from bench.envs.robots import ROBOTS
@@ -452,6 +453,7 @@ def test_the_identity_of_a_mujoco_trial_stays(tmp_path: Path) -> None:
         "steps": 400,
         "evaluate": {"every": 200, "episodes": 2},
         "evaluation_seeds": "suite",
+        "numerics": algorithms.NUMERICS,
         "mujoco": metadata.version("mujoco"),
     }
     text = json.dumps(first.config(), sort_keys=True, separators=(",", ":"))
@@ -548,7 +550,10 @@ def test_the_hash_tells_two_algorithms_apart(tmp_path: Path) -> None:
             {"algorithms": {"happo": {"actor_minibatches": 101}}},
             ["algorithms.happo.actor_minibatches", "101", "holds 100 samples"],
         ),
-        ({"algorithms": {"happo": {"share_actors": True}}}, ["algorithms.happo.share_actors", "one by one"]),
+        (
+            {"algorithms": {"happo": {"share_actors": True}}},
+            ["algorithms.happo.share_actors", "its update is sequential"],
+        ),
         (
             {"tasks": ["mamujoco/HalfCheetah-6x1"], "algorithms": {"mappo": {"share_actors": True}}},
             ["algorithms.mappo.share_actors", "equal", "8/1", "9/1"],

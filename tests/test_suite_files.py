@@ -89,7 +89,7 @@ OURS = {
 }
 COMMON = {"envs": 20, "gamma": 0.99, "gae_lambda": 0.95, "hidden_sizes": (128, 128, 128), "max_grad_norm": 10.0}
 COMMON |= {"huber_delta": 10.0, "initial_log_std": -1.0}
-TRUST_REGION = {"cg_steps": 10, "damping": 0.1, "fisher_stride": 1, "backtrack": 0.8, "max_backtracks": 10}
+TRUST_REGION = {"cg_steps": 10, "damping": 0.1, "backtrack": 0.8, "max_backtracks": 10}
 
 
 @pytest.mark.parametrize("row", PUBLISHED.split("\n")[2:-1])
@@ -127,7 +127,7 @@ def test_maddpg_of_the_paper_is_as_published(task: str, n_step: int, noise: floa
         "warmup_steps": 10_000,
         "n_step": n_step,
         "gamma": 0.99,
-        "polyak": 0.005,
+        "tau": 0.005,
         "exploration_noise": noise,
         "gumbel_temperature": 1.0,
         "hidden_sizes": (256, 256),
