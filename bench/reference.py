@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import os
 
+from bench.cli import command
+from bench.store import files, scores
+from bench.tasks import registry
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy and torch: trials are the unit of parallelism
 
-from bench import command
 
 if __name__ == "__main__":
     command.begin()
@@ -31,14 +34,16 @@ from torch import Tensor
 import algorithms
 from algorithms import Discrete, SettingError, Team
 from algorithms.rollout import Space
-from bench import run, scores, store, tasks
-from bench.collect import play
-from bench.command import positive, up_to
-from bench.plan import costs
-from bench.provenance import mujoco_version, provenance
-from bench.suite import Suite, SuiteError, Trial, trials
-from bench.tasks import Task
-from bench.trial import read_status
+from bench.cli.command import BAD_INPUT, positive, up_to
+from bench.runner.cost import costs
+from bench.runner.pool import run_trials
+from bench.store.provenance import mujoco_version, provenance
+from bench.suite.model import Suite, SuiteError
+from bench.suite.resolving import trials
+from bench.suite.trial import Trial
+from bench.tasks.registry import Task
+from bench.trial.collect import play
+from bench.trial.status import read_status
 
 EPISODES = 100
 """Of random actions; the batch plays them all at once."""
@@ -77,7 +82,7 @@ class Uniform:
 
 def random_score(task: Task, episodes: int = EPISODES) -> dict[str, Any]:
     """The entry of a random policy: mean return of uniform actions, its standard error, number of episodes."""
-    batch = tasks.make(task, np.random.SeedSequence(SEED).spawn(episodes), auto_reset=False)
+    batch = registry.make(task, np.random.SeedSequence(SEED).spawn(episodes), auto_reset=False)
     returns = play(cast(Any, Uniform(batch.team)), batch).returns
     error = float(returns.std(ddof=1) / np.sqrt(episodes))
     return {"mean": round(float(returns.mean()), 4), "standard_error": round(error, 4), "episodes": episodes}
@@ -101,7 +106,7 @@ def reference_score(of: Sequence[Trial], folder: Path) -> dict[str, Any]:
     """The entry of a reference: the mean of the last evaluations of its trials, which are done."""
     ends = []
     for t in of:
-        records = store.read_table(t.folder(folder) / "records.parquet")
+        records = files.read_table(t.folder(folder) / "records.parquet")
         last = records[(records["kind"] == "grid") & (records["step"] == t.steps)]
         ends.append(float(last["episode_return"].mean()))
     return {
@@ -125,14 +130,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.steps % grid and not options.random_only:
         parser.error(f"--steps {options.steps}: must be a multiple of {grid}: {EVALUATIONS} parts of whole updates")
     try:
-        chosen = [tasks.task(name, {}) for name in options.tasks or tasks.names()]
+        chosen = [registry.task(name, {}) for name in options.tasks or registry.names()]
         todo = [] if options.random_only else planned([t.name for t in chosen], options.steps, options.seeds)
     except (SettingError, SuiteError) as error:
         print(f"bench.reference: {error}", file=sys.stderr)
-        return run.BAD_INPUT
+        return BAD_INPUT
     folder = options.results / "reference"
     left = [t for t in todo if read_status(t, folder).get("status") != "done"]
-    if left and (status := run.run(left, folder, options.jobs, 1, costs(left))):
+    if left and (status := run_trials(left, folder, options.jobs, 1, costs(left))):
         return status
     found: dict[str, Any] = {}
     for task in chosen:
@@ -147,10 +152,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def write(found: dict[str, Any]) -> None:
     """Put the entries into scores.json, one line each; a reference stays where only random actions were measured."""
-    old = store.read_json(scores.PATH) if scores.PATH.exists() else {}
+    old = files.read_json(scores.PATH) if scores.PATH.exists() else {}
     entries = old | {name: old.get(name, {}) | entry for name, entry in found.items()}
     lines = [f" {json.dumps(name)}: {json.dumps(entries[name], allow_nan=False)}" for name in sorted(entries)]
-    store.write_text(scores.PATH, "{\n" + ",\n".join(lines) + "\n}\n")
+    files.write_text(scores.PATH, "{\n" + ",\n".join(lines) + "\n}\n")
     print(f"{scores.PATH}: {len(entries)} tasks, {sum('reference' in e for e in entries.values())} with a reference")
 
 

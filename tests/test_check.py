@@ -7,7 +7,8 @@ from functools import partial
 import own_envs
 import pytest
 
-from bench import check, tasks
+from bench import check
+from bench.tasks import batch_contract, contract, registry
 
 BROKEN = {
     "WrongShape": "observations: that of a at step 3 of seed 0 has shape (1,), its space (2,)",
@@ -46,9 +47,9 @@ BROKEN = {
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(check, "SHORT", 30)
+    monkeypatch.setattr(contract, "SHORT", 30)
     monkeypatch.setattr(check, "STEPS", 200)
-    monkeypatch.setattr(check, "speed", lambda *_: "fast")
+    monkeypatch.setattr(batch_contract, "speed", lambda *_: "fast")
 
 
 def lines(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, list[str]]:
@@ -56,7 +57,7 @@ def lines(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, lis
     return status, capsys.readouterr().out.splitlines()
 
 
-@pytest.mark.parametrize("name", tasks.names())
+@pytest.mark.parametrize("name", registry.names())
 def test_every_task_keeps_its_word(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     if name == "pettingzoo/multiwalker_v9":
         pytest.importorskip("Box2D")
@@ -98,17 +99,17 @@ def test_a_failure_while_the_speed_is_measured_is_one_too(
     def late(*_: object) -> str:
         raise SystemExit("late")
 
-    monkeypatch.setattr(check, "speed", late)
+    monkeypatch.setattr(batch_contract, "speed", late)
     status, said = lines(capsys, "python:own_envs:Plain")
     assert status == 1
     assert said[-1].startswith("FAILED  speed: raised SystemExit: late (")
 
 
 def test_batches_that_differ_are_told_apart_by_step_thing_and_environment() -> None:
-    chance = check.Subject(None, partial(tasks.make, tasks.task("python:own_envs:Chance", {})), None)
+    chance = contract.Subject(None, partial(registry.make, registry.task("python:own_envs:Chance", {})), None)
     what = r"at step 3 reward of environment 0 is -?\d+\.\d+(e-\d+)? and -?\d+\.\d+(e-\d+)?"
-    with pytest.raises(check.Wrong, match=f"^two batches of the same seeds differ: {what}$"):
-        check.batch_seeds(chance)
+    with pytest.raises(contract.Wrong, match=f"^two batches of the same seeds differ: {what}$"):
+        batch_contract.batch_seeds(chance)
 
 
 def test_a_stranger_is_named(capsys: pytest.CaptureFixture[str]) -> None:
@@ -151,7 +152,7 @@ def test_the_last_line_tells_the_speed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     monkeypatch.undo()
-    monkeypatch.setattr(check, "SPEED_SECONDS", 0.1)
+    monkeypatch.setattr(batch_contract, "SPEED_SECONDS", 0.1)
     status, said = lines(capsys, f"python:own_envs:{name}")
     assert status == 0
     assert said[-1].startswith("speed   batched ")

@@ -15,14 +15,17 @@ from typing import TextIO
 import pytest
 import yaml
 
-from bench import command, golden, run, tasks
-from bench.monitor import Monitor
+from bench import golden, run
+from bench.cli import command
 from bench.report import __main__ as report
+from bench.runner.monitor import Monitor
 from bench.speed import __main__ as speed
-from bench.suite import Trial, load, trials
-from bench.trial import Outcome
+from bench.suite.resolving import load, trials
+from bench.suite.trial import Trial
+from bench.tasks import __main__ as tasks_main
+from bench.trial.worker import Outcome
 
-MAINS = {"tasks": tasks.main, "golden": golden.main, "report": report.main, "run": run.main, "speed": speed.main}
+MAINS = {"tasks": tasks_main.main, "golden": golden.main, "report": report.main, "run": run.main, "speed": speed.main}
 FULL = Path("/dev/full")
 needs_full = pytest.mark.skipif(not FULL.exists(), reason="this system has no device that is always full")
 

@@ -17,10 +17,11 @@ import helpers
 import pytest
 import yaml
 
-from bench import store
-from bench.suite import STUDY_KEYS, load, trials
+from bench.store import files
+from bench.suite.reading import STUDY_KEYS
+from bench.suite.resolving import load, trials
+from bench.suite.yaml12 import parse
 from bench.tune import study
-from bench.yaml12 import parse
 
 ROOT = Path(__file__).parent.parent
 PAGES = [
@@ -215,7 +216,7 @@ def documented(heading: str) -> set[str]:
 
 
 def test_every_column_of_records_is_documented() -> None:
-    assert documented("records") == {*store.RECORD_COLUMNS}
+    assert documented("records") == {*files.RECORD_COLUMNS}
 
 
 def test_every_column_of_updates_is_documented() -> None:

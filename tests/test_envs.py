@@ -23,10 +23,12 @@ import pytest
 import torch
 from filelock import FileLock
 
-from bench import tasks
-from bench.envs import mujoco as envs
-from bench.envs.mujoco import MujocoBatch, compile_view
+from bench.envs import mujoco as mujoco_batch
+from bench.envs import views
+from bench.envs.mujoco import MujocoBatch
 from bench.envs.robots import ROBOTS, Fields, reference
+from bench.envs.views import compile_view
+from bench.tasks import registry
 
 with contextlib.redirect_stderr(io.StringIO()):  # it prints a notice
     from gymnasium_robotics import mamujoco_v1
@@ -34,7 +36,7 @@ with contextlib.redirect_stderr(io.StringIO()):  # it prints a notice
 
 ROBOT_PARTITIONS = [(robot, spec.partitions[0]) for robot, spec in ROBOTS.items()]
 TASKS = [
-    *(name for name in tasks.names() if name.startswith("mamujoco/")),
+    *(name for name in registry.names() if name.startswith("mamujoco/")),
     "mamujoco/ManySegmentSwimmer-2x1",
     "mamujoco/ManySegmentSwimmer-3x2",
     "mamujoco/ManySegmentAnt-1x2",
@@ -93,7 +95,7 @@ def mamujoco(name: str, obsk: int | None) -> Any:
 def make(name: str, obsk: int | None, *numbers: int, **options: Any) -> MujocoBatch:
     """A task's batch by its name and options, with one environment per number."""
     depth = {} if obsk is None else {"obsk": obsk}
-    batch = tasks.make(tasks.task(name, {**depth, **options}), seeds(*numbers))
+    batch = registry.make(registry.task(name, {**depth, **options}), seeds(*numbers))
     assert isinstance(batch, MujocoBatch)
     return batch
 
@@ -221,7 +223,7 @@ def test_an_episode_is_as_long_as_gymnasiums(robot: str, partition: str) -> None
     name = f"mamujoco/{robot}-{partition}"
     length = time_limit(mamujoco(name, 1))._max_episode_steps
     assert length == {"Reacher": 50, "Pusher": 100}.get(robot, 1000)
-    assert tasks.task(name, {}).options.episode_length == length
+    assert registry.task(name, {}).options.episode_length == length
     assert make(name, 1, 0).episode_length == length
 
 
@@ -268,7 +270,7 @@ def test_the_ends_of_an_action_are_the_ends_of_its_actuators_range(robot: str, p
 def test_a_range_that_is_not_symmetric_is_reached_too(monkeypatch: pytest.MonkeyPatch) -> None:
     theirs = mamujoco("mamujoco/Hopper-3x1", 1)
     theirs.single_agent_env.unwrapped.model.actuator_ctrlrange[:] = [[-1, 1], [-1, 3], [-1.5, -0.5]]
-    monkeypatch.setattr(envs, "reference", lambda *arguments: theirs)
+    monkeypatch.setattr(mujoco_batch, "reference", lambda *arguments: theirs)
     batch = MujocoBatch("Hopper", "3x1", seeds(0))
     for actions, controls in (((0.25, -1, 3), (0.25, -1, -0.5)), ((-0.5, 0.5, -1), (-0.5, 2, -1.5))):
         batch.set_control([np.full((1, 1), a, np.float32) for a in actions])
@@ -326,7 +328,7 @@ def test_paper_observations_have_mean_0_and_standard_deviation_1() -> None:
 @pytest.mark.parametrize("mode", ["local", "global", "paper"])
 @pytest.mark.parametrize(("robot", "partition"), [("HalfCheetah", "2x3"), ("Ant", "4x2"), ("Humanoid", "17x1")])
 def test_every_feature_equals_the_one_that_the_team_says_it_repeats(
-    robot: str, partition: str, mode: envs.ObservationMode
+    robot: str, partition: str, mode: mujoco_batch.ObservationMode
 ) -> None:
     """Bit for bit, before and after resets and in last observations: a replay keeps only one of them."""
     batch = MujocoBatch(robot, partition, seeds(0, 1), observation=mode, episode_length=20)
@@ -518,7 +520,7 @@ def test_physics_are_a_view_of_positions_velocities_and_warm_start(ball: Any) ->
     parts = [ball.qpos, ball.qvel, ball.qacc_warmstart]
     for k, part in enumerate(parts):
         part[:] = k + 1
-    numbers = envs.physics(ball)
+    numbers = views.physics(ball)
     assert numbers.size == 8 + 8 + 6
     assert [np.count_nonzero(numbers == k + 1) for k in range(3)] == [7, 6, 6]
     numbers[:] = 5.0
@@ -528,7 +530,7 @@ def test_physics_are_a_view_of_positions_velocities_and_warm_start(ball: Any) ->
 def test_a_mujoco_that_keeps_its_numbers_in_another_order_is_refused(ball: Any) -> None:
     odd = SimpleNamespace(qpos=ball.qpos, qvel=ball.qvel, qacc_warmstart=ball.qfrc_passive)
     with pytest.raises(RuntimeError, match="does not keep qpos, qvel and qacc_warmstart in a row"):
-        envs.physics(odd)
+        views.physics(odd)
 
 
 @pytest.mark.parametrize("robot", ROBOTS)
@@ -564,7 +566,7 @@ def test_a_view_clips_what_it_gathers_on_both_sides(ball: Any) -> None:
 
 
 def test_a_feature_that_is_derived_is_found_behind_the_fields(ball: Any) -> None:
-    total = sum(array.size for array in envs.arrays(ball).values())
+    total = sum(array.size for array in views.arrays(ball).values())
     view = compile_view(
         lambda: np.array([ball.qvel[0], np.cos(ball.qpos[1]), np.cos(ball.qpos[0])]),
         ball,

@@ -11,31 +11,32 @@ import pytest
 
 import algorithms
 from bench import golden
+from bench.envs import fingerprint
 from bench.envs.mujoco import MujocoBatch
 from bench.envs.robots import ROBOTS
-from bench.provenance import provenance
+from bench.store.provenance import provenance
 
-FRESH: Callable[[str], str] = golden.verdict.__wrapped__
+FRESH: Callable[[str], str] = fingerprint.verdict.__wrapped__
 """The verdict, not remembered."""
 
 
-def numbers(*values: float) -> golden.Numbers:
+def numbers(*values: float) -> fingerprint.Numbers:
     return {"5": {"qpos": [0.0], "qvel": list(values)}}
 
 
 def test_the_file_holds_every_robot_and_no_other() -> None:
-    assert list(golden.read()["robots"]) == list(ROBOTS)
+    assert list(fingerprint.read()["robots"]) == list(ROBOTS)
 
 
 @pytest.mark.parametrize("robot", ROBOTS)
 def test_the_physics_here_are_golden(robot: str) -> None:
-    assert golden.verdict(robot) == "golden"
+    assert fingerprint.verdict(robot) == "golden"
 
 
 @pytest.mark.parametrize("robot", ROBOTS)
 def test_the_episode_goes_on_to_its_last_step(robot: str) -> None:
     """An environment whose episode is over moves no more."""
-    steps = golden.read()["robots"][robot]
+    steps = fingerprint.read()["robots"][robot]
     assert list(steps) == ["5", "10", "15", "20"]
     assert steps["15"] != steps["20"]
 
@@ -44,17 +45,17 @@ def test_the_episode_goes_on_to_its_last_step(robot: str) -> None:
 
 
 def test_a_deviation_is_relative_above_one_and_absolute_below() -> None:
-    assert golden.largest_deviation(numbers(0.5, 202.0), numbers(0.5, 200.0)) == (0.01, "qvel[1] at step 5")
-    assert golden.largest_deviation(numbers(0.5, 202.0), numbers(0.25, 200.0)) == (0.25, "qvel[0] at step 5")
+    assert fingerprint.largest_deviation(numbers(0.5, 202.0), numbers(0.5, 200.0)) == (0.01, "qvel[1] at step 5")
+    assert fingerprint.largest_deviation(numbers(0.5, 202.0), numbers(0.25, 200.0)) == (0.25, "qvel[0] at step 5")
 
 
 def test_equal_numbers_do_not_deviate() -> None:
-    assert golden.largest_deviation(numbers(0.5, -3.0), numbers(0.5, -3.0))[0] == 0.0
+    assert fingerprint.largest_deviation(numbers(0.5, -3.0), numbers(0.5, -3.0))[0] == 0.0
 
 
 @pytest.mark.parametrize("broken", [[np.nan, 1.0], [np.inf, 1.0], [1.0]])
 def test_numbers_that_are_none_or_missing_deviate_infinitely(broken: list[float]) -> None:
-    assert golden.largest_deviation(numbers(*broken), numbers(1.0, 1.0))[0] == np.inf
+    assert fingerprint.largest_deviation(numbers(*broken), numbers(1.0, 1.0))[0] == np.inf
 
 
 class Stronger(MujocoBatch):
@@ -83,19 +84,22 @@ def test_a_gear_that_is_a_thousandth_off_is_seen(robot: str, monkeypatch: pytest
 @pytest.mark.parametrize("robot", ROBOTS)
 def test_rounding_is_borne_with_a_margin(robot: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(golden, "MujocoBatch", Noisy)
-    assert golden.largest_deviation(golden.play(robot), golden.read()["robots"][robot])[0] < golden.TOLERANCE / 20
+    assert (
+        fingerprint.largest_deviation(fingerprint.play(robot), fingerprint.read()["robots"][robot])[0]
+        < fingerprint.TOLERANCE / 20
+    )
 
 
 def test_another_mujoco_version_is_named_even_where_its_numbers_agree(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(golden, "mujoco_version", lambda: "9.9.9")
-    assert FRESH("Hopper") == f"MuJoCo 9.9.9, not {golden.read()['mujoco']}, though the numbers agree"
+    assert FRESH("Hopper") == f"MuJoCo 9.9.9, not {fingerprint.read()['mujoco']}, though the numbers agree"
 
 
 def test_a_robot_that_cannot_be_played_has_a_verdict_of_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    def breaks(robot: str) -> golden.Numbers:
+    def breaks(robot: str) -> fingerprint.Numbers:
         raise IndexError("no such tendon\nhere")
 
-    monkeypatch.setattr(golden, "play", breaks)
+    monkeypatch.setattr(fingerprint, "play", breaks)
     assert FRESH("Hopper") == "cannot be played: IndexError: no such tendon"
 
 
@@ -115,19 +119,19 @@ def test_the_command_names_the_library_of_matrix_products_and_says_one_line_per_
 def test_the_command_ends_with_1_on_a_mismatch(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(golden, "verdict", lambda robot: "golden" if robot != "Ant" else "qvel[1] is off")
+    monkeypatch.setattr(fingerprint, "verdict", lambda robot: "golden" if robot != "Ant" else "qvel[1] is off")
     assert golden.main([]) == 1
     assert "qvel[1] is off" in capsys.readouterr().out
 
 
 def test_what_is_written_is_what_was_played_to_the_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(golden, "PATH", tmp_path / "golden.json")
+    monkeypatch.setattr(fingerprint, "PATH", tmp_path / "golden.json")
     assert golden.main(["--write"]) == 0
-    assert golden.read()["robots"] == {robot: golden.play(robot) for robot in ROBOTS}
+    assert fingerprint.read()["robots"] == {robot: fingerprint.play(robot) for robot in ROBOTS}
 
 
 def test_the_file_has_its_lists_on_one_line_each() -> None:
-    lines = golden.PATH.read_text().splitlines()
+    lines = fingerprint.PATH.read_text().splitlines()
     assert sum("[" in line for line in lines) == sum("]" in line for line in lines) == len(ROBOTS) * 4 * 3
 
 

@@ -5,61 +5,28 @@ from __future__ import annotations
 import ast
 import sys
 from functools import cache
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
+LONGEST = 350
+"""Lines of a file in bench/: a longer one has two jobs."""
 
-# A module imports only from lines above its own. The algorithms stand above all of `bench`.
+# Read `a` above `b` as "b may import a". The algorithms stand above all of `bench`.
 ALGORITHMS = [
     ["rollout", "validation"],
-    ["config"],
-    ["fast", "distributions"],
+    ["config", "fast", "distributions"],
     ["networks", "advantages", "replay_buffer"],
     ["clip", "trust_region"],
     ["on_policy", "maddpg"],
     ["registry"],
     [""],  # the public face
 ]
-BENCH = [
-    ["", "envs", "yaml12", "provenance", "command", "envs.raised"],
-    ["store", "display", "plugins", "envs.batch", "envs.robots", "envs.spaces"],
-    ["scores", "envs.mujoco", "envs.pettingzoo", "envs.games"],
-    ["kinds", "golden", "methods"],
-    ["tasks"],
-    ["suite", "collect"],
-    ["checkpoint"],
-    ["trial"],
-    ["plan", "monitor"],
-    [
-        "run",
-        "play",
-        "speed",
-        "verify",
-        "doctor",
-        "check",
-        "speed.envs",
-        "speed.products",
-        "speed.trials",
-        "speed.history",
-    ],
-    ["speed.training", "reference", "tune", "tune.space"],
-    ["speed.__main__", "tune.study"],
-    ["tune.ledger"],
-    ["tune.work"],
-    ["tune.results", "tune.progress"],
-    ["tune.__main__"],
-]
-REPORT = [
-    ["stats", "load"],
-    ["plots", "claims", "audit", "tuning"],
-    ["page", "tuning_plots"],
-    ["tuning_page"],
-    ["__main__"],
-]
-MEETING_PLACE = {"bench", "bench.command", "bench.store", "bench.scores"}
-"""All of `bench` that the report may import besides itself: where its two wings meet, and how commands end."""
+BENCH = [[""], ["store", "cli"], ["envs"], ["tasks"], ["suite"], ["trial"], ["runner"]]
+COMMANDS = ["run", "check", "golden", "reference", "speed", "tune", "tasks.__main__"]
+REPORT_MAY_IMPORT = ["store", "cli", "report"]
 HEAVY = {"torch", "gymnasium", "gymnasium_robotics", "mujoco", "pettingzoo", "mpe2", "algorithms"}
 """What a report must open without."""
 
@@ -89,17 +56,9 @@ def targets(source: str) -> set[str]:
     return {name if name.split(".")[0] in ("algorithms", "bench") else name.split(".")[0] for name in named}
 
 
+@cache
 def imports(module: str) -> set[str]:
     return targets(modules()[module].read_text())
-
-
-def levels(prefix: str, order: list[list[str]]) -> dict[str, int]:
-    return {f"{prefix}.{name}".rstrip("."): level for level, line in enumerate(order) for name in line}
-
-
-def backwards(module: str, level: dict[str, int]) -> list[str]:
-    """What a module imports that stands on its own line of the order or below."""
-    return [f"{module} imports {name}" for name in sorted(imports(module)) if level.get(name, -1) >= level[module]]
 
 
 def within(name: str, package: str) -> bool:
@@ -110,19 +69,31 @@ def named(package: str) -> list[str]:
     return [name for name in modules() if within(name, package)]
 
 
-def bench_but_report() -> list[str]:
-    return [name for name in named("bench") if not within(name, "bench.report")]
+def is_command(module: str) -> bool:
+    return any(within(module, f"bench.{command}") for command in [*COMMANDS, "report"])
+
+
+def level(module: str) -> int:
+    """Where the package of a module of the machinery stands in the order."""
+    part = module.split(".")[1] if module != "bench" else ""
+    return next(k for k, line in enumerate(BENCH) if part in line)
+
+
+def machinery() -> list[str]:
+    return [name for name in named("bench") if not is_command(name)]
 
 
 def test_the_reader_of_imports_tells_a_module_from_what_is_in_it() -> None:
-    source = "import torch.nn\nfrom bench import store, tasks\ndef f():\n    from algorithms.config import strict\n"
-    assert targets(source) == {"torch", "bench.store", "bench.tasks", "algorithms.config"}
+    source = "import torch.nn\nfrom bench.store import files\ndef f():\n    from algorithms.config import strict\n"
+    assert targets(source) == {"torch", "bench.store.files", "algorithms.config"}
 
 
-@pytest.mark.parametrize(("prefix", "order"), [("algorithms", ALGORITHMS), ("bench", BENCH), ("bench.report", REPORT)])
-def test_every_module_has_its_place_in_the_order(prefix: str, order: list[list[str]]) -> None:
-    members = bench_but_report() if prefix == "bench" else named(prefix)
-    assert sorted({*members} - {*levels(prefix, order), "bench.report"}) == []
+def test_the_order_names_what_exists_and_every_module_has_its_place() -> None:
+    assert sorted(f"algorithms.{name}".rstrip(".") for line in ALGORITHMS for name in line) == named("algorithms")
+    packages = {name.split(".")[1] for name in machinery() if "." in name}
+    assert packages == {name for line in BENCH for name in line if name}
+    for command in [*COMMANDS, "report"]:
+        assert f"bench.{command}" in modules()
 
 
 def test_algorithms_import_torch_the_standard_library_and_themselves() -> None:
@@ -131,8 +102,14 @@ def test_algorithms_import_torch_the_standard_library_and_themselves() -> None:
 
 
 def test_algorithms_import_one_way() -> None:
-    level = levels("algorithms", ALGORITHMS)
-    assert [line for name in named("algorithms") for line in backwards(name, level)] == []
+    levels = {f"algorithms.{name}".rstrip("."): k for k, line in enumerate(ALGORITHMS) for name in line}
+    upwards = [
+        f"{name} imports {target}"
+        for name in named("algorithms")
+        for target in sorted(imports(name) & {*levels})
+        if levels[target] > levels[name]
+    ]
+    assert upwards == []
 
 
 def test_only_the_registry_knows_which_step_and_which_loop_go_together() -> None:
@@ -140,36 +117,46 @@ def test_only_the_registry_knows_which_step_and_which_loop_go_together() -> None
     assert not imports("algorithms.maddpg") & {"algorithms.on_policy", "algorithms.advantages"}
 
 
-def test_the_benchmark_imports_one_way() -> None:
-    level = levels("bench", BENCH)
-    assert [line for name in bench_but_report() for line in backwards(name, level)] == []
+def test_the_machinery_imports_one_way_and_no_command() -> None:
+    upwards = [
+        f"{name} imports {target}"
+        for name in machinery()
+        for target in sorted(imports(name) & {*named("bench")})
+        if is_command(target) or level(target) > level(name)
+    ]
+    assert upwards == []
+
+
+@pytest.mark.parametrize("package", ["algorithms", "bench"])
+def test_no_module_imports_itself_by_a_detour(package: str) -> None:
+    TopologicalSorter({name: imports(name) & {*named(package)} - {name, package} for name in named(package)}).prepare()
+
+
+def test_no_command_imports_another() -> None:
+    for name in named("bench"):
+        own = [command for command in [*COMMANDS, "report"] if within(name, f"bench.{command}")]
+        others = {target for target in imports(name) if within(target, "bench") and is_command(target)}
+        assert {target for target in others if not own or not within(target, f"bench.{own[0]}")} == set(), name
 
 
 def test_environments_know_nothing_of_learning_tasks_or_trials() -> None:
     for name in named("bench.envs"):
         assert "torch" not in imports(name)
         ours = {target for target in imports(name) if target.split(".")[0] in ("algorithms", "bench")}
-        assert all(target == "algorithms" or within(target, "bench.envs") for target in ours), name
+        assert all(target == "algorithms" or target.split(".")[1] in ("envs", "store") for target in ours), name
 
 
-def test_the_report_imports_one_way() -> None:
-    level = levels("bench.report", REPORT)
-    inside = [name for name in named("bench.report") if name != "bench.report"]
-    assert [line for name in inside for line in backwards(name, level)] == []
-
-
-def test_the_report_and_the_store_need_neither_torch_nor_environments_nor_algorithms() -> None:
-    for name in [*named("bench.report"), "bench.store"]:
+def test_the_report_the_store_and_the_command_line_need_neither_torch_nor_environments_nor_algorithms() -> None:
+    for name in [*named("bench.report"), *named("bench.store"), *named("bench.cli")]:
         assert not {target.split(".")[0] for target in imports(name)} & HEAVY, name
 
 
-def test_the_two_wings_meet_only_in_the_store_and_the_reference_scores() -> None:
+def test_the_report_meets_the_rest_only_in_the_store_and_the_command_line() -> None:
+    allowed = {name for package in REPORT_MAY_IMPORT for name in named(f"bench.{package}")}
     for name in named("bench.report"):
-        ours = {target for target in imports(name) if target.split(".")[0] == "bench"}
-        assert {target for target in ours if not within(target, "bench.report")} <= MEETING_PLACE, name
-    for name in bench_but_report():
-        assert not any(within(target, "bench.report") for target in imports(name)), name
+        assert {target for target in imports(name) if within(target, "bench")} <= allowed, name
 
 
-def test_the_store_imports_nothing_of_ours() -> None:
-    assert not {target.split(".")[0] for target in imports("bench.store")} & {"algorithms", "bench"}
+def test_every_file_of_the_benchmark_has_one_job() -> None:
+    long = {name: len(path.read_text().splitlines()) for name, path in modules().items() if within(name, "bench")}
+    assert {name: lines for name, lines in long.items() if lines > LONGEST} == {}

@@ -18,12 +18,21 @@ import pytest
 import torch
 import yaml
 
-from algorithms import METHODS, SettingError, registry
+from algorithms import METHODS, SettingError
 from algorithms.clip import clip_step
 from algorithms.on_policy import OnPolicy
-from bench import methods, plan, plugins, store, tasks, trial
+from algorithms.registry import Method
 from bench.run import main as run
-from bench.suite import SuiteError, Trial, load, trials
+from bench.runner import cost
+from bench.store import files
+from bench.suite import methods
+from bench.suite.model import SuiteError
+from bench.suite.resolving import load, trials
+from bench.suite.trial import Trial
+from bench.tasks import __main__ as tasks_main
+from bench.tasks import plugins, registry
+from bench.trial import setup, status, worker
+from bench.trial.session import Session
 
 ROOT = Path(__file__).parent.parent
 PLAIN = "python:own_envs:Plain"
@@ -53,7 +62,7 @@ def points(monkeypatch: pytest.MonkeyPatch) -> dict[str, EntryPoint]:
 
 def refused(name: str, **options: Any) -> SettingError:
     with pytest.raises(SettingError) as caught:
-        tasks.team(tasks.task(name, options))
+        registry.team(registry.task(name, options))
     assert "\n" not in str(caught.value)
     return caught.value
 
@@ -68,22 +77,22 @@ def planned(folder: Path, **changes: Any) -> list[Trial]:
 
 
 def test_a_factory_gets_the_options_of_its_task() -> None:
-    task = tasks.task(PLAIN, {"size": 5, "timer": 7, "episode_length": 3})
-    assert tasks.team(task).observation_sizes == (5, 5)
+    task = registry.task(PLAIN, {"size": 5, "timer": 7, "episode_length": 3})
+    assert registry.team(task).observation_sizes == (5, 5)
     assert (task.episode_length, task.robot) == (3, None)
-    batch = tasks.make(task, [np.random.SeedSequence(0)])
+    batch = registry.make(task, [np.random.SeedSequence(0)])
     assert (batch.environments[0].timer, batch.episode_length) == (7, 3)  # type: ignore[attr-defined]
 
 
 def test_the_label_names_what_was_told() -> None:
-    assert tasks.task(PLAIN, {}).label == PLAIN
-    assert tasks.task(PLAIN, {"timer": 7, "size": 5}).label == f"{PLAIN}:size=5:timer=7"
-    assert tasks.task(PLAIN, {"episode_length": 9}).label == f"{PLAIN}:episode_length=9"
-    assert tasks.task("pettingzoo/simple_spread_v3", {"N": 3, "max_cycles": 50}).label.endswith("_v3:max_cycles=50")
+    assert registry.task(PLAIN, {}).label == PLAIN
+    assert registry.task(PLAIN, {"timer": 7, "size": 5}).label == f"{PLAIN}:size=5:timer=7"
+    assert registry.task(PLAIN, {"episode_length": 9}).label == f"{PLAIN}:episode_length=9"
+    assert registry.task("pettingzoo/simple_spread_v3", {"N": 3, "max_cycles": 50}).label.endswith("_v3:max_cycles=50")
 
 
 def test_lists_reach_a_factory_and_tasks_can_be_told_apart() -> None:
-    one, other = (tasks.task("python:own_envs:Plain", {"size": x}) for x in ([1, 2], [1, 2.0]))
+    one, other = (registry.task("python:own_envs:Plain", {"size": x}) for x in ([1, 2], [1, 2.0]))
     assert one.options.named()["size"] == [1, 2]
     assert one != other
     assert len({one, other}) == 2
@@ -127,7 +136,7 @@ def test_a_module_that_fails_when_it_is_imported_is_refused(tmp_path: Path, monk
 def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pettingzoo.sisl.multiwalker.multiwalker", None)
     with pytest.raises(SettingError, match=r"pip install '\.\[sisl\]'"):
-        tasks.make(tasks.task("pettingzoo/multiwalker_v9", {}), [np.random.SeedSequence(0)])
+        registry.make(registry.task("pettingzoo/multiwalker_v9", {}), [np.random.SeedSequence(0)])
 
 
 def test_a_suite_names_the_task_that_cannot_be_made(tmp_path: Path) -> None:
@@ -143,7 +152,7 @@ def test_two_tasks_whose_files_would_lie_in_one_folder_are_refused(tmp_path: Pat
 def test_an_episode_that_does_not_end_is_refused_before_it_is_trained(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(plan, "ENDLESS_STEPS", 100)
+    monkeypatch.setattr(cost, "ENDLESS_STEPS", 100)
     planned(tmp_path, tasks=["python:own_envs:Endless"])
     assert run([str(tmp_path / "suite.yaml"), "--results", str(tmp_path), "--dry-run"]) == 2
     assert "had not ended after 100 steps; give the task an episode_length" in capsys.readouterr().err
@@ -191,9 +200,9 @@ def large(*_: Any) -> Any:
     raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes.\nframe #0")
 
 
-def with_step(step: Any, **choices: str) -> registry.Method:
+def with_step(step: Any, **choices: str) -> Method:
     told: Any = {"critic": "centralised", "update": "sequential", **choices}
-    return registry.Method(partial(OnPolicy, step=step, **told), MINE.settings, "of one's own", can_share_actors=False)
+    return Method(partial(OnPolicy, step=step, **told), MINE.settings, "of one's own", can_share_actors=False)
 
 
 BREAKS, ONE, LARGE = with_step(breaks), with_step(lambda *_: 1), with_step(large)
@@ -202,7 +211,7 @@ NOTHING_SEEN, TWICE = with_step(clip_step, critic="nothing"), with_step(clip_ste
 
 
 def test_the_plan_measures_episodes_of_unknown_length() -> None:
-    assert plan.longest_episode(tasks.task(PLAIN, {"timer": 9})) == 9
+    assert cost.longest_episode(registry.task(PLAIN, {"timer": 9})) == 9
 
 
 # Identity
@@ -231,34 +240,34 @@ def test_a_task_of_an_installed_package_goes_by_its_version() -> None:
 def test_a_trial_says_that_it_ran_without_mujoco_and_goes_on_to_the_bit(tmp_path: Path) -> None:
     (whole,) = planned(tmp_path, name="whole")
     (parted,) = planned(tmp_path, name="parted")
-    assert trial.run(whole, tmp_path / "whole", os.getpid()).status == "done"
+    assert worker.run(whole, tmp_path / "whole", os.getpid()).status == "done"
     folder = parted.folder(tmp_path / "parted")
-    trial.register(parted, tmp_path / "parted")
-    first = trial.Session(parted, folder, os.getpid())
+    status.register(parted, tmp_path / "parted")
+    first = Session(parted, folder, os.getpid())
     first._evaluate_and_save()
     first._train()
     first._train()
     first._evaluate_and_save()
     first._train()  # lost
-    assert trial.run(parted, tmp_path / "parted", os.getpid()).status == "done"
-    tables = [store.read_table(t.folder(tmp_path / t.suite) / "records.parquet") for t in (whole, parted)]
+    assert worker.run(parted, tmp_path / "parted", os.getpid()).status == "done"
+    tables = [files.read_table(t.folder(tmp_path / t.suite) / "records.parquet") for t in (whole, parted)]
     columns = ["step", "episode", "episode_return", "length"]
     assert tables[0][columns].equals(tables[1][columns])
-    about = store.read_json(folder / "trial.json")
-    assert about["provenance"]["physics"] == store.NO_PHYSICS
+    about = files.read_json(folder / "trial.json")
+    assert about["provenance"]["physics"] == files.NO_PHYSICS
     assert about["provenance"]["task"] == {"versions": {"own_envs": "no version"}}
     assert "mpe2" in about["provenance"]["versions"]
 
 
 def test_a_trial_is_told_that_its_environment_went_another_way(tmp_path: Path) -> None:
     (t,) = planned(tmp_path, tasks=["python:own_envs:Chance"])
-    trial.register(t, tmp_path / "own")
-    session = trial.Session(t, t.folder(tmp_path / "own"), os.getpid())
+    status.register(t, tmp_path / "own")
+    session = Session(t, t.folder(tmp_path / "own"), os.getpid())
     session._evaluate_and_save()
     session._train()
     session._train()
     session._evaluate_and_save()
-    outcome = trial.run(t, tmp_path / "own", os.getpid())
+    outcome = worker.run(t, tmp_path / "own", os.getpid())
     assert outcome.error.startswith("EnvError: environment 0: its episode went another way when it was played again")
 
 
@@ -267,10 +276,10 @@ def test_a_trial_is_told_that_its_environment_went_another_way(tmp_path: Path) -
 
 def test_an_entry_point_is_a_task(points: dict[str, EntryPoint], capsys: pytest.CaptureFixture[str]) -> None:
     points["walk/plain"] = EntryPoint("walk/plain", "own_envs:Plain", "bench.tasks")
-    assert tasks.team(tasks.task("walk/plain", {"size": 4})).observation_sizes == (4, 4)
-    assert tasks.names()[-1] == "walk/plain"
+    assert registry.team(registry.task("walk/plain", {"size": 4})).observation_sizes == (4, 4)
+    assert registry.names()[-1] == "walk/plain"
     assert "walk/plain" in str(refused("walk/other"))
-    tasks.main([])
+    tasks_main.main([])
     assert re.search(r"walk/plain +2 +4 +2 +continuous 1 +-", capsys.readouterr().out)
 
 
@@ -286,8 +295,8 @@ def test_an_entry_point_that_takes_a_name_is_unusable_and_the_others_go_on(
     points[name] = of_numpy(name, "own_envs:Plain", "bench.tasks")
     reason = f"the entry point {name!r} of bench.tasks, of the package numpy, has a name that is taken: names with "
     assert str(refused(name)).startswith(reason)
-    assert tasks.team(tasks.task("pettingzoo/simple_reference_v3", {})).size == 2
-    assert tasks.main([]) == 0
+    assert registry.team(registry.task("pettingzoo/simple_reference_v3", {})).size == 2
+    assert tasks_main.main([]) == 0
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith(f"{name} ")]
     assert reason in line
 
@@ -326,7 +335,7 @@ def test_a_method_of_ones_own_is_built_with_its_settings(tmp_path: Path) -> None
     (found,) = planned(tmp_path, algorithms={"label": {"algorithm": "python:test_own:MINE", "clip": 0.3}})
     assert (found.label, found.algorithm) == ("label", "python:test_own:MINE")
     METHODS.pop(found.algorithm)  # as in a worker, which has not read the suite
-    learner, _ = trial.learner_and_batch(found)
+    learner, _ = setup.learner_and_batch(found)
     assert learner.settings.clip == 0.3  # type: ignore[attr-defined]
 
 
@@ -345,7 +354,7 @@ def test_what_is_no_method_is_refused(tmp_path: Path, name: str, complaint: str)
         planned(tmp_path, algorithms={"x": {"algorithm": name}})
 
 
-UNSIZED = registry.Method(MINE.make, own_envs.Pet, "settings that are none", True)  # type: ignore[arg-type]
+UNSIZED = Method(MINE.make, own_envs.Pet, "settings that are none", True)  # type: ignore[arg-type]
 
 
 # examples/
@@ -382,7 +391,7 @@ def test_the_environment_of_the_examples_keeps_its_word(examples: Path) -> None:
 
 def test_the_suite_of_the_examples_runs_in_workers_that_find_its_modules(examples: Path) -> None:
     command(examples, "bench.run", "own.yaml", "--jobs", "2")
-    records = store.read_table(examples / "results" / "own" / "records.parquet")
+    records = files.read_table(examples / "results" / "own" / "records.parquet")
     assert {*zip(records["task"], records["algorithm"], records["seed"], strict=True)} == {
         ("python:meeting:Meeting:robots=3", label, seed) for label in ("happo", "early") for seed in (0, 1)
     }

@@ -11,10 +11,12 @@ import yaml
 from test_report import states_of, write_trial
 from test_suite import SMALL, document, hashes, made, refusal, says, write
 
-from bench import run, store
+from bench import run
 from bench.report import __main__ as report
 from bench.report import stats
-from bench.suite import Trial, load, trials
+from bench.store import files
+from bench.suite.resolving import load, trials
+from bench.suite.trial import Trial
 
 HOPPER, CHEETAH = "mamujoco/Hopper-3x1", "mamujoco/HalfCheetah-2x3"
 
@@ -220,7 +222,7 @@ def test_a_skipped_pairing_is_not_missing_from_a_report(tmp_path: Path, capsys: 
         write_trial(folder, label, task=task)
     assert report.main([str(folder)]) == 0
     assert "Incomplete: 1 of 4" in capsys.readouterr().out
-    store.write_text(folder / "suite.yaml", "per_task: {b: {mappo: skip}}\n")
+    files.write_text(folder / "suite.yaml", "per_task: {b: {mappo: skip}}\n")
     assert report.main([str(folder)]) == 0
     assert "Incomplete" not in capsys.readouterr().out
     page = (folder / "report.html").read_text()
@@ -236,7 +238,7 @@ def test_a_pairing_that_was_run_before_it_was_skipped_keeps_its_rows(tmp_path: P
     write_trial(folder, "mappo", 0)
     write_trial(folder, "happo", 1)
     task = states_of(folder)["task"].iloc[0]
-    records, found = store.read_table(folder / "records.parquet"), store.read_trials(folder)
+    records, found = files.read_table(folder / "records.parquet"), files.read_trials(folder)
     states = stats.trial_states(records, found, {(task, "mappo")})
     assert states[["algorithm", "seed"]].to_numpy().tolist() == [["mappo", 0], ["happo", 0], ["happo", 1]]
 
@@ -246,7 +248,7 @@ def test_a_trial_that_waits_for_what_is_now_skipped_is_forgotten(tmp_path: Path)
     write_trial(folder, "happo")
     write_trial(folder, "mappo", returns=(), absolute=None, status="waiting")
     task = states_of(folder)["task"].iloc[0]
-    records, found = store.read_table(folder / "records.parquet"), store.read_trials(folder)
+    records, found = files.read_table(folder / "records.parquet"), files.read_trials(folder)
     assert list(stats.trial_states(records, found, {(task, "mappo")})["algorithm"]) == ["happo"]
 
 
@@ -256,7 +258,7 @@ def test_a_broken_suite_file_is_named_by_the_report(
 ) -> None:
     folder = tmp_path / "demo"
     write_trial(folder)
-    store.write_text(folder / "suite.yaml", text)
+    files.write_text(folder / "suite.yaml", text)
     assert report.main([str(folder)]) == 2
     says(capsys.readouterr().err, str(folder / "suite.yaml"), "not a suite file")
 
@@ -268,7 +270,7 @@ def test_a_run_writes_no_trial_of_a_skipped_pairing_and_reports_on_the_rest(
     short = {"steps": 100, "evaluate": {"every": 100, "episodes": 1}, "seeds": 1, "tasks": tasks}
     path = write(tmp_path, **short, per_task={HOPPER: {"clipped": "skip", "maddpg": "skip"}})
     assert run.main([str(path), "--results", str(tmp_path / "results"), "--jobs", "1"]) == 0
-    assert len(store.read_trials(tmp_path / "results" / "demo")) == 4
+    assert len(files.read_trials(tmp_path / "results" / "demo")) == 4
     capsys.readouterr()
     assert report.main([str(tmp_path / "results" / "demo")]) == 0
     assert "Incomplete" not in capsys.readouterr().out

@@ -16,9 +16,11 @@ from gymnasium import spaces
 from mpe2 import simple_reference_v3, simple_speaker_listener_v4, simple_spread_v3
 
 from algorithms import Continuous, Discrete
-from bench.collect import Collector, play, random_action, random_actions
-from bench.envs.pettingzoo import EnvError, ParallelBatch
+from bench.envs.errors import EnvError
+from bench.envs.parallel import ParallelBatch
+from bench.envs.random_play import random_action, random_actions
 from bench.envs.spaces import control, sense, write_mask
+from bench.trial.collect import Collector, play
 
 PARTICLES = {
     f"{module.__name__}-{continuous}": partial(module.parallel_env, continuous_actions=continuous)

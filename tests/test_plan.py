@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bench import plan, run
-from bench.plan import costs
-from bench.suite import Trial, load, trials
+from bench import run
+from bench.runner import cost
+from bench.runner.cost import costs
+from bench.suite.resolving import load, trials
+from bench.suite.trial import Trial
 
 SUITE = {
     "name": "demo",
@@ -90,8 +92,8 @@ def test_a_terminal_sees_how_many_pairings_are_measured(
 def test_every_trial_has_a_finite_cost(path: Path) -> None:
     found = costs(planned(path))
     assert list(found) == planned(path)
-    for cost in found.values():
-        assert all(math.isfinite(x) and x > 0 for x in (cost.seconds, cost.memory, cost.disk))
+    for one in found.values():
+        assert all(math.isfinite(x) and x > 0 for x in (one.seconds, one.memory, one.disk))
 
 
 def test_trials_that_differ_in_their_seed_cost_the_same(path: Path) -> None:
@@ -102,7 +104,7 @@ def test_trials_that_differ_in_their_seed_cost_the_same(path: Path) -> None:
 def test_the_grid_and_the_fresh_episodes_of_the_last_and_the_best_policy_are_priced(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plan, "_seconds_per_step", lambda *_: (1.0, 2.0))  # of collecting and of learning
+    monkeypatch.setattr(cost, "_seconds_per_step", lambda *_: (1.0, 2.0))  # of collecting and of learning
     trial = one(path)
     training, grid = 1000 * (1 + 2), 6 * 2 * 50  # 6 evaluations of 2 episodes of 50 steps
     assert costs([trial], fresh_episodes=False)[trial].seconds == training + grid
@@ -136,7 +138,7 @@ def test_replays_beyond_the_machines_memory_are_refused_before_anything_runs(
     path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, jobs: int
 ) -> None:
     """The machine has just the memory of one trial's replay, 62 bytes for each transition, and its copy."""
-    monkeypatch.setattr(plan, "machine_memory", lambda: 2 * 62 * 1e9)
+    monkeypatch.setattr(cost, "machine_memory", lambda: 2 * 62 * 1e9)
     settings = ["--set", "steps=1000000000", "--set", "algorithms.maddpg.buffer_size=1000000000"]
     arguments = [str(path), "--results", str(tmp_path / "results"), *settings, "--only", "algorithm=maddpg"]
     before = sorted(tmp_path.rglob("*"))
@@ -154,7 +156,7 @@ def test_replays_beyond_the_machines_memory_are_refused_before_anything_runs(
 
 
 def test_this_machine_has_memory() -> None:
-    assert 1e8 < plan.machine_memory() < math.inf
+    assert 1e8 < cost.machine_memory() < math.inf
 
 
 def test_the_probe_leaves_the_trial_as_it_is(path: Path) -> None:

@@ -19,9 +19,9 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 
-from bench import store
 from bench.report import page, plots, stats
 from bench.report.__main__ import main
+from bench.store import files
 
 TASK = "mamujoco/HalfCheetah-6x1"
 STEPS = 200
@@ -48,7 +48,7 @@ def write_trial(
             ("demo", task, algorithm, seed, kind, step, step, episode, value, 1000, step / 50)
             for episode, (kind, step, value) in enumerate(rows)
         ],
-        columns=list(store.RECORD_COLUMNS),
+        columns=list(files.RECORD_COLUMNS),
     )
     provenance: dict[str, Any] = {
         "commit": "c0ffee",
@@ -75,7 +75,7 @@ def write_trial(
         "provenance": provenance,
     }
     provenance |= changes.pop("provenance", {})
-    folder = store.trial_folder(suite, task, algorithm, seed)
+    folder = files.trial_folder(suite, task, algorithm, seed)
     folder.mkdir(parents=True)
     if returns:
         records.to_parquet(folder / "records.parquet", index=False)
@@ -97,8 +97,8 @@ def refused(suite: Path, capsys: pytest.CaptureFixture[str]) -> str:
 
 
 def states_of(suite: Path) -> pd.DataFrame:
-    store.merge(suite)
-    return stats.trial_states(store.read_table(suite / "records.parquet"), store.read_trials(suite))
+    files.merge(suite)
+    return stats.trial_states(files.read_table(suite / "records.parquet"), files.read_trials(suite))
 
 
 # numbers
@@ -143,8 +143,8 @@ def test_one_seed_has_no_interval() -> None:
 def test_episodes_are_averaged_before_seeds(suite: Path) -> None:
     write_trial(suite, seed=0, returns=(0.0, 10.0, 20.0))
     write_trial(suite, seed=1, returns=(0.0, 20.0, 40.0))
-    store.merge(suite)
-    curve = stats.curves(store.read_table(suite / "records.parquet"), states_of(suite))
+    files.merge(suite)
+    curve = stats.curves(files.read_table(suite / "records.parquet"), states_of(suite))
     assert list(curve["step"]) == [0, 100, 200]
     assert list(curve["iqm"]) == [0.0, 15.0, 30.0]
     assert list(curve["high"]) == [0.0, 20.0, 40.0]
@@ -154,7 +154,7 @@ def test_returns_table_by_hand(suite: Path) -> None:
     for seed, final in enumerate((20.0, 40.0, 90.0)):
         write_trial(suite, seed=seed, final=final, absolute=final + 10)
     states = states_of(suite)
-    (row,) = stats.returns_table(store.read_table(suite / "records.parquet"), states).to_dict("records")
+    (row,) = stats.returns_table(files.read_table(suite / "records.parquet"), states).to_dict("records")
     assert (row["final_iqm"], row["final_mean"], row["final_median"]) == (50.0, 50.0, 40.0)
     assert (row["final_min"], row["final_max"], row["absolute_iqm"]) == (20.0, 90.0, 60.0)
     assert (row["seeds"], row["steps"], row["seconds"], row["steps_per_second"]) == (3, 200, 4.0, 50.0)
@@ -163,7 +163,7 @@ def test_returns_table_by_hand(suite: Path) -> None:
 def test_the_final_return_is_that_of_fresh_episodes_and_not_of_the_grid(suite: Path) -> None:
     write_trial(suite, returns=(0.0, 10.0, 995.0), final=757.0)
     states = states_of(suite)
-    records = store.read_table(suite / "records.parquet")
+    records = files.read_table(suite / "records.parquet")
     (row,) = stats.returns_table(records, states).to_dict("records")
     assert row["final_iqm"] == 757.0
     assert list(stats.curves(records, states)["iqm"]) == [0.0, 10.0, 995.0]
@@ -173,7 +173,7 @@ def test_the_step_of_the_best_policy_is_the_median_over_seeds_and_their_range(su
     for seed, step in enumerate((100, 0, 200, 200)):
         write_trial(suite, seed=seed, best_step=step)
     states = states_of(suite)
-    table = stats.returns_table(store.read_table(suite / "records.parquet"), states)
+    table = stats.returns_table(files.read_table(suite / "records.parquet"), states)
     (row,) = table.to_dict("records")
     assert (row["best_step_median"], row["best_step_min"], row["best_step_max"]) == (150, 0, 200)
     assert page.returns_rows(table)[0]["step of the best policy"] == "150 (0 to 200)"
@@ -195,7 +195,7 @@ def test_a_trial_without_fresh_episodes_is_not_done_and_the_report_says_so(
     write_trial(suite, seed=1, **lacking)
     states = states_of(suite)
     assert list(states["state"]) == ["done", "incomplete"]
-    (row,) = stats.returns_table(store.read_table(suite / "records.parquet"), states).to_dict("records")
+    (row,) = stats.returns_table(files.read_table(suite / "records.parquet"), states).to_dict("records")
     assert (row["seeds"], row["planned"], row["final_iqm"], row["absolute_iqm"]) == (1, 2, 20.0, 25.0)
     assert main([str(suite)]) == 0
     said = "No fresh episodes: 1 of 2 trials trained to the end and lack records of kinds final and absolute"
@@ -249,7 +249,7 @@ def test_unfinished_trial_does_not_count_as_final(suite: Path) -> None:
     write_trial(suite, seed=0, returns=(0.0, 10.0, 20.0))
     write_trial(suite, seed=1, returns=(0.0, 99.0), final=None, absolute=None, status="running")
     states = states_of(suite)
-    records = store.read_table(suite / "records.parquet")
+    records = files.read_table(suite / "records.parquet")
     (row,) = stats.returns_table(records, states).to_dict("records")
     assert (row["seeds"], row["planned"], row["final_iqm"]) == (1, 2, 20.0)
     assert list(stats.curves(records, states)["seeds"]) == [2, 2, 1]
@@ -287,7 +287,7 @@ def test_mixed_commits_and_uncommitted_changes_are_said_loudly(suite: Path, caps
 
 def test_published_suite_needs_no_trials(suite: Path) -> None:
     write_trial(suite)
-    store.merge(suite)
+    files.merge(suite)
     for path in sorted((suite / "trials").rglob("*"), reverse=True):
         path.unlink() if path.is_file() else path.rmdir()
     assert main([str(suite)]) == 0
@@ -479,18 +479,18 @@ def test_trials_from_before_physics_were_compared_are_shown_as_such(suite: Path)
 
 
 def test_a_task_without_mujoco_needs_no_physics_and_no_mujoco_version(suite: Path) -> None:
-    own = {"physics": store.NO_PHYSICS, "task": {"versions": {"mpe2": "1.1.1"}}}
+    own = {"physics": files.NO_PHYSICS, "task": {"versions": {"mpe2": "1.1.1"}}}
     write_trial(suite, "mappo", provenance=own)
     write_trial(suite, "happo", provenance={**own, "versions": {"mujoco": "3.3.0"}})
     assert main([str(suite)]) == 0
     page = (suite / "report.html").read_text()
     assert "not compared with golden.json" not in page
-    assert store.NO_PHYSICS in page
+    assert files.NO_PHYSICS in page
 
 
 def test_mixed_versions_of_an_environment_are_refused_by_name(suite: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for algorithm, version in (("mappo", "1.1.1"), ("happo", "1.2")):
-        write_trial(suite, algorithm, provenance={"physics": store.NO_PHYSICS, "task": {"versions": {"mpe2": version}}})
+        write_trial(suite, algorithm, provenance={"physics": files.NO_PHYSICS, "task": {"versions": {"mpe2": version}}})
     line = refused(suite, capsys)
     assert f"mpe2 1.1.1: {TASK} mappo seed 0; mpe2 1.2: {TASK} happo seed 0" in line
 

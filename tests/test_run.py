@@ -16,9 +16,12 @@ import pytest
 import yaml
 from filelock import FileLock
 
-from bench import golden, run, store, trial
-from bench.plan import Cost
-from bench.suite import Trial
+from bench import run
+from bench.envs import fingerprint
+from bench.runner.cost import Cost
+from bench.store import files
+from bench.suite.trial import Trial
+from bench.trial import session, status, worker
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY: dict[str, Any] = {
@@ -63,17 +66,17 @@ def main(folder: Path, *arguments: str, jobs: int = 1, priced: bool = False, **c
 def table(folder: Path, name: str) -> pd.DataFrame:
     """A joined table without what depends on the machine's speed."""
     times = {"records": "seconds", "updates": "steps_per_second"}
-    return store.read_table(folder / "tiny" / f"{name}.parquet").drop(columns=times[name])
+    return files.read_table(folder / "tiny" / f"{name}.parquet").drop(columns=times[name])
 
 
 def assert_same_tables(one: Path, other: Path) -> None:
-    for name in store.TABLES:
+    for name in files.TABLES:
         pd.testing.assert_frame_equal(table(one, name), table(other, name), check_exact=True)
 
 
 def about(folder: Path) -> dict[str, dict[str, Any]]:
     """Every trial.json by its label."""
-    return {a["algorithm"]: a for a in store.read_trials(folder / "tiny")}
+    return {a["algorithm"]: a for a in files.read_trials(folder / "tiny")}
 
 
 def snapshot(folder: Path) -> dict[str, tuple[int, bytes]]:
@@ -111,8 +114,8 @@ def test_threads_for_the_physics_change_no_number(tmp_path: Path, alone: Path) -
 
 
 def test_the_joined_records_hold_every_trial(alone: Path) -> None:
-    records = store.read_table(alone / "tiny" / "records.parquet")
-    assert tuple(records.columns) == store.RECORD_COLUMNS
+    records = files.read_table(alone / "tiny" / "records.parquet")
+    assert tuple(records.columns) == files.RECORD_COLUMNS
     assert set(records["algorithm"]) == set(TINY["algorithms"])
     assert set(records.groupby("algorithm").size()) == {3 * 2 + 20 + 20}
 
@@ -129,7 +132,7 @@ def test_adding_a_seed_leaves_the_others_as_they_are(tmp_path: Path) -> None:
     assert main(tmp_path, seeds=2, **TWO) == 0
     after = snapshot(tmp_path / "tiny" / "trials")
     assert {key: after[key] for key in before} == before
-    assert len(store.read_trials(tmp_path / "tiny")) == 4
+    assert len(files.read_trials(tmp_path / "tiny")) == 4
 
 
 # What is there already
@@ -218,7 +221,7 @@ def test_a_dry_run_leaves_results_as_they_are(tmp_path: Path, capsys: pytest.Cap
 def test_other_physics_are_one_line_of_warning_before_anything_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(golden, "verdict", lambda robot: "golden" if robot == "Ant" else "qvel[1] is off")
+    monkeypatch.setattr(fingerprint, "verdict", lambda robot: "golden" if robot == "Ant" else "qvel[1] is off")
     names = ["mamujoco/Ant-2x4", "mamujoco/Hopper-3x1", "mamujoco/Hopper-1x3", "mamujoco/Swimmer-2x1"]
     assert main(tmp_path, "--dry-run", tasks=names, **TWO) == 0
     line = capsys.readouterr().err
@@ -293,7 +296,7 @@ def test_a_trial_that_diverges_leaves_the_others_alone(tmp_path: Path, capsys: p
     assert found["mappo"]["status"] == "done"
     assert found["wild"]["status"] == "failed"
     assert found["wild"]["error"].startswith("Diverged")
-    updates = store.read_table(tmp_path / "tiny" / "updates.parquet")
+    updates = files.read_table(tmp_path / "tiny" / "updates.parquet")
     assert {"wild", "mappo"} == set(updates["algorithm"])
     done = snapshot(next(tmp_path.rglob("mappo/seed-00")))
     assert main(tmp_path, algorithms=algorithms) == 1  # the same command tries it again, and it alone
@@ -307,16 +310,16 @@ def test_a_trial_that_diverges_leaves_the_others_alone(tmp_path: Path, capsys: p
 def test_a_keyboard_interrupt_stops_with_130_and_the_same_command_goes_on(
     tmp_path: Path, alone: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    real, calls = trial.Session._train, [0]
+    real, calls = session.Session._train, [0]
 
-    def train(self: trial.Session) -> None:
+    def train(self: session.Session) -> None:
         calls[0] += 1
         if calls[0] == 6:  # the second update of the third trial
             raise KeyboardInterrupt
         real(self)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trial.Session, "_train", train)
+        patch.setattr(session.Session, "_train", train)
         assert main(tmp_path) == run.INTERRUPTED
     assert "same command goes on" in capsys.readouterr().err
     statuses = [about(tmp_path)[label]["status"] for label in TINY["algorithms"]]
@@ -414,12 +417,12 @@ def test_the_command_says_where_the_records_are_and_nothing_else_on_stderr(tmp_p
     assert done.stderr == "Measuring what 5 pairings will cost on this machine ...\n"
 
 
-# Workers that die. `trial.run` is replaced by a function of this module, which workers import by name.
+# Workers that die. `worker.run` is replaced by a function of this module, which workers import by name.
 
-whole_trial = trial.run
+whole_trial = worker.run
 
 
-def dies_once(t: Trial, folder: Path, owner: int, env_threads: int) -> trial.Outcome:
+def dies_once(t: Trial, folder: Path, owner: int, env_threads: int) -> worker.Outcome:
     """The worker of `happo` is killed at its first attempt, in the middle of a write."""
     mark = folder.parent / "killed"
     if t.label == "happo" and not mark.exists():
@@ -436,25 +439,25 @@ def dies_once(t: Trial, folder: Path, owner: int, env_threads: int) -> trial.Out
     return whole_trial(t, folder, owner, env_threads)
 
 
-def dies_always(t: Trial, folder: Path, owner: int, env_threads: int) -> trial.Outcome:
+def dies_always(t: Trial, folder: Path, owner: int, env_threads: int) -> worker.Outcome:
     """`happo` kills its worker, at first while `mappo` is at work; `mappo` takes its time."""
     if t.label == "happo":
-        attempt = trial._open(t, t.folder(folder))["attempts"]
+        attempt = status._open(t, t.folder(folder))["attempts"]
         for _ in range(600):
-            other = trial.read_status(next_to(t), folder)
+            other = status.read_status(next_to(t), folder)
             if attempt > 2 or other["status"] == "done" or other["attempts"] >= attempt:
                 break
             time.sleep(0.05)
         os.kill(os.getpid(), signal.SIGKILL)
     if t.label == "mappo":
-        real = trial.Session._evaluate_and_save
+        real = session.Session._evaluate_and_save
 
-        def slow(self: trial.Session) -> None:
-            if trial.read_status(next_to(t), folder)["status"] != "failed":
+        def slow(self: session.Session) -> None:
+            if status.read_status(next_to(t), folder)["status"] != "failed":
                 time.sleep(1)  # longer than the other needs to die
             real(self)
 
-        trial.Session._evaluate_and_save = slow  # type: ignore[method-assign]
+        session.Session._evaluate_and_save = slow  # type: ignore[method-assign]
     return whole_trial(t, folder, owner, env_threads)
 
 
@@ -468,7 +471,7 @@ def after_a_kill(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny suite, one of whose workers was killed."""
     folder = tmp_path_factory.mktemp("killed")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trial, "run", dies_once)
+        patch.setattr(worker, "run", dies_once)
         assert main(folder, jobs=2) == 0
     assert (folder / "killed").exists()
     return folder
@@ -486,7 +489,7 @@ def test_a_killed_worker_leaves_no_temporary_file_behind(after_a_kill: Path) -> 
 def test_a_trial_that_always_kills_its_worker_fails_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(trial, "run", dies_always)
+    monkeypatch.setattr(worker, "run", dies_always)
     monkeypatch.setattr(run, "MAX_ATTEMPTS", 2)  # a new pool takes seconds
     assert main(tmp_path, jobs=2, **TWO) == 1
     found = about(tmp_path)

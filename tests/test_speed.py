@@ -18,13 +18,14 @@ from helpers import build, team
 
 import algorithms
 from algorithms import METHODS, Discrete, SettingError, settings
-from bench import store, tasks
-from bench.envs.mujoco import physics
-from bench.provenance import matrix_products, provenance
+from bench.envs.views import physics
 from bench.speed import __main__ as speed
 from bench.speed import history, products, training, trials
 from bench.speed.products import Pass, Product
-from bench.suite import Trial
+from bench.store import files
+from bench.store.provenance import matrix_products, provenance
+from bench.suite.trial import Trial
+from bench.tasks import registry
 
 PAIR = team(observations=(5, 3), actions=(2, 1), state=6)
 """Two agents; with one hidden layer of 4 units their actors are 5 -> 4 -> 2 and 3 -> 4 -> 1."""
@@ -249,7 +250,7 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
 def tiny(name: str, **options: Any) -> Trial:
     given: dict[str, Any] = {"envs": 2, "rollout_length": 7, "hidden_sizes": [8]}
     given |= {"warmup_steps": 0, "batch_size": 4, "buffer_size": 100} if name == "maddpg" else {}
-    task = tasks.task("mamujoco/Hopper-3x1", options)
+    task = registry.task("mamujoco/Hopper-3x1", options)
     return Trial("speed", task, name, name, settings(name, given), 0, 14, 14, 1)
 
 
@@ -392,7 +393,7 @@ def test_a_failed_write_leaves_the_history_as_it_was(tmp_path: Path, monkeypatch
     history.append(path, [MEASURED])
     before = path.read_bytes()
     with monkeypatch.context() as patch:
-        patch.setattr(store.os, "fsync", lambda number: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        patch.setattr(files.os, "fsync", lambda number: (_ for _ in ()).throw(OSError(28, "No space left on device")))
         with pytest.raises(OSError, match="No space left"):
             history.append(path, [MEASURED])
     assert path.read_bytes() == before
@@ -448,7 +449,7 @@ def test_unless_told_the_five_methods_are_measured_at_their_defaults_and_maddpg_
 
 
 def test_a_setting_reaches_the_algorithms_that_have_it() -> None:
-    task = tasks.task("mamujoco/Hopper-3x1", {})
+    task = registry.task("mamujoco/Hopper-3x1", {})
     happo, hatrpo = speed.planned([task], ["happo", "hatrpo"], {"actor_epochs": 15})
     assert happo.settings == settings("happo", {"actor_epochs": 15})
     assert hatrpo.settings == settings("hatrpo", {})
@@ -483,4 +484,4 @@ def test_bad_usage_is_refused(arguments: list[str], complaint: str, capsys: pyte
 
 def test_a_setting_that_no_chosen_algorithm_has_is_refused() -> None:
     with pytest.raises(SettingError, match="no such setting"):
-        speed.planned([tasks.task("mamujoco/Hopper-3x1", {})], ["hatrpo"], {"actor_epochs": 15})
+        speed.planned([registry.task("mamujoco/Hopper-3x1", {})], ["hatrpo"], {"actor_epochs": 15})

@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bench import store
+from bench.store import files
 
 
-def files(folder: Path) -> list[str]:
+def written(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
@@ -23,14 +23,14 @@ def frame(**columns: object) -> pd.DataFrame:
 
 
 def test_a_write_makes_the_folders_on_the_way(tmp_path: Path) -> None:
-    store.write_text(tmp_path / "a" / "b.txt", "hello")
+    files.write_text(tmp_path / "a" / "b.txt", "hello")
     assert (tmp_path / "a" / "b.txt").read_text() == "hello"
-    assert files(tmp_path) == ["a/b.txt"]
+    assert written(tmp_path) == ["a/b.txt"]
 
 
 def test_a_write_replaces_the_old_content(tmp_path: Path) -> None:
-    store.write_text(tmp_path / "x", "a long old text")
-    store.write_text(tmp_path / "x", "new")
+    files.write_text(tmp_path / "x", "a long old text")
+    files.write_text(tmp_path / "x", "new")
     assert (tmp_path / "x").read_text() == "new"
 
 
@@ -38,7 +38,7 @@ def test_a_write_replaces_the_old_content(tmp_path: Path) -> None:
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
-    store.write_text(tmp_path / "x", "old")
+    files.write_text(tmp_path / "x", "old")
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
@@ -48,9 +48,9 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(
     else:
         monkeypatch.setattr(Path, "replace", full)
     with pytest.raises(OSError, match="No space left"):
-        store.write_text(tmp_path / "x", "new")
+        files.write_text(tmp_path / "x", "new")
     assert (tmp_path / "x").read_text() == "old"
-    assert files(tmp_path) == ["x"]
+    assert written(tmp_path) == ["x"]
 
 
 def test_a_full_disk_is_an_error_of_the_file(tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ def test_a_full_disk_is_an_error_of_the_file(tmp_path: Path) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with pytest.raises(OSError, match="No space") as full:
-        store.write_bytes(tmp_path / "table", fill)
+        files.write_bytes(tmp_path / "table", fill)
     assert full.value.filename == str(tmp_path / "table")
 
 
@@ -68,8 +68,8 @@ def test_a_first_write_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: py
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
-        store.write_table(tmp_path / "x.parquet", frame(a=[1]))
-    assert files(tmp_path) == []
+        files.write_table(tmp_path / "x.parquet", frame(a=[1]))
+    assert written(tmp_path) == []
 
 
 def test_a_file_is_on_disk_before_it_takes_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,7 +81,7 @@ def test_a_file_is_on_disk_before_it_takes_its_name(tmp_path: Path, monkeypatch:
         sync(descriptor)
 
     monkeypatch.setattr(os, "fsync", look)
-    store.write_text(path, "text")
+    files.write_text(path, "text")
     assert seen[:1] == [False]
     assert path.exists()
 
@@ -97,77 +97,77 @@ def test_a_file_is_on_disk_before_it_takes_its_name(tmp_path: Path, monkeypatch:
     ],
 )
 def test_a_slug_is_one_folder_name(name: str, folder: str) -> None:
-    assert store.slug(name) == folder
+    assert files.slug(name) == folder
 
 
 def test_the_folder_of_a_trial(tmp_path: Path) -> None:
-    folder = store.trial_folder(tmp_path, "mamujoco/Ant-2x4", "happo", 3)
+    folder = files.trial_folder(tmp_path, "mamujoco/Ant-2x4", "happo", 3)
     assert folder == tmp_path / "trials" / "mamujoco_Ant-2x4" / "happo" / "seed-03"
 
 
 def test_a_table_comes_back_as_it_was(tmp_path: Path) -> None:
     table = frame(step=np.arange(3), value=[1.5, np.nan, np.inf], agent=["0", "1", "team"])
-    store.write_table(tmp_path / "t.parquet", table)
-    pd.testing.assert_frame_equal(store.read_table(tmp_path / "t.parquet"), table)
+    files.write_table(tmp_path / "t.parquet", table)
+    pd.testing.assert_frame_equal(files.read_table(tmp_path / "t.parquet"), table)
 
 
 def test_equal_tables_give_equal_bytes(tmp_path: Path) -> None:
     for name in ("a", "b"):
-        store.write_table(tmp_path / name, frame(step=[1, 2], agent=["0", "team"]))
+        files.write_table(tmp_path / name, frame(step=[1, 2], agent=["0", "team"]))
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
 def test_json_comes_back_as_it_was(tmp_path: Path) -> None:
     value = {"status": "done", "seconds": 0.1, "sizes": [16, 16], "error": "ä\n"}
-    store.write_json(tmp_path / "x.json", value)
-    assert store.read_json(tmp_path / "x.json") == value
+    files.write_json(tmp_path / "x.json", value)
+    assert files.read_json(tmp_path / "x.json") == value
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_json_refuses_what_json_does_not_have(tmp_path: Path, value: float) -> None:
     with pytest.raises(ValueError, match="JSON"):
-        store.write_json(tmp_path / "x.json", {"value": value})
-    assert files(tmp_path) == []
+        files.write_json(tmp_path / "x.json", {"value": value})
+    assert written(tmp_path) == []
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1", b"not parquet at all", b"\x00\xff" * 40])
 def test_a_corrupt_table_is_named(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "records.parquet"
     path.write_bytes(content)
-    with pytest.raises(store.StoreError, match=r"records\.parquet"):
-        store.read_table(path)
+    with pytest.raises(files.StoreError, match=r"records\.parquet"):
+        files.read_table(path)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe\x00", b"{'a': 1}"])
 def test_a_corrupt_json_file_is_named(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "trial.json"
     path.write_bytes(content)
-    with pytest.raises(store.StoreError, match=r"trial\.json"):
-        store.read_json(path)
+    with pytest.raises(files.StoreError, match=r"trial\.json"):
+        files.read_json(path)
 
 
 def test_a_truncated_table_is_named(tmp_path: Path) -> None:
     path = tmp_path / "updates.parquet"
-    store.write_table(path, frame(a=list(range(100))))
+    files.write_table(path, frame(a=list(range(100))))
     path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(store.StoreError, match=r"updates\.parquet"):
-        store.read_table(path)
+    with pytest.raises(files.StoreError, match=r"updates\.parquet"):
+        files.read_table(path)
 
 
-@pytest.mark.parametrize("read", [store.read_json, store.read_table])
+@pytest.mark.parametrize("read", [files.read_json, files.read_table])
 def test_a_missing_file_is_named(tmp_path: Path, read: object) -> None:
     assert callable(read)
-    with pytest.raises(store.StoreError, match="gone"):
+    with pytest.raises(files.StoreError, match="gone"):
         read(tmp_path / "gone")
 
 
 def trial_tables(suite: Path, task: str, label: str, seed: int, updates: pd.DataFrame | None) -> None:
-    folder = store.trial_folder(suite, task, label, seed)
+    folder = files.trial_folder(suite, task, label, seed)
     identity = {"task": task, "algorithm": label, "seed": seed}
-    store.write_json(folder / "trial.json", identity)
-    store.write_table(folder / "records.parquet", frame(episode_return=[1.0, 2.0]).assign(**identity))
+    files.write_json(folder / "trial.json", identity)
+    files.write_table(folder / "records.parquet", frame(episode_return=[1.0, 2.0]).assign(**identity))
     if updates is not None:
-        store.write_table(folder / "updates.parquet", updates.assign(**identity))
+        files.write_table(folder / "updates.parquet", updates.assign(**identity))
 
 
 def test_merge_joins_every_trial_once(tmp_path: Path) -> None:
@@ -175,8 +175,8 @@ def test_merge_joins_every_trial_once(tmp_path: Path) -> None:
         for label in ("happo", "mappo"):
             for seed in (0, 1):
                 trial_tables(tmp_path, task, label, seed, None)
-    store.merge(tmp_path)
-    records = store.read_table(tmp_path / "records.parquet")
+    files.merge(tmp_path)
+    records = files.read_table(tmp_path / "records.parquet")
     counts = records.groupby(["task", "algorithm", "seed"]).size()
     assert len(counts) == 8
     assert (counts == 2).all()
@@ -188,8 +188,8 @@ def test_merge_fills_what_an_algorithm_does_not_report(tmp_path: Path) -> None:
     trial_tables(tmp_path, "t", "happo", 0, frame(step=[1], agent=["team"], kl_mean=[0.5]))
     trial_tables(tmp_path, "t", "maddpg", 0, frame(step=[1], agent=["0"], q_mean=[2.0]))
     trial_tables(tmp_path, "t", "mappo", 0, None)
-    store.merge(tmp_path)
-    updates = store.read_table(tmp_path / "updates.parquet").set_index("algorithm")
+    files.merge(tmp_path)
+    updates = files.read_table(tmp_path / "updates.parquet").set_index("algorithm")
     assert list(updates.index) == ["happo", "maddpg"]
     assert updates.loc["happo", "kl_mean"] == 0.5
     assert np.isnan(updates.loc["maddpg", "kl_mean"])
@@ -199,29 +199,29 @@ def test_merge_fills_what_an_algorithm_does_not_report(tmp_path: Path) -> None:
 def test_merge_twice_gives_the_same_bytes(tmp_path: Path) -> None:
     trial_tables(tmp_path, "t", "happo", 0, None)
     trial_tables(tmp_path, "t", "happo", 1, None)
-    store.merge(tmp_path)
+    files.merge(tmp_path)
     first = (tmp_path / "records.parquet").read_bytes()
-    store.merge(tmp_path)
+    files.merge(tmp_path)
     assert (tmp_path / "records.parquet").read_bytes() == first
 
 
 def test_merge_leaves_a_suite_without_trials_as_it_is(tmp_path: Path) -> None:
-    store.write_table(tmp_path / "records.parquet", frame(a=[1]))
+    files.write_table(tmp_path / "records.parquet", frame(a=[1]))
     before = (tmp_path / "records.parquet").read_bytes()
-    store.merge(tmp_path)
+    files.merge(tmp_path)
     assert (tmp_path / "records.parquet").read_bytes() == before
 
 
 def test_merge_names_a_corrupt_table(tmp_path: Path) -> None:
     trial_tables(tmp_path, "t", "happo", 0, None)
     trial_tables(tmp_path, "t", "happo", 1, None)
-    (store.trial_folder(tmp_path, "t", "happo", 1) / "records.parquet").write_bytes(b"broken")
-    with pytest.raises(store.StoreError, match=r"seed-01/records\.parquet"):
-        store.merge(tmp_path)
+    (files.trial_folder(tmp_path, "t", "happo", 1) / "records.parquet").write_bytes(b"broken")
+    with pytest.raises(files.StoreError, match=r"seed-01/records\.parquet"):
+        files.merge(tmp_path)
 
 
 def test_read_trials_goes_through_every_trial_in_order(tmp_path: Path) -> None:
     for label, seed in (("mappo", 0), ("happo", 1), ("happo", 0)):
         trial_tables(tmp_path, "t", label, seed, None)
-    found = [(about["algorithm"], about["seed"]) for about in store.read_trials(tmp_path)]
+    found = [(about["algorithm"], about["seed"]) for about in files.read_trials(tmp_path)]
     assert found == [("happo", 0), ("happo", 1), ("mappo", 0)]

@@ -16,9 +16,13 @@ import yaml
 
 import algorithms
 from algorithms import METHODS, SettingError
-from bench import run, tasks
+from bench import run
 from bench.envs.robots import ROBOTS
-from bench.suite import SuiteError, Trial, load, only, trials
+from bench.suite.model import SuiteError
+from bench.suite.overrides import only
+from bench.suite.resolving import load, trials
+from bench.suite.trial import Trial
+from bench.tasks import registry
 
 SMALL = {
     "name": "demo",
@@ -69,7 +73,7 @@ def says(message: str, *parts: str) -> None:
 
 # Tasks
 
-ROBOTIC = [name for name in tasks.names() if name.startswith("mamujoco/")]
+ROBOTIC = [name for name in registry.names() if name.startswith("mamujoco/")]
 
 
 def test_there_is_a_task_for_every_partition() -> None:
@@ -94,39 +98,39 @@ def test_there_is_a_task_for_every_partition() -> None:
 def test_every_task_can_be_made(name: str) -> None:
     agents = {"9|8": 2, "3p": 3, "1p1": 2}
     _, _, partition = name.rpartition("-")
-    team = tasks.team(tasks.task(name, {}))
+    team = registry.team(registry.task(name, {}))
     assert team.size == (agents[partition] if partition in agents else int(partition.split("x")[0]))
 
 
 def test_a_task_at_its_defaults_is_labelled_by_its_name() -> None:
     defaults = {"observation": "local", "obsk": 1, "episode_length": 1000}
-    assert tasks.task("mamujoco/Ant-2x4", {}).label == "mamujoco/Ant-2x4"
-    assert tasks.task("mamujoco/Ant-2x4", defaults) == tasks.task("mamujoco/Ant-2x4", {})
+    assert registry.task("mamujoco/Ant-2x4", {}).label == "mamujoco/Ant-2x4"
+    assert registry.task("mamujoco/Ant-2x4", defaults) == registry.task("mamujoco/Ant-2x4", {})
 
 
 def test_a_label_names_what_is_not_at_its_default() -> None:
-    task = tasks.task("mamujoco/Ant-2x4", {"episode_length": 50, "obsk": 0})
+    task = registry.task("mamujoco/Ant-2x4", {"episode_length": 50, "obsk": 0})
     assert task.label == "mamujoco/Ant-2x4:obsk=0:episode_length=50"
-    assert tasks.task("mamujoco/Ant-2x4", {"observation": "paper"}).label == "mamujoco/Ant-2x4:observation=paper"
+    assert registry.task("mamujoco/Ant-2x4", {"observation": "paper"}).label == "mamujoco/Ant-2x4:observation=paper"
 
 
 def test_a_label_names_no_episode_length_that_is_the_robots_own() -> None:
-    assert tasks.task("mamujoco/Reacher-2x1", {"episode_length": 50}).label == "mamujoco/Reacher-2x1"
-    assert tasks.task("mamujoco/Reacher-2x1", {"episode_length": 1000}).label.endswith("-2x1:episode_length=1000")
-    assert tasks.task("mamujoco/Pusher-3p", {"episode_length": 50}).label == "mamujoco/Pusher-3p:episode_length=50"
+    assert registry.task("mamujoco/Reacher-2x1", {"episode_length": 50}).label == "mamujoco/Reacher-2x1"
+    assert registry.task("mamujoco/Reacher-2x1", {"episode_length": 1000}).label.endswith("-2x1:episode_length=1000")
+    assert registry.task("mamujoco/Pusher-3p", {"episode_length": 50}).label == "mamujoco/Pusher-3p:episode_length=50"
 
 
 @pytest.mark.parametrize("name", ["", "Hopper-3x1", "brax/Hopper-3x1", "/Hopper-3x1", "mamujoco"])
 def test_a_task_of_an_unknown_kind_is_refused_with_the_form_of_a_name_and_the_robots(name: str) -> None:
     with pytest.raises(SettingError) as refused:
-        tasks.task(name, {})
+        registry.task(name, {})
     says(str(refused.value), repr(name), "mamujoco/<robot>-<partition>", *ROBOTS, "python -m bench.tasks")
 
 
 @pytest.mark.parametrize("robot", ["", "Cheetah", "hopper", "Humanoid9"])
 def test_an_unknown_robot_is_refused_with_the_robots_that_there_are(robot: str) -> None:
     with pytest.raises(SettingError) as refused:
-        tasks.task(f"mamujoco/{robot}-2x3", {})
+        registry.task(f"mamujoco/{robot}-2x3", {})
     says(str(refused.value), f"unknown robot {robot!r}", *ROBOTS, "python -m bench.tasks")
 
 
@@ -143,13 +147,13 @@ def test_an_unknown_robot_is_refused_with_the_robots_that_there_are(robot: str) 
 )
 def test_a_name_that_is_nearly_right_is_refused_with_the_right_one(name: str, meant: str) -> None:
     with pytest.raises(SettingError, match=f"did you mean mamujoco/{re.escape(meant)}[?]"):
-        tasks.task(name, {})
+        registry.task(name, {})
 
 
 @pytest.mark.parametrize("name", ["mamujoco/Horse-2x3", "Mamujoco/HalfCheetah-9x9", "", "-", "/"])
 def test_a_name_that_resembles_no_task_is_refused_without_a_guess(name: str) -> None:
     with pytest.raises(SettingError) as refused:
-        tasks.task(name, {})
+        registry.task(name, {})
     assert "did you mean" not in str(refused.value)
 
 
@@ -157,7 +161,7 @@ def test_a_name_that_resembles_no_task_is_refused_without_a_guess(name: str) -> 
 def test_too_many_segments_are_refused_with_their_number(partition: str) -> None:
     total = {"101x1": 101, "1x101": 101, "11x10": 110}[partition]
     with pytest.raises(SettingError, match=f"{total} segments exceed 100"):
-        tasks.task(f"mamujoco/ManySegmentAnt-{partition}", {})
+        registry.task(f"mamujoco/ManySegmentAnt-{partition}", {})
 
 
 @pytest.mark.parametrize(
@@ -176,7 +180,7 @@ def test_too_many_segments_are_refused_with_their_number(partition: str) -> None
 )
 def test_an_unknown_partition_is_refused_with_those_of_its_robot(name: str, parts: list[str]) -> None:
     with pytest.raises(SettingError) as refused:
-        tasks.task(f"mamujoco/{name}", {})
+        registry.task(f"mamujoco/{name}", {})
     says(str(refused.value), "unknown partition", *parts)
     others = [f"mamujoco/{robot}-" for robot in ROBOTS if robot != name.split("-")[0]]
     assert not any(other in str(refused.value) for other in others)
@@ -188,14 +192,15 @@ def test_an_unknown_partition_is_refused_with_those_of_its_robot(name: str, part
 )
 def test_too_few_or_too_many_segments_are_refused_with_how_many_there_may_be(robot: str, partition: str) -> None:
     with pytest.raises(SettingError) as refused:
-        tasks.task(f"mamujoco/{robot}-{partition}", {})
+        registry.task(f"mamujoco/{robot}-{partition}", {})
     says(str(refused.value), f"unknown partition {partition!r} of {robot}", "any NxM", "2 to 100 segments in all")
 
 
 @pytest.mark.parametrize("partition", ["1x2", "2x1", "100x1", "1x100", "4x25", "10x10"])
 def test_a_robot_of_2_to_100_segments_is_known(partition: str) -> None:
     assert (
-        tasks.task(f"mamujoco/ManySegmentSwimmer-{partition}", {}).label == f"mamujoco/ManySegmentSwimmer-{partition}"
+        registry.task(f"mamujoco/ManySegmentSwimmer-{partition}", {}).label
+        == f"mamujoco/ManySegmentSwimmer-{partition}"
     )
 
 
@@ -210,7 +215,7 @@ def test_a_robot_of_2_to_100_segments_is_known(partition: str) -> None:
 )
 def test_no_depth_of_observation_is_refused_with_the_task_that_it_would_be(name: str, whole: str) -> None:
     with pytest.raises(SettingError) as refused:
-        tasks.task(f"mamujoco/{name}", {"obsk": None})
+        registry.task(f"mamujoco/{name}", {"obsk": None})
     assert refused.value.key == "obsk"
     says(str(refused.value), "null", "one agent of the whole robot", f"task mamujoco/{whole}", "from 0 to 100")
 
@@ -218,14 +223,14 @@ def test_no_depth_of_observation_is_refused_with_the_task_that_it_would_be(name:
 @pytest.mark.parametrize("obsk", [0, 1, None])
 def test_obsk_is_refused_for_a_whole_robot(obsk: int | None) -> None:
     with pytest.raises(SettingError, match="has no meaning for mamujoco/Hopper-1x3, whose one agent") as refused:
-        tasks.task("mamujoco/Hopper-1x3", {"obsk": obsk})
+        registry.task("mamujoco/Hopper-1x3", {"obsk": obsk})
     assert refused.value.key == "obsk"
 
 
 @pytest.mark.parametrize("mode", ["global", "paper"])
 def test_obsk_is_refused_where_it_has_no_meaning(mode: str) -> None:
     with pytest.raises(SettingError, match=mode) as refused:
-        tasks.task("mamujoco/Hopper-3x1", {"observation": mode, "obsk": 1})
+        registry.task("mamujoco/Hopper-3x1", {"observation": mode, "obsk": 1})
     assert refused.value.key == "obsk"
 
 
@@ -248,7 +253,7 @@ def test_obsk_is_refused_where_it_has_no_meaning(mode: str) -> None:
 )
 def test_a_bad_option_is_refused_with_what_is_valid(options: dict[str, Any], key: str, hint: str) -> None:
     with pytest.raises(SettingError, match=hint) as refused:
-        tasks.task("mamujoco/Hopper-3x1", options)
+        registry.task("mamujoco/Hopper-3x1", options)
     assert refused.value.key == key
 
 

@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 from algorithms import METHODS
-from bench import tasks
-from bench.suite import SKIP, Suite, Trial, load, trials
+from bench.suite.model import SKIP, Suite
+from bench.suite.resolving import load, trials
+from bench.suite.trial import Trial
+from bench.tasks import registry
 
 SUITES = Path(__file__).parent.parent / "suites"
 PAPER = [
@@ -201,7 +203,7 @@ def test_the_comparison_shares_actors_wherever_agents_are_equal() -> None:
     for trial in planned("mamujoco"):
         labels.setdefault(trial.task, set()).add(trial.label)
     for task, found in labels.items():
-        team = tasks.team(task)
+        team = registry.team(task)
         equal = len({*zip(team.observation_sizes, team.action_spaces, strict=True)}) == 1
         assert {*suite("mamujoco").algorithms} - found == (set() if equal else {"ippo-shared", "mappo-shared"}), task
 

@@ -15,13 +15,14 @@ from helpers import finite
 
 import algorithms
 from algorithms import Diagnostics
-from bench import tasks
-from bench.collect import Collector
-from bench.trial import seeds
+from bench.tasks import __main__ as tasks_main
+from bench.tasks import registry
+from bench.trial.collect import Collector
+from bench.trial.setup import seeds
 
 WALKS = importlib.util.find_spec("Box2D") is not None
 """Whether multiwalker can be made here."""
-HERE = [name for name in tasks.names() if WALKS or name != "pettingzoo/multiwalker_v9"]
+HERE = [name for name in registry.names() if WALKS or name != "pettingzoo/multiwalker_v9"]
 LEARNED = HERE
 """Those with continuous actions."""
 SIZES = {
@@ -42,7 +43,7 @@ def test_the_list_has_a_line_for_every_task_and_nothing_is_printed_besides() -> 
     header, *lines = done.stdout.splitlines()
     assert header.split() == ["task", "agents", "state", "observations", "actions", "papers"]
     families = ["mamujoco/ManySegmentSwimmer-NxM:", "mamujoco/ManySegmentAnt-NxM:", "python:package.module:factory:"]
-    assert [line.split()[0] for line in lines] == [*tasks.names(), *families]
+    assert [line.split()[0] for line in lines] == [*registry.names(), *families]
 
 
 def test_building_every_task_prints_nothing() -> None:
@@ -50,7 +51,7 @@ def test_building_every_task_prints_nothing() -> None:
 import numpy as np
 from bench import tasks
 for name in NAMES:
-    tasks.make(tasks.task(name, {}), [np.random.SeedSequence(0)])
+    registry.make(registry.task(name, {}), [np.random.SeedSequence(0)])
 """.replace("NAMES", repr(HERE))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("", "")
@@ -59,7 +60,7 @@ for name in NAMES:
 def test_the_list_says_sizes_once_where_agents_agree_and_as_a_range_where_they_are_many(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert tasks.main([]) == 0
+    assert tasks_main.main([]) == 0
     lines = {line.split()[0]: " ".join(line.split()[1:]) for line in capsys.readouterr().out.splitlines()}
     assert lines["mamujoco/Hopper-3x1"] == "3 11 8, 9, 8 continuous 1 Zhong et al. 2024"
     assert lines["mamujoco/HalfCheetah-1x6"] == "1 17 17 continuous 6 -"
@@ -69,11 +70,11 @@ def test_the_list_says_sizes_once_where_agents_agree_and_as_a_range_where_they_a
 
 
 def test_the_list_as_json_has_the_sizes_of_every_task(capsys: pytest.CaptureFixture[str]) -> None:
-    assert tasks.main(["--json"]) == 0
+    assert tasks_main.main(["--json"]) == 0
     out, err = capsys.readouterr()
     assert err == ""
     rows = {row["task"]: row for row in json.loads(out)}
-    assert list(rows) == tasks.names()
+    assert list(rows) == registry.names()
     for name, (observations, actions, state) in SIZES.items():
         row = rows[name]
         assert row["agents"] == len(observations)
@@ -92,14 +93,14 @@ def test_the_list_as_json_has_the_sizes_of_every_task(capsys: pytest.CaptureFixt
 
 def test_the_list_says_what_a_task_lacks(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setitem(sys.modules, "pettingzoo.sisl.multiwalker.multiwalker", None)
-    tasks.team.cache_clear()
-    tasks.main([])
+    registry.team.cache_clear()
+    tasks_main.main([])
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("pettingzoo/multiwalker_v9")]
     assert "pip install '.[sisl]'" in line
 
 
 def test_every_task_of_a_paper_exists() -> None:
-    assert {*tasks.PAPERS} <= {*tasks.names()}
+    assert {*tasks_main.PAPERS} <= {*registry.names()}
 
 
 def train(
@@ -109,7 +110,7 @@ def train(
     torch.set_num_threads(1)
     own, environments = seeds(0)
     resolved = algorithms.settings(method, settings)
-    batch = tasks.make(tasks.task(name, options or {}), environments.spawn(resolved.envs))
+    batch = registry.make(registry.task(name, options or {}), environments.spawn(resolved.envs))
     learner = algorithms.build(method, batch.team, resolved, own)
     collector = Collector(batch, resolved.rollout_length)
     return [row for _ in range(updates) for row in learner.update(collector.collect(learner))]
@@ -120,7 +121,7 @@ def test_happo_updates_on_every_task(name: str) -> None:
     if name == "pettingzoo/multiwalker_v9":
         pytest.importorskip("Box2D")
     rows = train("happo", name, 1, envs=2, rollout_length=5, hidden_sizes=[4], actor_epochs=1, critic_epochs=1)
-    assert len(rows) == tasks.team(tasks.task(name, {})).size + 1
+    assert len(rows) == registry.team(registry.task(name, {})).size + 1
     assert finite(rows)
 
 
@@ -148,5 +149,5 @@ def test_every_method_updates_on_every_task_of_pettingzoos(
 @pytest.mark.parametrize("name", LEARNED)
 def test_happo_trains_20_000_steps_on_every_task(name: str) -> None:
     rows = train("happo", name, 5)
-    assert len(rows) == 5 * (tasks.team(tasks.task(name, {})).size + 1)
+    assert len(rows) == 5 * (registry.team(registry.task(name, {})).size + 1)
     assert finite(rows)

@@ -16,11 +16,14 @@ import yaml
 
 from algorithms import Diverged
 from algorithms.on_policy import OnPolicy
-from bench import golden, store, trial
-from bench.collect import play
+from bench.envs import fingerprint
 from bench.envs.mujoco import MujocoBatch
-from bench.suite import Trial, load, trials
-from bench.tasks import make
+from bench.store import files
+from bench.suite.resolving import load, trials
+from bench.suite.trial import Trial
+from bench.tasks.registry import make
+from bench.trial import session, setup, status, worker
+from bench.trial.collect import play
 
 FIVE = ("ippo", "mappo", "happo", "hatrpo", "maddpg")
 TINY: dict[str, Any] = {
@@ -50,17 +53,17 @@ def planned(folder: Path, **changes: Any) -> dict[str, Trial]:
 
 
 def finish(t: Trial, suite_folder: Path) -> Path:
-    outcome = trial.run(t, suite_folder, os.getpid())
+    outcome = worker.run(t, suite_folder, os.getpid())
     assert (outcome.status, outcome.error) == ("done", "")
     return t.folder(suite_folder)
 
 
 def records(folder: Path) -> pd.DataFrame:
-    return store.read_table(folder / "records.parquet")
+    return files.read_table(folder / "records.parquet")
 
 
 def updates(folder: Path) -> pd.DataFrame:
-    return store.read_table(folder / "updates.parquet")
+    return files.read_table(folder / "updates.parquet")
 
 
 def assert_same_trial(one: Path, other: Path) -> None:
@@ -92,7 +95,7 @@ def test_a_done_trial_leaves_its_tables_its_policy_and_its_description(finished:
 
 @pytest.mark.parametrize("label", FIVE)
 def test_records_have_exactly_their_columns(finished: dict[str, Path], label: str) -> None:
-    assert tuple(records(finished[label]).columns) == store.RECORD_COLUMNS
+    assert tuple(records(finished[label]).columns) == files.RECORD_COLUMNS
 
 
 @pytest.mark.parametrize("label", FIVE)
@@ -157,12 +160,12 @@ def test_seconds_leave_evaluation_out(tmp_path: Path, monkeypatch: pytest.Monkey
         clock[0] += 1000.0
         return episodes(*arguments)
 
-    monkeypatch.setattr(trial.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(session.time, "perf_counter", lambda: clock[0])
     monkeypatch.setattr(OnPolicy, "update", update)
-    monkeypatch.setattr(trial, "play", slow)
+    monkeypatch.setattr(session, "play", slow)
     folder = finish(planned(tmp_path)["happo"], tmp_path / "tiny")
     assert list(records(folder).groupby("step")["seconds"].max()) == [0.0, 2.0, 4.0, 6.0]
-    about = store.read_json(folder / "trial.json")
+    about = files.read_json(folder / "trial.json")
     assert (about["seconds"], about["evaluation_seconds"]) == (6.0, 6000.0)
 
 
@@ -188,7 +191,7 @@ def test_maddpg_has_a_row_for_every_update_and_agent_after_the_warm_up(finished:
 
 @pytest.mark.parametrize("label", FIVE)
 def test_trial_json_says_what_was_run_and_on_what(finished: dict[str, Path], tmp_path: Path, label: str) -> None:
-    about = store.read_json(finished[label] / "trial.json")
+    about = files.read_json(finished[label] / "trial.json")
     t = planned(tmp_path)[label]
     assert about["status"] == "done"
     assert about["error"] == ""
@@ -226,7 +229,7 @@ def test_evaluation_episodes_are_the_same_for_all_seeds_and_algorithms(
         starts.append(batch.state.tolist())
         return play(learner, batch)
 
-    monkeypatch.setattr(trial, "play", look)
+    monkeypatch.setattr(session, "play", look)
     for seed in (0, 1):
         for label in ("happo", "maddpg"):
             changes = {"steps": 100, "first_seed": seed}
@@ -239,8 +242,8 @@ def test_evaluation_episodes_are_the_same_for_all_seeds_and_algorithms(
 
 def test_no_two_streams_of_evaluation_seeds_and_no_training_have_an_episode_in_common(tmp_path: Path) -> None:
     t = planned(tmp_path)["happo"]
-    _, training = trial.learner_and_batch(t)
-    streams = [make(t.task, trial.evaluation_seeds(name, 20)) for name in ("suite", "study", "fresh")]
+    _, training = setup.learner_and_batch(t)
+    streams = [make(t.task, setup.evaluation_seeds(name, 20)) for name in ("suite", "study", "fresh")]
     starts = [tuple(row) for batch in (training, *streams) for row in batch.state.tolist()]
     assert len({*starts}) == len(starts) == 2 + 3 * 20
 
@@ -253,7 +256,7 @@ def test_the_last_policy_is_played_once_where_it_is_the_best(tmp_path: Path, mon
         played = play(learner, batch)
         return replace(played, returns=played.returns * 0 + next(means)) if batch.envs == 2 else played
 
-    monkeypatch.setattr(trial, "play", better_and_better)
+    monkeypatch.setattr(session, "play", better_and_better)
     folder = finish(planned(tmp_path)["happo"], tmp_path / "tiny")
     assert counts == [2, 2, 2, 2, 20]
     rows = records(folder)
@@ -272,22 +275,22 @@ def test_the_best_policy_is_the_one_of_the_best_evaluation(
 ) -> None:
     t = planned(tmp_path)["happo"]
     rows = records(finished["happo"]).query("kind == 'grid'").groupby("step")["episode_return"].mean()
-    session = trial.Session(t, tmp_path / "unused", os.getpid())
+    running = session.Session(t, tmp_path / "unused", os.getpid())
     saved = torch.load(finished["happo"] / "policy.pt", weights_only=True)
-    session.learner.policy.load_state_dict(saved["best"])
-    assert session._episodes("grid", 2, "suite")["episode_return"].mean() == rows.max()
-    session.learner.policy.load_state_dict(saved["last"])
-    assert session._episodes("grid", 2, "suite")["episode_return"].mean() == rows.iloc[-1]
+    running.learner.policy.load_state_dict(saved["best"])
+    assert running._episodes("grid", 2, "suite")["episode_return"].mean() == rows.max()
+    running.learner.policy.load_state_dict(saved["last"])
+    assert running._episodes("grid", 2, "suite")["episode_return"].mean() == rows.iloc[-1]
 
 
 def test_final_and_absolute_records_are_those_of_the_last_and_the_best_policy(
     tmp_path: Path, finished: dict[str, Path]
 ) -> None:
-    session = trial.Session(planned(tmp_path)["happo"], tmp_path / "unused", os.getpid())
+    running = session.Session(planned(tmp_path)["happo"], tmp_path / "unused", os.getpid())
     saved, rows = torch.load(finished["happo"] / "policy.pt", weights_only=True), records(finished["happo"])
     for kind, policy in (("final", "last"), ("absolute", "best")):
-        session.learner.policy.load_state_dict(saved[policy])
-        again = session._episodes(kind, 20, "fresh")["episode_return"]
+        running.learner.policy.load_state_dict(saved[policy])
+        again = running._episodes(kind, 20, "fresh")["episode_return"]
         assert list(again) == list(rows.loc[rows["kind"] == kind, "episode_return"])
 
 
@@ -297,26 +300,26 @@ def test_another_seed_gives_other_numbers(tmp_path: Path, finished: dict[str, Pa
 
 
 def test_every_purpose_of_every_seed_has_a_seed_of_its_own() -> None:
-    found = [number for seed in range(5) for number in trial.seeds(seed)[0].values()]
+    found = [number for seed in range(5) for number in setup.seeds(seed)[0].values()]
     assert len({*found}) == len(found) == 20
 
 
 def test_a_registered_trial_waits(tmp_path: Path) -> None:
     t = planned(tmp_path)["happo"]
-    trial.register(t, tmp_path / "tiny")
-    about = trial.read_status(t, tmp_path / "tiny")
+    status.register(t, tmp_path / "tiny")
+    about = status.read_status(t, tmp_path / "tiny")
     assert (about["status"], about["attempts"], about["config_hash"]) == ("waiting", 0, t.config_hash())
 
 
 def test_registering_leaves_a_trial_that_has_begun_alone(tmp_path: Path, finished: dict[str, Path]) -> None:
     path = finished["happo"] / "trial.json"
     before = path.read_bytes()
-    trial.register(planned(tmp_path)["happo"], finished["happo"].parents[3])
+    status.register(planned(tmp_path)["happo"], finished["happo"].parents[3])
     assert path.read_bytes() == before
 
 
 def test_a_trial_without_a_file_has_no_status(tmp_path: Path) -> None:
-    assert trial.read_status(planned(tmp_path)["happo"], tmp_path / "tiny") == {}
+    assert status.read_status(planned(tmp_path)["happo"], tmp_path / "tiny") == {}
 
 
 def test_a_maddpg_trial_that_never_learns_has_records_and_no_updates(tmp_path: Path) -> None:
@@ -354,8 +357,8 @@ def interrupt(t: Trial, suite_folder: Path, target: Any, name: str, call: int, a
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(target, name, stops_at(call, getattr(target, name), after))
         with pytest.raises(Stop):
-            trial.run(t, suite_folder, os.getpid())
-    assert store.read_json(t.folder(suite_folder) / "trial.json")["status"] == "running"
+            worker.run(t, suite_folder, os.getpid())
+    assert files.read_json(t.folder(suite_folder) / "trial.json")["status"] == "running"
     return t.folder(suite_folder)
 
 
@@ -365,7 +368,7 @@ def test_an_interrupted_trial_ends_as_if_it_had_not_been(
     tmp_path: Path, finished: dict[str, Path], label: str, call: int
 ) -> None:
     t = planned(tmp_path)[label]
-    interrupt(t, tmp_path / "tiny", trial.Session, "_train", call)
+    interrupt(t, tmp_path / "tiny", session.Session, "_train", call)
     assert_same_trial(finish(t, tmp_path / "tiny"), finished[label])
 
 
@@ -374,7 +377,7 @@ def test_a_kill_between_tables_and_checkpoint_is_repaired(
     tmp_path: Path, finished: dict[str, Path], label: str
 ) -> None:
     t = planned(tmp_path)[label]
-    folder = interrupt(t, tmp_path / "tiny", trial.Session, "_write_checkpoint", 3)
+    folder = interrupt(t, tmp_path / "tiny", session.Session, "_write_checkpoint", 3)
     saved = torch.load(folder / "checkpoint.pt", weights_only=True)["step"]
     assert saved == 100
     assert records(folder)["step"].max() == updates(folder)["step"].max() == 200
@@ -384,7 +387,7 @@ def test_a_kill_between_tables_and_checkpoint_is_repaired(
 @pytest.mark.parametrize("label", ["happo", "maddpg"])
 def test_a_kill_before_the_first_checkpoint_is_repaired(tmp_path: Path, finished: dict[str, Path], label: str) -> None:
     t = planned(tmp_path)[label]
-    interrupt(t, tmp_path / "tiny", trial.Session, "_write_checkpoint", 1)
+    interrupt(t, tmp_path / "tiny", session.Session, "_write_checkpoint", 1)
     assert_same_trial(finish(t, tmp_path / "tiny"), finished[label])
 
 
@@ -394,7 +397,7 @@ def test_a_kill_around_the_last_games_is_repaired(
     tmp_path: Path, finished: dict[str, Path], label: str, after: bool
 ) -> None:
     t = planned(tmp_path)[label]
-    interrupt(t, tmp_path / "tiny", trial.Session, "play_fresh_episodes", 1, after)
+    interrupt(t, tmp_path / "tiny", session.Session, "play_fresh_episodes", 1, after)
     assert_same_trial(finish(t, tmp_path / "tiny"), finished[label])
 
 
@@ -403,7 +406,7 @@ def test_a_kill_between_the_last_and_the_best_policys_games_is_repaired(
 ) -> None:
     t, rows = planned(tmp_path)["happo"], records(finished["happo"])
     assert rows.loc[rows["kind"] == "absolute", "step"].max() < 300  # else the last policy is played once
-    interrupt(t, tmp_path / "tiny", trial.Session, "_episodes", 4 + 2)
+    interrupt(t, tmp_path / "tiny", session.Session, "_episodes", 4 + 2)
     assert_same_trial(finish(t, tmp_path / "tiny"), finished["happo"])
 
 
@@ -412,7 +415,7 @@ def test_a_trial_interrupted_at_every_stretch_ends_as_if_it_had_not_been(
 ) -> None:
     t = planned(tmp_path)["happo"]
     for _ in range(2):
-        interrupt(t, tmp_path / "tiny", trial.Session, "_train", 3)
+        interrupt(t, tmp_path / "tiny", session.Session, "_train", 3)
     assert_same_trial(finish(t, tmp_path / "tiny"), finished["happo"])
 
 
@@ -428,7 +431,7 @@ def short(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("write", range(2, 20))  # the first is trial.json, before anything is computed
 def test_a_kill_at_any_write_is_repaired(tmp_path: Path, short: Path, write: int) -> None:
     t = planned(tmp_path, **SHORT)["happo"]
-    interrupt(t, tmp_path / "tiny", store, "write_bytes", write)
+    interrupt(t, tmp_path / "tiny", files, "write_bytes", write)
     assert_same_trial(finish(t, tmp_path / "tiny"), short)
 
 
@@ -436,14 +439,14 @@ def test_a_new_checkpoint_forgives_the_attempts_before_it(tmp_path: Path) -> Non
     t = planned(tmp_path)["happo"]
     found = []
     for call in (1, 1, 3, 1):  # no new checkpoint, none, one, none
-        folder = interrupt(t, tmp_path / "tiny", trial.Session, "_train", call)
-        found.append(store.read_json(folder / "trial.json")["attempts"])
+        folder = interrupt(t, tmp_path / "tiny", session.Session, "_train", call)
+        found.append(files.read_json(folder / "trial.json")["attempts"])
     assert found == [1, 2, 1, 2]
 
 
 def test_seconds_go_on_after_an_interruption(tmp_path: Path) -> None:
     t = planned(tmp_path)["happo"]
-    folder = interrupt(t, tmp_path / "tiny", trial.Session, "_train", 5)
+    folder = interrupt(t, tmp_path / "tiny", session.Session, "_train", 5)
     before = records(folder)
     rows = records(finish(t, tmp_path / "tiny")).query("kind == 'grid'")
     assert rows["seconds"].is_monotonic_increasing
@@ -452,9 +455,9 @@ def test_seconds_go_on_after_an_interruption(tmp_path: Path) -> None:
 
 def test_a_resumed_trial_keeps_when_it_started(tmp_path: Path) -> None:
     t = planned(tmp_path)["happo"]
-    path = interrupt(t, tmp_path / "tiny", trial.Session, "_train", 3) / "trial.json"
-    store.write_json(path, store.read_json(path) | {"started": "2000-01-01T00:00:00+00:00"})
-    about = store.read_json(finish(t, tmp_path / "tiny") / "trial.json")
+    path = interrupt(t, tmp_path / "tiny", session.Session, "_train", 3) / "trial.json"
+    files.write_json(path, files.read_json(path) | {"started": "2000-01-01T00:00:00+00:00"})
+    about = files.read_json(finish(t, tmp_path / "tiny") / "trial.json")
     assert about["started"] == "2000-01-01T00:00:00+00:00"
 
 
@@ -463,10 +466,10 @@ def test_a_trial_resumed_on_other_physics_says_what_both_parts_ran_on(
 ) -> None:
     t = planned(tmp_path)["happo"]
     with monkeypatch.context() as patch:
-        patch.setattr(golden, "verdict", lambda robot: f"{robot} is odd")
-        interrupt(t, tmp_path / "tiny", trial.Session, "_train", 3)
-    interrupt(t, tmp_path / "tiny", trial.Session, "_train", 2)
-    about = store.read_json(finish(t, tmp_path / "tiny") / "trial.json")
+        patch.setattr(fingerprint, "verdict", lambda robot: f"{robot} is odd")
+        interrupt(t, tmp_path / "tiny", session.Session, "_train", 3)
+    interrupt(t, tmp_path / "tiny", session.Session, "_train", 2)
+    about = files.read_json(finish(t, tmp_path / "tiny") / "trial.json")
     assert [part["physics"] for part in about["earlier_provenance"]] == ["Hopper is odd"]
     assert about["provenance"]["physics"] == "golden"
 
@@ -475,8 +478,8 @@ def test_a_trial_resumed_on_other_physics_says_what_both_parts_ran_on(
 
 
 def failure(t: Trial, suite_folder: Path) -> dict[str, Any]:
-    outcome = trial.run(t, suite_folder, os.getpid())
-    about = store.read_json(t.folder(suite_folder) / "trial.json")
+    outcome = worker.run(t, suite_folder, os.getpid())
+    about = files.read_json(t.folder(suite_folder) / "trial.json")
     assert outcome.status == about["status"] == "failed"
     assert outcome.error == about["error"]
     assert "Traceback" in about["traceback"]
@@ -545,7 +548,7 @@ def test_a_failed_trial_that_is_tried_again_ends_as_if_it_had_not_failed(
         failure(t, tmp_path / "tiny")
     folder = finish(t, tmp_path / "tiny")
     assert_same_trial(folder, finished["happo"])
-    about = store.read_json(folder / "trial.json")
+    about = files.read_json(folder / "trial.json")
     assert about["error"] == ""
     assert "traceback" not in about
 
@@ -553,7 +556,7 @@ def test_a_failed_trial_that_is_tried_again_ends_as_if_it_had_not_failed(
 @pytest.mark.parametrize("name", ["checkpoint.pt", "records.parquet", "updates.parquet"])
 def test_a_corrupt_file_fails_the_trial_and_is_left_for_inspection(tmp_path: Path, name: str) -> None:
     t = planned(tmp_path)["happo"]
-    folder = interrupt(t, tmp_path / "tiny", trial.Session, "_train", 3)
+    folder = interrupt(t, tmp_path / "tiny", session.Session, "_train", 3)
     (folder / name).write_bytes(b"broken")
     assert name in failure(t, tmp_path / "tiny")["error"]
     assert (folder / name).read_bytes() == b"broken"
@@ -561,7 +564,7 @@ def test_a_corrupt_file_fails_the_trial_and_is_left_for_inspection(tmp_path: Pat
 
 def test_a_checkpoint_of_another_version_fails_the_trial_and_says_what_to_do(tmp_path: Path) -> None:
     t = planned(tmp_path)["happo"]
-    folder = interrupt(t, tmp_path / "tiny", trial.Session, "_train", 3)
+    folder = interrupt(t, tmp_path / "tiny", session.Session, "_train", 3)
     saved = torch.load(folder / "checkpoint.pt", weights_only=True)
     saved["environments"]["raw"] = saved["environments"]["raw"][:, 1:]
     torch.save(saved, folder / "checkpoint.pt")
@@ -571,7 +574,7 @@ def test_a_checkpoint_of_another_version_fails_the_trial_and_says_what_to_do(tmp
 def test_episodes_are_the_same_however_many_are_played_at_once(
     tmp_path: Path, finished: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trial, "AT_ONCE", 3)
+    monkeypatch.setattr(session, "AT_ONCE", 3)
     here, there = records(finish(planned(tmp_path)["happo"], tmp_path / "tiny")), records(finished["happo"])
     assert list(here["length"]) == list(there["length"])
     assert np.allclose(here["episode_return"], there["episode_return"], rtol=1e-5)
@@ -582,7 +585,7 @@ def test_a_full_disk_is_an_outcome(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    outcome = trial.run(planned(tmp_path)["happo"], tmp_path / "tiny", os.getpid())
+    outcome = worker.run(planned(tmp_path)["happo"], tmp_path / "tiny", os.getpid())
     assert outcome.status == "failed"
     assert "No space left" in outcome.error
 
@@ -598,7 +601,7 @@ def test_a_trial_computes_with_one_thread(tmp_path: Path) -> None:
 
 def test_progress_is_written_while_a_trial_runs(tmp_path: Path) -> None:
     t = planned(tmp_path)["happo"]
-    folder = interrupt(t, tmp_path / "tiny", trial.Session, "_train", 5)
-    progress = store.read_json(folder / "progress.json")
+    folder = interrupt(t, tmp_path / "tiny", session.Session, "_train", 5)
+    progress = files.read_json(folder / "progress.json")
     assert progress.keys() == {"step", "seconds", "evaluation"}
     assert progress["step"] == 200

@@ -21,15 +21,19 @@ import pytest
 import yaml
 from optuna.trial import TrialState
 
-from bench import reference, run, scores, store, suite, trial
-from bench.collect import play
+from bench import reference, run
 from bench.envs.mujoco import MujocoBatch
-from bench.plan import Cost
-from bench.report import tuning
+from bench.report import study_results
 from bench.report.__main__ import main as report
-from bench.suite import SuiteError
+from bench.runner.cost import Cost
+from bench.store import files, scores
+from bench.suite import model, resolving
+from bench.suite.model import SuiteError
+from bench.suite.trial import Trial
+from bench.trial import session, status, worker
+from bench.trial.collect import play
 from bench.tune import __main__ as tune
-from bench.tune import ledger, results, space, study, work
+from bench.tune import results, space, storage, study, work
 
 ROOT = Path(__file__).resolve().parents[1]
 RATE = {"kind": "float", "low": 1e-4, "high": 5e-3, "log": True}
@@ -66,12 +70,12 @@ def main(folder: Path, *arguments: str, jobs: int = 1, **changes: Any) -> int:
 
 def table(folder: Path) -> pd.DataFrame:
     """The tuning trials without what depends on the machine's speed."""
-    return store.read_table(folder / "tiny" / "tuning.parquet").drop(columns="seconds")
+    return files.read_table(folder / "tiny" / "tuning.parquet").drop(columns="seconds")
 
 
 def states(folder: Path, label: str = "happo") -> list[TrialState]:
-    storage = ledger.open_storage(str(folder / "tiny" / "journal.log"))
-    return [t.state for t in optuna.load_study(study_name=f"tiny/{label}", storage=storage).trials]
+    opened = storage.open_storage(str(folder / "tiny" / "journal.log"))
+    return [t.state for t in optuna.load_study(study_name=f"tiny/{label}", storage=opened).trials]
 
 
 def refusal(folder: Path, **changes: Any) -> str:
@@ -147,7 +151,7 @@ def test_a_suite_and_a_study_name_each_others_command(tmp_path: Path) -> None:
     with pytest.raises(SuiteError, match=r"suite.yaml: says neither trials nor space: .*`python -m bench.run` runs"):
         study.load(suite_file(tmp_path), ["trials=3"])
     with pytest.raises(SuiteError, match=r"study_file.yaml: (trials|space): .*`python -m bench.tune` runs"):
-        suite.load(write_study(tmp_path))
+        resolving.load(write_study(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -261,7 +265,7 @@ def test_budgets_are_equal_and_the_defaults_come_first(whole: Path) -> None:
 def test_the_value_is_the_normalised_last_evaluation(whole: Path) -> None:
     row = table(whole).iloc[0]
     folder = whole / "tiny" / "tuning" / "happo" / "trial-0000"
-    records = store.read_table(store.trial_folder(folder, "mamujoco/Hopper-3x1", "happo", 1000) / "records.parquet")
+    records = files.read_table(files.trial_folder(folder, "mamujoco/Hopper-3x1", "happo", 1000) / "records.parquet")
     assert set(records["kind"]) == {"grid"}
     last = records[records["step"] == 100]["episode_return"].mean()
     score = scores.read()["mamujoco/Hopper-3x1"]
@@ -275,7 +279,7 @@ def test_a_study_evaluates_on_episodes_of_its_own_and_its_trials_say_so(
     plan, _ = study.load(write_study(tmp_path))
     defaults = plan.defaults["happo"][0]
     folder = whole / "tiny" / "tuning" / "happo" / "trial-0000"
-    assert trial.read_status(defaults, folder)["evaluation_seeds"] == "study"
+    assert status.read_status(defaults, folder)["evaluation_seeds"] == "study"
     in_a_suite = dataclasses.replace(defaults, evaluation_seeds="suite")
     assert in_a_suite.config_hash() != defaults.config_hash()
     starts = []
@@ -284,9 +288,9 @@ def test_a_study_evaluates_on_episodes_of_its_own_and_its_trials_say_so(
         starts.append({tuple(row) for row in batch.state.tolist()})
         return play(learner, batch)
 
-    monkeypatch.setattr(trial, "play", look)
-    trial.run(defaults, tmp_path / "study", os.getpid(), until=0)
-    trial.run(in_a_suite, tmp_path / "suite", os.getpid())
+    monkeypatch.setattr(session, "play", look)
+    worker.run(defaults, tmp_path / "study", os.getpid(), until=0)
+    worker.run(in_a_suite, tmp_path / "suite", os.getpid())
     of_study, of_suite, *_, fresh = starts
     assert (len(of_study), len(of_suite), len(fresh)) == (2, 2, 20)
     assert not of_study & of_suite
@@ -308,16 +312,16 @@ def test_nothing_is_left_to_do_in_a_finished_study_and_a_larger_budget_goes_on(
 def test_ctrl_c_stops_with_130_and_the_same_command_gives_the_numbers_of_a_study_without_it(
     tmp_path: Path, whole: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    real, calls = trial.Session._train, [0]
+    real, calls = session.Session._train, [0]
 
-    def train(self: trial.Session) -> None:
+    def train(self: session.Session) -> None:
         calls[0] += 1
         if calls[0] == 7:  # the second half of the fourth tuning trial, of two updates each
             raise KeyboardInterrupt
         real(self)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trial.Session, "_train", train)
+        patch.setattr(session.Session, "_train", train)
         assert main(tmp_path) == tune.INTERRUPTED
     assert "same command goes on" in capsys.readouterr().err
     assert len(table(tmp_path)) == 3
@@ -463,19 +467,19 @@ def test_the_plan_says_what_is_done_and_the_time_for_the_rest(
 
 
 def test_a_password_is_not_shown() -> None:
-    assert ledger.hide_password("postgresql://me:secret@host/db") == "postgresql://me:***@host/db"
-    assert ledger.hide_password("sqlite:///x.db") == "sqlite:///x.db"
+    assert storage.hide_password("postgresql://me:secret@host/db") == "postgresql://me:***@host/db"
+    assert storage.hide_password("sqlite:///x.db") == "sqlite:///x.db"
 
 
 def test_a_line_that_a_killed_writer_left_half_is_cut_off(tmp_path: Path) -> None:
     path = tmp_path / "journal.log"
-    optuna.create_study(storage=ledger.open_storage(str(path)), study_name="one")
+    optuna.create_study(storage=storage.open_storage(str(path)), study_name="one")
     whole = path.read_bytes()
     path.write_bytes(whole + b'{"op_code": 4, "wor')
-    storage = ledger.open_storage(str(path))
-    optuna.create_study(storage=storage, study_name="two")
+    opened = storage.open_storage(str(path))
+    optuna.create_study(storage=opened, study_name="two")
     assert path.read_bytes().startswith(whole)
-    assert optuna.get_all_study_names(ledger.open_storage(str(path))) == ["one", "two"]
+    assert optuna.get_all_study_names(storage.open_storage(str(path))) == ["one", "two"]
 
 
 # Settings that fail, and everything else that does
@@ -484,15 +488,15 @@ def test_a_line_that_a_killed_writer_left_half_is_cut_off(tmp_path: Path) -> Non
 def test_settings_that_diverge_fail_and_count(tmp_path: Path) -> None:
     wild = {"kind": "float", "low": 1e-4, "high": 1e9, "log": True}
     changes = {"space": {"shared": {"critic_lr": wild, "actor_lr": wild}}, "sampler": "random", "trials": 4, **ONE}
-    real = trial.Session._train
+    real = session.Session._train
 
-    def train(self: trial.Session) -> None:
+    def train(self: session.Session) -> None:
         if self.trial.settings.critic_lr > 1:
-            raise trial.Diverged("a loss of inf", [])
+            raise session.Diverged("a loss of inf", [])
         real(self)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trial.Session, "_train", train)
+        patch.setattr(session.Session, "_train", train)
         assert main(tmp_path, **changes) == 0
     rows = table(tmp_path)
     assert len(rows) == 4
@@ -503,13 +507,13 @@ def test_settings_that_diverge_fail_and_count(tmp_path: Path) -> None:
 
 
 def test_a_trial_that_diverged_counts_the_seconds_that_it_trained(tmp_path: Path) -> None:
-    real, seconds = trial.Session._train, []
+    real, seconds = session.Session._train, []
 
-    def train(self: trial.Session) -> None:
+    def train(self: session.Session) -> None:
         update = self.learner.update
 
         def diverges(rollout: Any) -> Any:
-            raise trial.Diverged("a loss of inf", update(rollout))
+            raise session.Diverged("a loss of inf", update(rollout))
 
         if self.step == 150:
             self.learner.update = diverges  # type: ignore[method-assign]
@@ -519,9 +523,9 @@ def test_a_trial_that_diverged_counts_the_seconds_that_it_trained(tmp_path: Path
             seconds.append(self.seconds)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trial.Session, "_train", train)
+        patch.setattr(session.Session, "_train", train)
         assert main(tmp_path, trials=1, steps=200, evaluate={"every": 100, "episodes": 1}, **ONE) == 0
-    row = store.read_table(tmp_path / "tiny" / "tuning.parquet").iloc[0]
+    row = files.read_table(tmp_path / "tiny" / "tuning.parquet").iloc[0]
     assert row["state"] == "fail"
     assert row["seconds"] == pytest.approx(seconds[3], rel=1e-12)
 
@@ -529,16 +533,16 @@ def test_a_trial_that_diverged_counts_the_seconds_that_it_trained(tmp_path: Path
 def test_any_other_error_puts_a_tuning_trial_aside_and_the_same_command_takes_it_up(
     tmp_path: Path, whole: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    real, calls = trial.Session._train, [0]
+    real, calls = session.Session._train, [0]
 
-    def train(self: trial.Session) -> None:
+    def train(self: session.Session) -> None:
         calls[0] += 1
         if calls[0] == 3:  # the second tuning trial
             raise OSError("no space left on device")
         real(self)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trial.Session, "_train", train)
+        patch.setattr(session.Session, "_train", train)
         assert main(tmp_path) == 1
     out, err = capsys.readouterr()
     assert "no space left on device" in out
@@ -599,7 +603,7 @@ def test_two_processes_of_which_one_is_killed_keep_the_budget_exactly(tmp_path: 
     pd.testing.assert_frame_equal(table(tmp_path), rows)
 
 
-def dies_once(t: trial.Trial, folder: Path, owner: int, env_threads: int = 1, until: int | None = None) -> Any:
+def dies_once(t: Trial, folder: Path, owner: int, env_threads: int = 1, until: int | None = None) -> Any:
     """The first worker is killed in the middle of its trial."""
     mark = folder.parents[2] / "killed"
     if not mark.exists():
@@ -609,11 +613,11 @@ def dies_once(t: trial.Trial, folder: Path, owner: int, env_threads: int = 1, un
     return whole_run(t, folder, owner, env_threads, until)
 
 
-whole_run = trial.run
+whole_run = worker.run
 
 
 def test_a_killed_worker_costs_no_tuning_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trial, "run", dies_once)
+    monkeypatch.setattr(worker, "run", dies_once)
     monkeypatch.setattr(work, "work", kill_in_worker)
     monkeypatch.setattr(tune, "work", kill_in_worker)
     assert main(tmp_path, jobs=2) == 0
@@ -625,8 +629,8 @@ whole_work = work.work
 
 
 def kill_in_worker(*arguments: Any) -> Any:
-    """`work` with `dies_once` in the place of `trial.run`, which workers import anew."""
-    trial.run = dies_once  # type: ignore[assignment]
+    """`work` with `dies_once` in the place of `worker.run`, which workers import anew."""
+    worker.run = dies_once  # type: ignore[assignment]
     return whole_work(*arguments)
 
 
@@ -636,8 +640,8 @@ def kill_in_worker(*arguments: Any) -> Any:
 def test_the_median_pruner_sees_the_objective_itself_at_every_point_of_the_grid(tmp_path: Path) -> None:
     tasks = ["mamujoco/Hopper-3x1", "mamujoco/Walker2d-2x3"]
     assert main(tmp_path, pruner="median", trials=1, seeds=2, tasks=tasks, **ONE) == 0
-    storage = ledger.open_storage(str(tmp_path / "tiny" / "journal.log"))
-    only = optuna.load_study(study_name="tiny/happo", storage=storage).trials[0]
+    opened = storage.open_storage(str(tmp_path / "tiny" / "journal.log"))
+    only = optuna.load_study(study_name="tiny/happo", storage=opened).trials[0]
     assert list(only.intermediate_values) == [50, 100]
     assert only.intermediate_values[100] == only.value
     returns = only.user_attrs["returns"]
@@ -650,16 +654,16 @@ def test_a_study_cut_by_the_median_is_the_same_when_interrupted_between_grid_poi
     (tmp_path / "b").mkdir()
     changes = {"pruner": "median", "trials": 2, "seeds": 2, **ONE}
     assert main(tmp_path / "a", **changes) == 0
-    real, calls = trial.Session._train, [0]
+    real, calls = session.Session._train, [0]
 
-    def train(self: trial.Session) -> None:
+    def train(self: session.Session) -> None:
         calls[0] += 1
         if calls[0] == 4:  # the second seed on its way to the second point
             raise KeyboardInterrupt
         real(self)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trial.Session, "_train", train)
+        patch.setattr(session.Session, "_train", train)
         assert main(tmp_path / "b", **changes) == tune.INTERRUPTED
     assert main(tmp_path / "b", **changes) == 0
     pd.testing.assert_frame_equal(table(tmp_path / "a"), table(tmp_path / "b"), check_exact=True)
@@ -669,7 +673,7 @@ def test_a_study_cut_by_the_median_is_the_same_when_interrupted_between_grid_poi
 def test_a_pruner_cuts_what_is_worse_and_never_the_defaults(tmp_path: Path, pruner: str) -> None:
     """Returns are made up: the higher the critic's step size above the default, the worse."""
 
-    def evaluations(t: trial.Trial, folder: Path) -> pd.DataFrame:
+    def evaluations(t: Trial, folder: Path) -> pd.DataFrame:
         frame = whole_evaluations(t, folder)
         worse = 1e6 * max(t.settings.critic_lr - 5e-4, 0.0)
         return frame.assign(**{"return": 2000.0 - worse + t.seed % 7 if t.settings.critic_lr > 5e-4 else 2000.0})
@@ -695,9 +699,9 @@ def test_two_objectives_keep_both_values_and_the_return_chooses(
 ) -> None:
     assert main(tmp_path, objectives=["return", "seconds"], trials=2, **ONE) == 0
     assert "best settings are those of the highest return; the seconds are reported only" in capsys.readouterr().out
-    storage = ledger.open_storage(str(tmp_path / "tiny" / "journal.log"))
-    values = [t.values for t in optuna.load_study(study_name="tiny/happo", storage=storage).trials]
-    rows = store.read_table(tmp_path / "tiny" / "tuning.parquet")
+    opened = storage.open_storage(str(tmp_path / "tiny" / "journal.log"))
+    values = [t.values for t in optuna.load_study(study_name="tiny/happo", storage=opened).trials]
+    rows = files.read_table(tmp_path / "tiny" / "tuning.parquet")
     assert values == rows[["value", "seconds"]].to_numpy().tolist()
 
 
@@ -730,7 +734,7 @@ def test_settings_of_one_label_are_included_once(tmp_path: Path, whole: Path) ->
     other = tmp_path / "other.yaml"
     other.write_text(best.read_text())
     with pytest.raises(SuiteError) as refused:
-        suite.load(suite_file(tmp_path), (), [best, other])
+        resolving.load(suite_file(tmp_path), (), [best, other])
     assert str(refused.value).startswith(f"{other}: algorithms.happo: {best} brings settings of happo too")
 
 
@@ -747,21 +751,21 @@ def test_what_is_set_over_included_settings_is_said(
 @pytest.mark.parametrize("name", ["missing.yaml", "."])
 def test_an_included_file_that_cannot_be_read_is_said_to_come_from_a_study(tmp_path: Path, name: str) -> None:
     with pytest.raises(SuiteError, match=r"cannot be read .*; a study leaves results/<study>/best.yaml$"):
-        suite.load(suite_file(tmp_path), (), [tmp_path / name])
+        resolving.load(suite_file(tmp_path), (), [tmp_path / name])
 
 
 def test_best_settings_go_over_a_suites_own_and_set_over_them(tmp_path: Path, whole: Path) -> None:
     best = whole / "tiny" / "best.yaml"
     tuned = yaml.safe_load(best.read_text())["algorithms"]["happo"]
     path = suite_file(tmp_path, algorithms={"happo": {"critic_lr": 0.1, "gamma": 0.9}, "mappo": None})
-    loaded, document = suite.load(path, ["algorithms.happo.clip=0.123"], [best])
-    happo, mappo = (next(t for t in suite.trials(loaded, path) if t.label == label) for label in ("happo", "mappo"))
+    loaded, document = resolving.load(path, ["algorithms.happo.clip=0.123"], [best])
+    happo, mappo = (next(t for t in resolving.trials(loaded, path) if t.label == label) for label in ("happo", "mappo"))
     assert happo.settings.critic_lr == tuned["critic_lr"]
     assert (happo.settings.gamma, happo.settings.clip) == (0.9, 0.123)
     assert happo.tuning is not None
     assert (happo.tuning.study, happo.tuning.trials, happo.tuning.used()) == ("tiny", 3, range(1000, 1001))
     assert mappo.tuning is None
-    assert suite.Suite.model_validate(document) == loaded  # what is kept beside the results says the same
+    assert model.Suite.model_validate(document) == loaded  # what is kept beside the results says the same
 
 
 def test_a_trial_says_where_its_settings_were_tuned(tmp_path: Path, whole: Path) -> None:
@@ -770,7 +774,7 @@ def test_a_trial_says_where_its_settings_were_tuned(tmp_path: Path, whole: Path)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run, "costs", lambda trials, env_threads: {t: Cost(1.0, 1.0, 1.0, 1.0) for t in trials})
         assert run.main(arguments) == 0
-    about = {a["algorithm"]: a["tuning"] for a in store.read_trials(tmp_path / "mine")}
+    about = {a["algorithm"]: a["tuning"] for a in files.read_trials(tmp_path / "mine")}
     assert about["happo"]["study"] == "tiny"
     assert about["happo"]["trials"] == 3
     assert about["mappo"] is None
@@ -780,22 +784,22 @@ def test_a_trial_says_where_its_settings_were_tuned(tmp_path: Path, whole: Path)
 def test_a_suite_on_the_seeds_its_settings_were_tuned_on_is_refused(tmp_path: Path, whole: Path, first: int) -> None:
     path = suite_file(tmp_path, first_seed=first, seeds=2)
     with pytest.raises(SuiteError, match=rf"first_seed: {first} with seeds: 2 meets the seeds 1000 to 1000"):
-        suite.trials(suite.load(path, (), [whole / "tiny" / "best.yaml"])[0], path)
+        resolving.trials(resolving.load(path, (), [whole / "tiny" / "best.yaml"])[0], path)
 
 
 def test_other_seeds_from_1000_up_and_untuned_suites_on_them_are_fine(tmp_path: Path, whole: Path) -> None:
     path = suite_file(tmp_path, first_seed=1001)
-    assert suite.trials(suite.load(path, (), [whole / "tiny" / "best.yaml"])[0], path)
+    assert resolving.trials(resolving.load(path, (), [whole / "tiny" / "best.yaml"])[0], path)
     path = suite_file(tmp_path, first_seed=1000)
-    assert suite.trials(suite.load(path)[0], path)
+    assert resolving.trials(resolving.load(path)[0], path)
 
 
 def test_settings_of_other_algorithms_cannot_be_included(tmp_path: Path, whole: Path) -> None:
     best = whole / "tiny" / "best.yaml"
     with pytest.raises(SuiteError, match="none of happo, hatrpo is an algorithm of"):
-        suite.load(suite_file(tmp_path, algorithms={"mappo": None}), (), [best])
+        resolving.load(suite_file(tmp_path, algorithms={"mappo": None}), (), [best])
     with pytest.raises(SuiteError, match=r"algorithms.happo: settings of happo; happo is mappo in"):
-        suite.load(suite_file(tmp_path, algorithms={"happo": {"algorithm": "mappo"}}), (), [best])
+        resolving.load(suite_file(tmp_path, algorithms={"happo": {"algorithm": "mappo"}}), (), [best])
 
 
 # The report
@@ -804,11 +808,11 @@ def test_settings_of_other_algorithms_cannot_be_included(tmp_path: Path, whole: 
 def test_the_expected_best_of_k_is_the_mean_over_all_subsets_of_k() -> None:
     values = np.array([3.0, -1.0, 4.0, 1.0, 5.5])
     brute = [np.mean([max(chosen) for chosen in combinations(values, k)]) for k in range(1, 6)]
-    np.testing.assert_allclose(tuning.expected_best(values), brute, rtol=1e-13)
+    np.testing.assert_allclose(study_results.expected_best(values), brute, rtol=1e-13)
 
 
 def test_the_expected_best_of_hundreds_of_trials_is_finite() -> None:
-    found = tuning.expected_best(np.arange(400.0))
+    found = study_results.expected_best(np.arange(400.0))
     assert found[0] == pytest.approx(199.5)
     assert found[-1] == 399.0
     assert (np.diff(found) > 0).all()
@@ -816,17 +820,17 @@ def test_the_expected_best_of_hundreds_of_trials_is_finite() -> None:
 
 def test_a_trial_that_diverged_counts_alike_for_all_algorithms() -> None:
     frame = pd.DataFrame({"algorithm": ["a", "a", "a", "b"], "value": [0.4, None, 0.2, None]})
-    assert tuning.scores(frame).tolist() == [0.4, 0.0, 0.2, 0.0]
-    assert tuning.scores(frame.replace(0.2, -0.5)).tolist() == [0.4, -0.5, -0.5, -0.5]
-    assert tuning.scores(frame.assign(value=None)).tolist() == [0.0] * 4
+    assert study_results.scores(frame).tolist() == [0.4, 0.0, 0.2, 0.0]
+    assert study_results.scores(frame.replace(0.2, -0.5)).tolist() == [0.4, -0.5, -0.5, -0.5]
+    assert study_results.scores(frame.assign(value=None)).tolist() == [0.0] * 4
 
 
 def test_choices_that_are_whole_numbers_stay_so_beside_fractions(whole: Path, tmp_path: Path) -> None:
     """Pandas would make 5.0 of them, which is none of the choices."""
     folder = shutil.copytree(whole / "tiny", tmp_path / "tiny")
-    trials = store.read_table(folder / "tuning.parquet")
+    trials = files.read_table(folder / "tuning.parquet")
     trials["params"] = ['{"actor_epochs": 5, "clip": 0.2}'] * len(trials)
-    store.write_table(folder / "tuning.parquet", trials)
+    files.write_table(folder / "tuning.parquet", trials)
     document = yaml.safe_load((folder / "study.yaml").read_text())
     searched = {
         "actor_epochs": {"kind": "categorical", "choices": [2, 5]},
@@ -847,7 +851,7 @@ def test_the_leader_is_named_with_those_whose_intervals_reach_it() -> None:
             "high": [4.0, 2.1, 1.9],
         }
     )
-    assert tuning.leaders(curves, 1) == ["happo", "mappo"]
+    assert study_results.leaders(curves, 1) == ["happo", "mappo"]
 
 
 def test_the_report_knows_a_study_by_its_folder(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from bench.yaml12 import parse
+from bench.suite.yaml12 import parse
 
 
 @pytest.mark.parametrize(

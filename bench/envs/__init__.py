@@ -1,0 +1,1 @@
+"""E environments as one batch."""

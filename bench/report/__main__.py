@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench import command
+from bench.cli import command
 
 if __name__ == "__main__":
     command.begin()
@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from bench import store
-from bench.report import page, plots, stats, tuning, tuning_page
+from bench.report import page, plots, stats, study_page, study_results
 from bench.report.load import ReportError, Suite, find_suites, load
+from bench.store import files
 
 RESULTS = Path("results")
 
@@ -35,26 +35,26 @@ def write(suite: Suite) -> str:
     table = stats.returns_table(suite.records, states)
     figure = plots.curves(curves, states)
     # all is made before anything is written, so that the files of one folder always belong together
-    files = {
+    outputs = {
         "curves.svg": plots.svg(figure),
         "curves.png": plots.png(figure),
         "returns.csv": table.to_csv(index=False, float_format="{:z.6g}".format, lineterminator="\n").encode(),
         "returns.md": page.markdown(page.returns_rows(table)).encode(),
         "report.html": page.html(suite, states, curves, table).encode(),
     }
-    for name, content in files.items():
-        store.write_bytes(suite.folder / name, content)
+    for name, content in outputs.items():
+        files.write_bytes(suite.folder / name, content)
     notes = page.warnings(suite, states)
     short = page.markdown(page.short_rows(table))
     return "\n".join([suite.name, "", short, *notes, str(suite.folder / "report.html"), ""])
 
 
-def write_study(study: tuning.Study) -> str:
+def write_study(study: study_results.Study) -> str:
     """The same for a study."""
-    files = tuning_page.write_files(study)
-    for name, content in files.items():
-        store.write_bytes(study.folder / name, content)
-    return "\n".join([study.name, "", files["budget.md"].decode(), str(study.folder / "report.html"), ""])
+    outputs = study_page.write_files(study)
+    for name, content in outputs.items():
+        files.write_bytes(study.folder / name, content)
+    return "\n".join([study.name, "", outputs["budget.md"].decode(), str(study.folder / "report.html"), ""])
 
 
 @command.entry
@@ -66,11 +66,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     folders: list[Path] = parser.parse_args(arguments).suites
     try:
         loaded = [
-            tuning.load(folder) if tuning.is_study(folder) else load(folder)
+            study_results.load(folder) if study_results.is_study(folder) else load(folder)
             for folder in folders or find_suites(RESULTS)
         ]
         for one in loaded:
-            print(write_study(one) if isinstance(one, tuning.Study) else write(one))
+            print(write_study(one) if isinstance(one, study_results.Study) else write(one))
     except ReportError as error:
         print(f"bench.report: {error}", file=sys.stderr)
         return command.BAD_INPUT

@@ -12,7 +12,7 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
-from bench.command import counted
+from bench.cli.command import counted
 from bench.report import plots, stats
 from bench.report.load import Suite, trial_name
 

@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import os
 
+from bench.cli import command
+from bench.store import files
+from bench.tasks import registry
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from bench import command
 
 if __name__ == "__main__":
     command.begin()
@@ -30,14 +33,13 @@ import yaml
 import algorithms
 from algorithms import SettingError
 from algorithms.registry import Settings
-from bench import store, tasks
 from bench.envs.robots import ROBOTS
-from bench.provenance import matrix_products
 from bench.speed import envs, history, training, trials
-from bench.suite import Trial
-from bench.tasks import Task
-from bench.trial import prepare_process
-from bench.yaml12 import parse
+from bench.store.provenance import matrix_products
+from bench.suite.trial import Trial
+from bench.suite.yaml12 import parse
+from bench.tasks.registry import Task
+from bench.trial.setup import prepare_process
 
 TASKS = (
     "mamujoco/HalfCheetah-2x3",
@@ -70,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.what == "envs" and (options.algorithm or options.set or options.append):
         parser.error("--algorithm, --set and --append: envs measures no algorithm")
     try:
-        chosen = [tasks.task(name, {}) for name in options.task]
+        chosen = [registry.task(name, {}) for name in options.task]
     except SettingError as error:
         parser.error(f"--task: {error}")
     for task in chosen:
@@ -81,17 +83,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
             )
     if options.what == "envs":
         firsts = [f"mamujoco/{robot}-{spec.partitions[0]}" for robot, spec in ROBOTS.items()]
-        rows = _envs(chosen or [tasks.task(name, {}) for name in firsts], options.env_threads)
+        rows = _envs(chosen or [registry.task(name, {}) for name in firsts], options.env_threads)
     else:
         names = options.algorithm or [name for name, method in algorithms.METHODS.items() if not method.ablation]
         try:
             given = dict(_setting(text) for text in options.set)
-            pairings = planned(chosen or [tasks.task(name, {}) for name in TASKS], names, given)
+            pairings = planned(chosen or [registry.task(name, {}) for name in TASKS], names, given)
         except SettingError as error:
             parser.error(f"--set {error.key}: {error}")
         rows = _training(pairings, given)
     if options.json:
-        store.write_json(options.json, rows)
+        files.write_json(options.json, rows)
     if options.append:
         history.append(options.append, rows)
     return 0
@@ -147,7 +149,7 @@ def planned(chosen: Sequence[Task], names: Sequence[str], given: Mapping[str, An
             raise SettingError(key, f"no such setting; valid: {', '.join(sorted(known))}")
     made = []
     for task, (name, own) in itertools.product(chosen, settings.items()):
-        algorithms.check(tasks.team(task), own)
+        algorithms.check(registry.team(task), own)
         block = own.envs * own.rollout_length
         made.append(Trial("speed", task, name, name, own, 0, block, block, 1))
     return made

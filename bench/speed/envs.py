@@ -16,11 +16,12 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from bench import tasks
-from bench.envs.mujoco import MujocoBatch, physics
+from bench.envs.mujoco import MujocoBatch
 from bench.envs.robots import Array, reference
-from bench.kinds import robot_parts
-from bench.tasks import Task
+from bench.envs.views import physics
+from bench.tasks import registry
+from bench.tasks.mujoco import robot_parts
+from bench.tasks.registry import Task
 
 ENVS = 20
 BUILDS = 4
@@ -70,7 +71,7 @@ def measure(task: Task, env_threads: int) -> dict[str, Any]:
 
 def _batch(task: Task, env_threads: int) -> MujocoBatch:
     seeds = np.random.SeedSequence(0).spawn(ENVS)
-    batch = tasks.make(task, seeds, env_threads=env_threads)
+    batch = registry.make(task, seeds, env_threads=env_threads)
     assert isinstance(batch, MujocoBatch)
     return batch
 

@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench import store
-from bench.provenance import provenance
+from bench.store import files
+from bench.store.provenance import provenance
 
 COLUMNS = (
     "date",
@@ -56,7 +56,7 @@ def append(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     elif not old.endswith(b"\n"):
         text.write("\n")
     writer.writerows(_dated(row) for row in rows)
-    store.write_bytes(path, old + text.getvalue().encode())
+    files.write_bytes(path, old + text.getvalue().encode())
 
 
 def _dated(row: Mapping[str, Any]) -> dict[str, Any]:

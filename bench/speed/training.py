@@ -19,13 +19,13 @@ import torch
 import algorithms
 from algorithms import Diagnostics
 from algorithms.maddpg import MADDPG
-from bench import tasks
-from bench.collect import Collector
 from bench.envs.mujoco import MujocoBatch
 from bench.speed import products
 from bench.speed.envs import Beginnings, Raw
-from bench.suite import Trial
-from bench.trial import learner_and_batch
+from bench.suite.trial import Trial
+from bench.tasks import registry
+from bench.trial.collect import Collector
+from bench.trial.setup import learner_and_batch
 
 ROUNDS = 3
 """At least; more while there is time."""
@@ -143,7 +143,7 @@ class Bench:
         """Seconds of one evaluation, from a few steps of it. All its environments are stepped throughout."""
         seeds, learner = np.random.SeedSequence(0).spawn(EPISODES), self.learner
         start = time.perf_counter()
-        batch = tasks.make(self.trial.task, seeds)
+        batch = registry.make(self.trial.task, seeds)
         made = time.perf_counter()
         for _ in range(PROBE):
             actions = learner.act([torch.from_numpy(x) for x in batch.observations], explore=False)

@@ -20,9 +20,9 @@ from typing import Any
 
 from algorithms import Learner
 from algorithms.replay_buffer import transition_bytes
-from bench.collect import Collector
-from bench.suite import Trial
-from bench.trial import learner_and_batch, prepare_process
+from bench.suite.trial import Trial
+from bench.trial.collect import Collector
+from bench.trial.setup import learner_and_batch, prepare_process
 
 ROUNDS = 5
 SECONDS = 1.0

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 
+from bench.cli import command
+from bench.store import files
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy and torch: tuning trials are the unit of parallelism
 
-from bench import command
 
 if __name__ == "__main__":
     command.begin()
@@ -26,16 +28,16 @@ from joblib.externals.loky import get_reusable_executor
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 from optuna.trial import TrialState
 
-from bench import store
-from bench.command import BAD_INPUT, INTERRUPTED, counted, positive
-from bench.display import clock
-from bench.plan import costs, refuse_replays_beyond_memory
-from bench.run import physics_warning
-from bench.suite import SuiteError
-from bench.trial import MAX_ATTEMPTS
+from bench.cli.command import BAD_INPUT, INTERRUPTED, counted, positive
+from bench.cli.display import clock
+from bench.runner.cost import costs, refuse_replays_beyond_memory
+from bench.runner.summary import physics_warning
+from bench.suite.model import SuiteError
+from bench.trial.worker import MAX_ATTEMPTS
 from bench.tune import results
-from bench.tune.ledger import Ledger, hide_password, look
 from bench.tune.progress import Progress
+from bench.tune.queue import Ledger
+from bench.tune.storage import hide_password, look
 from bench.tune.study import Plan, load
 from bench.tune.work import Ended, put_aside, work
 
@@ -61,8 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         folder.mkdir(parents=True, exist_ok=True)
         ledger = Ledger(plan, folder, where)
-        store.write_text(folder / "study.yaml", yaml.safe_dump(document, sort_keys=False))
-    except (SuiteError, store.StoreError) as error:
+        files.write_text(folder / "study.yaml", yaml.safe_dump(document, sort_keys=False))
+    except (SuiteError, files.StoreError) as error:
         print(error, file=sys.stderr)
         return BAD_INPUT
     except OSError as error:
@@ -146,7 +148,7 @@ def _hopeless(plan: Plan, ledger: Ledger) -> Iterator[Ended]:
     for label in plan.labels:
         for t in ledger.trials(label, TrialState.RUNNING):
             folder = ledger.trial_folder(label, t.number)
-            abouts = store.read_trials(folder)
+            abouts = files.read_trials(folder)
             worst = max((a["attempts"] for a in abouts if a["status"] == "running"), default=0)
             if worst >= MAX_ATTEMPTS and not ledger.busy(label, t.number):
                 yield put_aside(label, t.number, folder, "its process died again and again (killed, or out of memory?)")

@@ -7,9 +7,10 @@ import time
 from optuna.trial import TrialState
 from rich.table import Table
 
-from bench import store
-from bench.display import Display, clock
-from bench.tune.ledger import OPTUNA_FINISHED, Ledger
+from bench.cli.display import Display, clock
+from bench.store import files
+from bench.tune.queue import Ledger
+from bench.tune.storage import OPTUNA_FINISHED
 from bench.tune.study import Plan
 from bench.tune.work import Ended
 
@@ -67,9 +68,9 @@ class Progress(Display):
         steps = 0
         for t in instances:
             try:
-                about = store.read_trial(t.folder(folder) / "trial.json")
+                about = files.read_trial(t.folder(folder) / "trial.json")
                 there = about["status"] == "done"
-                steps += t.steps if there else store.read_json(t.folder(folder) / "progress.json")["step"]
-            except store.StoreError:  # not begun
+                steps += t.steps if there else files.read_json(t.folder(folder) / "progress.json")["step"]
+            except files.StoreError:  # not begun
                 continue
         return f"trial {number} ({steps / sum(t.steps for t in instances):.0%})"

@@ -12,10 +12,12 @@ import pandas as pd
 import yaml
 from optuna.trial import FrozenTrial, TrialState
 
-from bench import store
-from bench.command import counted
-from bench.suite import Tuning, unshared
-from bench.tune.ledger import OPTUNA_FINISHED, Ledger
+from bench.cli.command import counted
+from bench.store import files
+from bench.suite.model import Tuning
+from bench.suite.reading import unshared
+from bench.tune.queue import Ledger
+from bench.tune.storage import OPTUNA_FINISHED
 from bench.tune.study import Plan
 from bench.tune.work import mean_of_tasks
 
@@ -30,9 +32,9 @@ def write(plan: Plan, ledger: Ledger) -> pd.DataFrame:
     )
     if table.empty:
         return table
-    store.write_table(ledger.folder / "tuning.parquet", table)
-    store.write_table(ledger.folder / "importances.parquet", importances(plan, ledger))
-    store.write_text(ledger.folder / "best.yaml", _best_yaml(plan, table))
+    files.write_table(ledger.folder / "tuning.parquet", table)
+    files.write_table(ledger.folder / "importances.parquet", importances(plan, ledger))
+    files.write_text(ledger.folder / "best.yaml", _best_yaml(plan, table))
     return table
 
 

@@ -15,7 +15,8 @@ from pydantic import Field
 import algorithms
 from algorithms import SettingError
 from algorithms.registry import METHODS, Settings
-from bench.suite import Strict, SuiteError, validated
+from bench.suite.model import Strict, SuiteError
+from bench.suite.reading import validated
 
 
 class Parameter(Strict):

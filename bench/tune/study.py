@@ -15,23 +15,14 @@ from pydantic import Field
 import algorithms
 from algorithms import SettingError
 from algorithms.registry import Settings
-from bench import scores, tasks
-from bench.suite import (
-    SKIP,
-    EvaluationSeeds,
-    Matrix,
-    Positive,
-    Strict,
-    SuiteError,
-    Trial,
-    check_grid,
-    over_seeds,
-    override,
-    pairings,
-    read,
-    validated,
-)
-from bench.tasks import Task
+from bench.store import scores
+from bench.suite.model import SKIP, EvaluationSeeds, Matrix, Positive, Strict, SuiteError
+from bench.suite.overrides import override
+from bench.suite.reading import read, validated
+from bench.suite.resolving import check_grid, pairings
+from bench.suite.trial import Trial, over_seeds
+from bench.tasks import registry
+from bench.tasks.registry import Task
 from bench.tune.space import Parameters, extremes, spaces
 
 FIRST_TUNING_SEED = 1000
@@ -165,7 +156,7 @@ def _check_corners(
         said = ", ".join(f"{name}={value}" for name, value in values.items())
         try:
             made = algorithms.settings(method, asdict(settings) | values)
-            algorithms.check(tasks.team(task), made)
+            algorithms.check(registry.team(task), made)
             check_grid(study, task, label, made, path)
         except SettingError as error:
             raise SuiteError(f"{path}: space: {label} with {said} on {task.label}: {error.key}: {error}") from None

@@ -29,9 +29,10 @@ import optuna
 import pandas as pd
 from optuna.trial import TrialState
 
-from bench import scores, store, trial
-from bench.suite import Trial
-from bench.tune.ledger import Claim, Ledger
+from bench.store import files, scores
+from bench.suite.trial import Trial
+from bench.trial import worker
+from bench.tune.queue import Claim, Ledger
 from bench.tune.study import Plan
 
 
@@ -50,7 +51,7 @@ class Ended:
 class _Failed(Exception):
     """A trial failed."""
 
-    def __init__(self, outcome: trial.Outcome):
+    def __init__(self, outcome: worker.Outcome):
         super().__init__(f"{outcome.trial.name}: {outcome.error}")
         self.diverged = outcome.diverged
 
@@ -58,7 +59,7 @@ class _Failed(Exception):
 def work(plan: Plan, folder: Path, where: str, owner: int, since: float) -> Ended | None:
     """Claim one tuning trial and bring it to its end; None where there is none left to claim.
 
-    `owner` is as in `trial.run`, `since` as in `Ledger.claim`.
+    `owner` is as in `worker.run`, `since` as in `Ledger.claim`.
     """
     if os.getpid() != owner:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -101,7 +102,7 @@ def carry_out(plan: Plan, claim: Claim, owner: int) -> Ended:
 
 def put_aside(label: str, number: int, folder: Path, error: str) -> Ended:
     """Leave a tuning trial to the next command."""
-    store.write_json(folder / "aside.json", {"error": error, "time": time.time()})
+    files.write_json(folder / "aside.json", {"error": error, "time": time.time()})
     return Ended(label, number, "aside", error=error)
 
 
@@ -133,7 +134,7 @@ def _advance(t: Trial, folder: Path, owner: int, step: int) -> None:
     """Bring a trial to a step, unless it is there already."""
     curve = evaluations(t, folder)
     if not len(curve) or curve.index[-1] < step:
-        outcome = trial.run(t, folder, owner, until=step)
+        outcome = worker.run(t, folder, owner, until=step)
         if outcome.status == "failed":
             raise _Failed(outcome)
 
@@ -153,7 +154,7 @@ def evaluations(t: Trial, folder: Path) -> pd.DataFrame:
     path = t.folder(folder) / "records.parquet"
     if not path.exists():
         return pd.DataFrame({"return": [], "seconds": []})
-    records = store.read_table(path)
+    records = files.read_table(path)
     grid = records[records["kind"] == "grid"].groupby("step")
     return pd.DataFrame({"return": grid["episode_return"].mean(), "seconds": grid["seconds"].first()})
 
@@ -164,7 +165,7 @@ def training_seconds(t: Trial, folder: Path) -> float:
     path = t.folder(folder) / "updates.parquet"
     if not path.exists():
         return float(last.iloc[-1])
-    updates = store.read_table(path).drop_duplicates("step")
+    updates = files.read_table(path).drop_duplicates("step")
     rates = updates.loc[updates["step"] > last.index[-1], "steps_per_second"]
     return float(last.iloc[-1] + (t.settings.envs * t.settings.rollout_length / rates).sum())
 

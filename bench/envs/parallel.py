@@ -14,21 +14,20 @@ from numpy.typing import NDArray
 from pettingzoo import ParallelEnv
 
 from algorithms import Discrete, Team
-from bench.envs.raised import traced
-from bench.envs.spaces import Control, Sense, control, sense, write_mask
+from bench.envs.errors import EnvError, traced
+from bench.envs.parallel_calls import (
+    LARGEST,
+    beyond_largest,
+    complaint,
+    describe_agents,
+    reading_error,
+    reset,
+    state_of,
+)
+from bench.envs.spaces import write_mask
 
 SEEDS = 2**31
 """Seeds of episodes are below this: every kind of generator takes them."""
-LARGEST = 1e18
-"""Beyond this the squares of numbers, which moments are made of, overflow in float32."""
-
-
-class EnvError(RuntimeError):
-    """An environment that does what no ParallelEnv may; the message says which, and what."""
-
-
-def _beyond(x: Any) -> str:
-    return f", beyond {LARGEST:g}" if np.isfinite(x) else ""
 
 
 class ParallelBatch:
@@ -48,7 +47,7 @@ class ParallelBatch:
         instead of all observations. `leaves`: whether agents may leave before the episode ends."""
         self.envs, self.auto_reset, self.episode_length = len(seeds), auto_reset, episode_length
         self.environments = [make() for _ in seeds]
-        self.agents, self._senses, self._controls = _described(self.environments)
+        self.agents, self._senses, self._controls = describe_agents(self.environments)
         self._random = [np.random.Generator(np.random.PCG64(seed)) for seed in seeds]
         self.seeds = np.array([generator.integers(SEEDS) for generator in self._random])
         _, infos = reset(self.environments[0], int(self.seeds[0]))  # a first look: who has a mask, is there a state
@@ -140,7 +139,7 @@ class ParallelBatch:
             died = [i for i, name in zip(there, names, strict=True) if terminated[name]]
             cut = [i for i, name in zip(there, names, strict=True) if truncated[name] and not terminated[name]]
         except (KeyError, TypeError, ValueError) as error:
-            raise EnvError(f"environment {e}: {_complaint(answer, names)}") from error
+            raise EnvError(f"environment {e}: {complaint(answer, names)}") from error
         self._elapsed[e] += 1
         after = there
         if died or cut or len(environment.agents) != len(there):
@@ -202,7 +201,7 @@ class ParallelBatch:
             except Exception as error:
                 if not hasattr(infos.get(name, {}), "keys"):
                     raise EnvError(f"environment {e}, agent {name}: info is no dict but {infos[name]!r}") from error
-                raise EnvError(f"environment {e}, agent {name}: observation {_said(error)}") from error
+                raise EnvError(f"environment {e}, agent {name}: observation {reading_error(error)}") from error
         if self.own_state:
             self._write_state(e)
 
@@ -213,7 +212,7 @@ class ParallelBatch:
                 raise ValueError(f"has {state.size} numbers, at first {self.state.shape[1]}")
             self.state[e] = state
         except Exception as error:
-            raise EnvError(f"environment {e}: state {_said(error)}") from error
+            raise EnvError(f"environment {e}: state {reading_error(error)}") from error
 
     def _end_episode(self, e: int, cut: list[int]) -> None:
         """How an episode ended: these agents were cut off, and might have gone on from what they observed last."""
@@ -239,13 +238,13 @@ class ParallelBatch:
         for e, (rewards, rows) in enumerate(zip(self._rewards, self._rows, strict=True)):
             for name, reward in rewards.items():
                 if not abs(reward) <= LARGEST:
-                    raise EnvError(f"environment {e}, agent {name}: reward is {reward}{_beyond(reward)}")
+                    raise EnvError(f"environment {e}, agent {name}: reward is {reward}{beyond_largest(reward)}")
             for name, row in zip(self.agents, rows, strict=True):
                 if len(bad := np.flatnonzero(~(np.abs(row) <= LARGEST))):
                     x = row[bad[0]]
-                    raise EnvError(f"environment {e}, agent {name}: observation[{bad[0]}] is {x}{_beyond(x)}")
+                    raise EnvError(f"environment {e}, agent {name}: observation[{bad[0]}] is {x}{beyond_largest(x)}")
         e, k = np.argwhere(~(np.abs(self.state) <= LARGEST))[0]
-        raise EnvError(f"environment {e}: state[{k}] is {self.state[e, k]}{_beyond(self.state[e, k])}")
+        raise EnvError(f"environment {e}: state[{k}] is {self.state[e, k]}{beyond_largest(self.state[e, k])}")
 
     def _no_ends(self) -> None:
         self._tell_ends(np.zeros(0, dtype=np.intp))
@@ -311,75 +310,3 @@ class ParallelBatch:
                     "actions, so it cannot go on; `python -m bench.check` says where"
                 )
         self._no_ends()
-
-
-def _described(
-    environments: Sequence[ParallelEnv[str, Any, Any]],
-) -> tuple[list[str], list[Sense], list[Control]]:
-    """The agents and how they observe and act, the same in all copies."""
-    for environment in environments:
-        if not isinstance(environment, ParallelEnv):
-            raise EnvError(f"{type(environment).__name__} is no pettingzoo.ParallelEnv")
-    first = environments[0]
-    agents = list(first.possible_agents)
-    if not agents or len({*agents}) < len(agents):
-        raise EnvError(f"possible_agents must be different names, at least one, not {agents}")
-    senses: list[Any] = []
-    controls: list[Any] = []
-    for agent in agents:
-        seen, done = first.observation_space(agent), first.action_space(agent)
-        for what, space, make, into in (("observation", seen, sense, senses), ("action", done, control, controls)):
-            try:
-                into.append(make(space))
-            except (ValueError, AttributeError) as error:
-                raise EnvError(f"the {what} space of agent {agent}: {error}") from error
-        for other in environments[1:]:
-            if list(other.possible_agents) != agents:
-                raise EnvError(f"possible_agents are {agents} in one copy and {list(other.possible_agents)} in another")
-            if (other.observation_space(agent), other.action_space(agent)) != (seen, done):
-                raise EnvError(f"the spaces of agent {agent} differ between two copies of the environment")
-    return agents, senses, controls
-
-
-def reset(environment: ParallelEnv[str, Any, Any], seed: int) -> tuple[Any, Any]:
-    """What a reset says; raises EnvError for what it must not be."""
-    try:
-        answer = environment.reset(seed=seed)
-    except MemoryError:
-        raise
-    except (Exception, SystemExit) as error:
-        raise EnvError(f"reset raised {traced(error)}") from error
-    if not (isinstance(answer, tuple | list) and len(answer) == 2 and all(hasattr(x, "keys") for x in answer)):
-        raise EnvError("reset must return observations and infos, a dict of agents each")
-    observations, infos = answer
-    for agent, info in infos.items():
-        if not hasattr(info, "keys"):
-            raise EnvError(f"reset must return a dict of agents as infos, with a dict for each: {agent}'s is {info!r}")
-    return observations, infos
-
-
-def state_of(environment: ParallelEnv[str, Any, Any]) -> NDArray[Any] | None:
-    """The environment's own state, flat; None where it has none."""
-    try:
-        state = np.asarray(environment.state())
-    except (NotImplementedError, AttributeError):
-        return None
-    return state.reshape(-1) if state.size and state.dtype.kind in "fiub" else None
-
-
-def _complaint(answer: Any, names: Sequence[str]) -> str:
-    """What is wrong with what `step` returned."""
-    if not isinstance(answer, tuple | list) or len(answer) != 5:
-        return "step must return observations, rewards, terminations, truncations and infos, a dict of agents each"
-    for what, found in zip(("reward", "termination", "truncation"), answer[1:4], strict=True):
-        for name in names:
-            if not hasattr(found, "keys") or name not in found:
-                return f"agent {name} acted and got no {what}"
-            if np.ndim(found[name]) or not isinstance(found[name], int | float | np.number | np.bool_):
-                return f"agent {name}: {what} is no number but {found[name]!r}"
-    return "step returned what cannot be read"
-
-
-def _said(error: Exception) -> str:
-    """What went wrong in reading an observation or state, as the rest of a sentence."""
-    return f"lacks {error}" if isinstance(error, KeyError) else " ".join(str(error).split())

@@ -11,7 +11,7 @@ from dataclasses import fields, is_dataclass
 import algorithms
 from algorithms import SettingError
 from algorithms.registry import Method
-from bench import plugins
+from bench.tasks import plugins
 
 GROUP = "bench.algorithms"
 

@@ -11,11 +11,11 @@ from pathlib import Path
 
 from rich.table import Table
 
-from bench import store
-from bench.command import counted
-from bench.display import Display, clock
-from bench.suite import Trial
-from bench.trial import Outcome
+from bench.cli.command import counted
+from bench.cli.display import Display, clock
+from bench.store import files
+from bench.suite.trial import Trial
+from bench.trial.worker import Outcome
 
 MAX_ROWS = 20
 
@@ -71,8 +71,8 @@ class Monitor(Display):
         try:
             if path.stat().st_mtime < self.started:  # left by an earlier run
                 return
-            progress = store.read_json(path)
-        except (OSError, store.StoreError):  # not there yet, or no longer
+            progress = files.read_json(path)
+        except (OSError, files.StoreError):  # not there yet, or no longer
             return
         state.status = "running"
         state.step, state.evaluation, state.seconds = (progress[key] for key in ("step", "evaluation", "seconds"))

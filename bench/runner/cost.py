@@ -21,12 +21,14 @@ from algorithms import Diverged, SettingError
 from algorithms.config import MADDPGSettings
 from algorithms.registry import Settings
 from algorithms.replay_buffer import transition_bytes
-from bench.collect import Collector, random_actions
-from bench.envs.pettingzoo import EnvError
-from bench.envs.raised import traced
-from bench.suite import SuiteError, Trial
-from bench.tasks import Task, make, team
-from bench.trial import FRESH_FACTOR, learner_and_batch
+from bench.envs.errors import EnvError, traced
+from bench.envs.random_play import random_actions
+from bench.suite.model import SuiteError
+from bench.suite.trial import Trial
+from bench.tasks.registry import Task, make, team
+from bench.trial.collect import Collector
+from bench.trial.session import FRESH_FACTOR
+from bench.trial.setup import learner_and_batch
 
 PROBE_STEPS = 10
 """Length T of the rollouts that are timed: long enough for a rate, short enough to wait for."""

@@ -7,15 +7,15 @@ from typing import Any
 
 import pandas as pd
 
-from bench.report import page, plots, tuning, tuning_plots
-from bench.report.tuning import Study
+from bench.report import page, plots, study_plots, study_results
+from bench.report.study_results import Study
 
 
 def write_files(study: Study) -> dict[str, bytes]:
     """File name -> content of all that the report on a study consists of."""
-    curves = tuning.budget_curves(study)
+    curves = study_results.budget_curves(study)
     rows = budget_rows(study, curves)
-    figure = tuning_plots.budget(study, curves)
+    figure = study_plots.budget(study, curves)
     return {
         "budget.svg": plots.svg(figure),
         "budget.png": plots.png(figure),
@@ -27,12 +27,12 @@ def write_files(study: Study) -> dict[str, bytes]:
 
 def budget_rows(study: Study, curves: pd.DataFrame) -> list[dict[str, str]]:
     """Expected best after k trials per algorithm, as text."""
-    defaults = tuning.defaults(study)
+    defaults = study_results.defaults(study)
     rows = []
     for label in study.labels:
         mine = {at["trials"]: at for at in page.rows_of(curves[curves["algorithm"] == label])}
         row = {"algorithm": label, "defaults": _number(defaults[label])}
-        for k in tuning.budgets(curves):
+        for k in study_results.budgets(curves):
             row[f"k = {k}"] = f"{_number(mine[k]['best'])} {_span(mine[k]['low'], mine[k]['high'])}"
         rows.append(row)
     return rows
@@ -50,8 +50,8 @@ def _span(low: float, high: float) -> str:
 def winners(curves: pd.DataFrame) -> list[str]:
     """In one line per budget: who leads, and who cannot be told from the leader."""
     lines = []
-    for k in tuning.budgets(curves):
-        first, *level = tuning.leaders(curves, k)
+    for k in study_results.budgets(curves):
+        first, *level = study_results.leaders(curves, k)
         word = "trial" if k == 1 else "trials"
         less = f"; not told apart from {', '.join(level)} by its interval" if level else ""
         lines.append(f"With {k} {word}: {first}{less}.")
@@ -61,11 +61,11 @@ def winners(curves: pd.DataFrame) -> list[str]:
 def best_rows(study: Study) -> list[dict[str, str]]:
     """Per algorithm: the best settings, and whether they beat the defaults."""
     rows = []
-    defaults = tuning.defaults(study)
+    defaults = study_results.defaults(study)
     for label in study.labels:
         mine = study.trials[study.trials["algorithm"] == label]
         states = mine["state"].value_counts()
-        top = tuning.best(study, label)
+        top = study_results.best(study, label)
         rows.append(
             {
                 "algorithm": label,
@@ -117,12 +117,12 @@ def facts(study: Study) -> dict[str, str]:
 def html(study: Study, curves: pd.DataFrame, rows: list[dict[str, str]]) -> str:
     """The page."""
     labels = study.labels
-    figures = {"budget": tuning_plots.budget(study, curves), "history": tuning_plots.history(study)}
+    figures = {"budget": study_plots.budget(study, curves), "history": study_plots.history(study)}
     if len(study.importances):
-        figures["importance"] = tuning_plots.importance(study)
+        figures["importance"] = study_plots.importance(study)
     if "seconds" in study.document.get("objectives", []):
-        figures["trade_off"] = tuning_plots.trade_off(study)
-    figures |= {f"slices of {label}": tuning_plots.slices(study, label) for label in labels}
+        figures["trade_off"] = study_plots.trade_off(study)
+    figures |= {f"slices of {label}": study_plots.slices(study, label) for label in labels}
     budget = study.document["trials"]
     missing = {label: budget - int((study.trials["algorithm"] == label).sum()) for label in labels}
     short = [f"{label} lacks {count}" for label, count in missing.items() if count > 0]

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from bench import command
+from bench.cli import command
 
 if __name__ == "__main__":
     command.begin()
@@ -14,18 +14,16 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
-import numpy as np
-
-from algorithms import Continuous, Discrete, SettingError, Team
-from bench.envs.batch import EnvBatch
+from algorithms import Continuous, Discrete, SettingError
 from bench.envs.robots import MAX_SEGMENTS, ROBOTS
-from bench.kinds import KINDS, OWN, MujocoOptions, Options, kind, robot_parts
+from bench.tasks.own import OWN
+from bench.tasks.registry import names, task, team
 
 KUBA, ZHONG = "Kuba et al. 2022", "Zhong et al. 2024"
+
+
 PAPERS: dict[str, tuple[str, ...]] = {
     "mamujoco/Ant-2x4": (KUBA,),
     "mamujoco/Ant-4x2": (KUBA, ZHONG),
@@ -42,63 +40,6 @@ PAPERS: dict[str, tuple[str, ...]] = {
     "mamujoco/ManySegmentSwimmer-10x2": (KUBA,),
 }
 """Whose comparison of these methods a task is part of."""
-
-
-@dataclass(frozen=True)
-class Task:
-    """A name and its options."""
-
-    name: str
-    options: Options
-
-    @property
-    def robot(self) -> str | None:
-        """Whose physics it runs on; None where it is none of MuJoCo's."""
-        return robot_parts(self.name)[0] if isinstance(self.options, MujocoOptions) else None
-
-    @property
-    def episode_length(self) -> int | None:
-        """Steps after which an episode is cut; None where only the environment knows."""
-        return self.options.limit
-
-    @property
-    def label(self) -> str:
-        """The name with every option that is not at its default: what tables call this task."""
-        default = kind(self.name).defaults(self.name)
-        own = [
-            f"{key}={value}"
-            for key, value in self.options.named().items()
-            if key not in default or value != default[key]
-        ]
-        return ":".join([self.name, *own])
-
-    def origin(self) -> dict[str, Any]:
-        """The versions that its numbers follow from: part of a trial's identity."""
-        return kind(self.name).origin(self.name)
-
-
-def names() -> list[str]:
-    """Every task that can be listed: of robots that have any number of segments those of the papers."""
-    return [name for known in KINDS for name in known.names()]
-
-
-def task(name: str, options: Mapping[str, Any]) -> Task:
-    """The task of that name, refusing what does not exist."""
-    return Task(name, kind(name).options(name, options))
-
-
-def make(
-    task: Task, seeds: Sequence[np.random.SeedSequence], *, auto_reset: bool = True, env_threads: int = 1
-) -> EnvBatch:
-    """One environment per seed, as one batch; MuJoCo's are stepped by `env_threads` threads."""
-    made = kind(task.name).make
-    return made(task.name, task.options, seeds, auto_reset=auto_reset, env_threads=env_threads)
-
-
-@cache
-def team(task: Task) -> Team:
-    """The sizes of a task's agents."""
-    return make(task, [np.random.SeedSequence(0)]).team
 
 
 @command.entry

@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from bench import store
+from bench.store import files
 
 PATH = Path(__file__).with_name("scores.json")
 OBSERVED = ("observation=", "obsk=")
@@ -49,5 +49,5 @@ def score(label: str) -> Score | None:
 @cache
 def read() -> Mapping[str, Any]:
     """The contents of scores.json: task -> how its two scores were obtained."""
-    found: dict[str, Any] = store.read_json(PATH)
+    found: dict[str, Any] = files.read_json(PATH)
     return found

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from bench import command
+from bench.cli import command
 
 POLL_SECONDS = 1.0
 LINE_SECONDS = 15.0

@@ -13,8 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
-from bench.report import plots, stats, tuning
-from bench.report.tuning import Study
+from bench.report import plots, stats, study_results
+from bench.report.study_results import Study
 
 UNIT = "normalised return"
 SMALL_WIDTH, SMALL_HEIGHT = 2.5, 2.1  # inches of a panel among many
@@ -28,7 +28,7 @@ def budget(study: Study, curves: pd.DataFrame) -> Figure:
         for label in study.labels:
             _budget_curve(ax, label, curves[curves["algorithm"] == label])
         most = int(curves["trials"].max())
-        for place, (label, value) in enumerate(tuning.defaults(study).items()):
+        for place, (label, value) in enumerate(study_results.defaults(study).items()):
             look = plots.style(label)
             ax.plot(
                 0.35 + 0.3 * place / len(study.labels),
@@ -41,7 +41,7 @@ def budget(study: Study, curves: pd.DataFrame) -> Figure:
                 linestyle="none",
             )
         ax.set_xlim(0.2, most + 0.1 + 0.02 * most)
-        ax.set_xticks([k for k in tuning.BUDGETS if k < most] + [most])
+        ax.set_xticks([k for k in study_results.BUDGETS if k < most] + [most])
         ax.set_xlabel("tuning trials k (open markers: the defaults)")
         ax.set_ylabel(f"expected best {UNIT}")
         _legend(figure, study)
@@ -78,7 +78,9 @@ def history(study: Study) -> Figure:
         ax.plot(failed["number"], failed["score"], "x", color=look.color, markersize=5)
         complete = mine["value"].astype(float).where(mine["state"] == "complete")
         ax.plot(mine["number"], complete.cummax().ffill(), color=look.color, linewidth=1.4, drawstyle="steps-post")
-        ax.axhline(tuning.defaults(study)[label], color=plots.INK, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
+        ax.axhline(
+            study_results.defaults(study)[label], color=plots.INK, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1
+        )
         ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         ax.set_title(label, loc="left", fontsize=9, weight="bold")
         ax.set_xlabel("trial")
@@ -103,12 +105,12 @@ def importance(study: Study) -> Figure:
 
 def slices(study: Study, label: str) -> Figure:
     """The return of every tuning trial over each parameter of one algorithm: rings were cut, crosses diverged."""
-    points = tuning.parameters(study, label)
+    points = study_results.parameters(study, label)
     look = plots.style(label)
 
     def draw(ax: Axes, name: str) -> None:
         mine = points[points["parameter"] == name]
-        x = _positions(ax, mine["setting"], tuning.searched(study, label, name))
+        x = _positions(ax, mine["setting"], study_results.searched(study, label, name))
         for state, marker, fill in (
             ("complete", look.marker, look.color),
             ("pruned", look.marker, plots.PAPER),
@@ -126,10 +128,10 @@ def slices(study: Study, label: str) -> Figure:
 def _positions(ax: Axes, settings: pd.Series, searched: dict[str, Any]) -> stats.Floats:
     """Where settings stand on an axis that shows the whole range searched: choices side by side, numbers by size."""
     if "choices" in searched:
-        names = [tuning.held(choice) for choice in searched["choices"]]
+        names = [study_results.held(choice) for choice in searched["choices"]]
         ax.set_xticks(range(len(names)), names)
         ax.set_xlim(-0.5, len(names) - 0.5)
-        return np.array([names.index(tuning.held(value)) for value in settings], dtype=np.float64)
+        return np.array([names.index(study_results.held(value)) for value in settings], dtype=np.float64)
     low, high = searched["low"], searched["high"]
     if searched.get("log"):
         ax.set_xscale("log")

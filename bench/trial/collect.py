@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from algorithms import Continuous, Discrete, Learner, Rollout
+from algorithms import Learner, Rollout
 from bench.envs.batch import EnvBatch
 
 
@@ -140,22 +140,3 @@ def play(learner: Learner, batch: EnvBatch) -> Episodes:
         lengths += live
         live[batch.ended] = False
     return Episodes(returns, lengths)
-
-
-def random_actions(batch: EnvBatch, random: np.random.Generator) -> list[np.ndarray]:
-    """N x [E, A_i]: uniform in [-1, 1], or uniform over the allowed choices of each component."""
-    masks = batch.masks or [None for _ in batch.team.action_spaces]
-    spaces = zip(batch.team.action_spaces, masks, strict=True)
-    return [random_action(space, mask, batch.envs, random) for space, mask in spaces]
-
-
-def random_action(
-    space: Continuous | Discrete, mask: np.ndarray | None, envs: int, random: np.random.Generator
-) -> np.ndarray:
-    """[E, A] of one agent; `mask` [E, logits] says what is allowed."""
-    if isinstance(space, Continuous):
-        return random.uniform(-1, 1, (envs, space.size)).astype(np.float32)
-    keys = random.random((envs, space.logits))
-    keys = keys if mask is None else np.where(mask, keys, -1.0)
-    parts = np.split(keys, np.cumsum(space.choices)[:-1], axis=1)
-    return np.stack([part.argmax(axis=1) for part in parts], axis=1).astype(np.float32)

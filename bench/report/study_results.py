@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from bench import store
 from bench.report import stats
 from bench.report.load import ReportError
+from bench.store import files
 
 COLUMNS = ("study", "algorithm", "number", "state", "value", "seconds", "default", "params", "returns")
 BUDGETS = (1, 2, 3, 5, 10, 20, 50, 100)
@@ -54,10 +54,10 @@ def load(folder: Path) -> Study:
     if not path.is_file():
         raise ReportError(f"{folder}: no tuning trial is finished yet; run `python -m bench.tune` on {folder.name}")
     try:
-        trials = store.read_table(path)
-        importances = store.read_table(folder / "importances.parquet")
+        trials = files.read_table(path)
+        importances = files.read_table(folder / "importances.parquet")
         document = yaml.safe_load((folder / "study.yaml").read_text())
-    except (store.StoreError, OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (files.StoreError, OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ReportError(" ".join(str(error).split())) from error
     if missing := [column for column in COLUMNS if column not in trials.columns]:
         raise ReportError(f"{path}: lacks {', '.join(missing)}; a table of tuning trials has {', '.join(COLUMNS)}")

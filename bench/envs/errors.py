@@ -1,4 +1,4 @@
-"""What code of the user's own raised, in one line."""
+"""Errors of environments, and what code of the user's own raised in one line."""
 
 from __future__ import annotations
 
@@ -13,6 +13,10 @@ NOT_THEIRS = (
     "<",
 )
 """How files begin that hold none of the user's code: ours, Python's, installed packages."""
+
+
+class EnvError(RuntimeError):
+    """An environment that does what no ParallelEnv may; the message says which, and what."""
 
 
 def said(error: BaseException) -> str:

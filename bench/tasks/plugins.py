@@ -10,7 +10,7 @@ from importlib import metadata
 from typing import Any
 
 from algorithms import SettingError
-from bench.envs.raised import said
+from bench.envs.errors import said
 
 PREFIX = "python:"
 

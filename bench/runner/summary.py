@@ -1,0 +1,64 @@
+"""What the user is told before a suite runs: what will be run, and what it will cost."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench.cli.command import counted
+from bench.cli.display import clock
+from bench.envs import fingerprint
+from bench.runner.cost import Cost
+from bench.store import files
+from bench.suite.trial import Trial
+
+
+def plan(selected: Sequence[Trial], prices: dict[Trial, Cost], folder: Path, jobs: int) -> str:
+    """What will be run and what it will cost."""
+    todo = list(prices)
+    tasks = list(dict.fromkeys(t.task.label for t in selected))
+    labels = list(dict.fromkeys(t.label for t in selected))
+    seeds = list(dict.fromkeys(t.seed for t in selected))
+    skipped = len(tasks) * len(labels) - len({(t.task, t.label) for t in selected})
+    less = f", {counted(skipped, 'pairing')} skipped" if skipped else ""
+    matrix = " x ".join([counted(len(tasks), "task"), counted(len(labels), "algorithm"), counted(len(seeds), "seed")])
+    lines = [
+        f"{counted(len(selected), 'trial')}: {matrix}{less} -> {folder}",
+        f"  tasks       {', '.join(tasks)}",
+        f"  algorithms  {', '.join(labels)}",
+        f"  seeds       {', '.join(map(str, seeds))}",
+    ]
+    if tuned := {t.label: t.tuning for t in selected if t.tuning}:
+        said = [
+            f"{label} ({counted(x.trials, 'trial')} of {x.study}{x.overridden and f'; by --set: {x.overridden}'})"
+            for label, x in tuned.items()
+        ]
+        lines.append(
+            f"  tuned       {', '.join(said)}; untuned: {', '.join(x for x in labels if x not in tuned) or 'none'}"
+        )
+    if done := len(selected) - len(todo):
+        lines.append(f"  {done} {'is' if done == 1 else 'are'} done already, {len(todo)} to run")
+    if todo:
+        seconds = [prices[t].seconds for t in todo]
+        at_once = min(jobs, os.cpu_count() or 1, len(todo))
+        memory = sum(sorted((prices[t].memory for t in todo), reverse=True)[:jobs])
+        checkpoints = sum(sorted((prices[t].checkpoint for t in todo), reverse=True)[:jobs])
+        disk = sum(prices[t].disk for t in todo) + checkpoints
+        lines += [
+            f"  steps       {todo[0].steps:,} per trial, {sum(t.steps for t in todo):,} in all",
+            f"  time        about {clock(max(sum(seconds) / at_once, max(seconds)))}, {at_once} at once",
+            f"  memory      about {memory / 1e9:.1f} GB",
+            f"  disk        about {disk / 1e6:,.0f} MB, {checkpoints / 1e6:,.0f} MB of it only while it runs",
+        ]
+    return "\n".join(lines)
+
+
+def physics_warning(todo: Sequence[Trial]) -> str:
+    """One line where the physics of some robot are not those of golden.json: nobody should train in vain."""
+    verdicts = {t.task.robot: fingerprint.verdict(t.task.robot) for t in todo if t.task.robot is not None}
+    wrong = "; ".join(f"{robot}: {verdict}" for robot, verdict in verdicts.items() if verdict != files.GOLDEN)
+    return wrong and (
+        f"Warning: other physics than golden.json's ({wrong}); bench.report will refuse these trials. "
+        "Install what constraints.txt names"
+    )

@@ -1,0 +1,1 @@
+"""Files under results/: tables, provenance, reference scores. Nothing here imports torch or gymnasium."""

@@ -1,0 +1,1 @@
+"""Suite files: YAML -> checked models -> trials."""

@@ -1,0 +1,92 @@
+"""Changes of a suite from the command line: `--set`, `--include` and `--only`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from bench.suite.model import Included, SuiteError
+from bench.suite.reading import first_line, read, validated
+from bench.suite.trial import Trial
+from bench.suite.yaml12 import parse
+
+
+def only(chosen: list[Trial], selections: Iterable[str]) -> list[Trial]:
+    """The trials that every selection (`algorithm=happo,mappo`, `task=...`, `seed=0,1`) names."""
+    for selection in selections:
+        key, equals, values = selection.partition("=")
+        of_trial = {
+            "task": lambda t: (t.task.label, t.task.name),
+            "algorithm": lambda t: (t.label,),
+            "seed": lambda t: (str(t.seed),),
+        }.get(key)
+        if of_trial is None or not equals:
+            raise SuiteError(f"--only {selection}: write task=..., algorithm=... or seed=..., values joined by commas")
+        wanted = [value.strip() for value in values.split(",")]
+        present = {name for t in chosen for name in of_trial(t)}
+        for value in wanted:
+            if value not in present:
+                valid = ", ".join(sorted(present, key=lambda v: (len(v), v)))
+                raise SuiteError(f"--only {selection}: no {key} {value!r} left to choose from; valid: {valid}")
+        chosen = [t for t in chosen if set(of_trial(t)) & set(wanted)]
+    return chosen
+
+
+def include(document: dict[str, Any], source: Path, path: Path) -> list[str]:
+    """Merge the settings that a study found under the labels of a suite's document, with where they were tuned.
+
+    Returns the labels.
+    """
+    found = validated(Included, read(source, Included), source)
+    labels = [label for label in found.algorithms if label in document["algorithms"]]
+    if not labels:
+        ours, theirs = ", ".join(document["algorithms"]), ", ".join(found.algorithms)
+        raise SuiteError(f"{source}: algorithms: none of {theirs} is an algorithm of {path}; valid: {ours}")
+    for label in labels:
+        own, tuned = document["algorithms"][label] or {}, found.algorithms[label]
+        method, other = own.get("algorithm", label), tuned.get("algorithm", label)
+        if method != other:
+            raise SuiteError(f"{source}: algorithms.{label}: settings of {other}; {label} is {method} in {path}")
+        if label not in found.tuning:
+            raise SuiteError(f"{source}: tuning.{label}: missing; a tuned algorithm says where it was tuned")
+        document["algorithms"][label] = own | tuned
+        document["tuning"] = document.get("tuning", {}) | {label: found.tuning[label].model_dump(exclude_defaults=True)}
+    return labels
+
+
+def override(document: dict[str, Any], change: str) -> None:
+    """Apply one `path=value`, its value read as YAML; mappings on the way are made where they are missing."""
+    dotted, equals, text = change.partition("=")
+    if not equals or "" in dotted.split("."):
+        raise SuiteError(f"--set {change}: write path=value, for example algorithms.happo.clip=0.1")
+    try:
+        value = parse(text)
+    except yaml.YAMLError as error:
+        raise SuiteError(f"--set {change}: the value is not YAML ({first_line(error)})") from None
+    *way, last = dotted.split(".")
+    node: Any = document
+    for key in way:
+        if isinstance(node, list) and (index := _index(node, key)) is not None:
+            if isinstance(node[index], str):  # a task's name alone
+                node[index] = {"name": node[index]}
+            node = node[index]
+        elif isinstance(node, dict):
+            node[key] = {} if node.get(key) is None else node[key]
+            node = node[key]
+        else:
+            raise SuiteError(f"--set {change}: {key!r} leads nowhere in this suite")
+    if isinstance(node, list) and (index := _index(node, last)) is not None:
+        node[index] = value
+    elif isinstance(node, dict):
+        node[last] = value
+    else:
+        raise SuiteError(f"--set {change}: {last!r} leads nowhere in this suite")
+
+
+def _index(items: list[Any], key: str) -> int | None:
+    """The place in a list that a part of a `--set` path names."""
+    names = [str(index) for index in range(len(items))]
+    return names.index(key) if key in names else None

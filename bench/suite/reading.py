@@ -1,0 +1,122 @@
+"""Suite files: YAML -> checked models. An error is one line with the file, the key and the valid values."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from bench.suite.model import Evaluate, Included, Suite, SuiteError, Tuning
+from bench.suite.yaml12 import parse
+
+M = TypeVar("M", bound=BaseModel)
+
+
+TYPE_NAMES = {
+    "dict_type": "a mapping of names to settings",
+    "model_type": "a mapping of keys to values",
+    "list_type": "a list",
+    "string_type": "a word",
+    "int_type": "a whole number",
+}
+"""What each kind of value is called in errors."""
+
+
+UNKNOWN = ("extra_forbidden", "invalid_key")
+"""pydantic's words for a key that a suite does not have, the second for one that is no word."""
+
+
+STUDY_KEYS = ("trials", "space", "objectives", "pruner", "sampler", "sampler_seed")
+"""What a study says besides the keys of a suite."""
+
+
+KEY = "[key]"
+"""The end of pydantic's path to a key that is wrong, after the key itself."""
+
+
+def validated(model: type[M], document: dict[str, Any], path: Path, where: str = "") -> M:
+    """`document`, the part `where` of the file `path`, as a `model`."""
+    try:
+        return model.model_validate(document)
+    except ValidationError as error:
+        raise SuiteError(f"{path}: {where}{_explain(error, model)}") from None
+
+
+def _explain(error: ValidationError, model: type[BaseModel]) -> str:
+    """The first complaint of pydantic as `key: what is wrong; what would be valid`."""
+    first = min(error.errors(), key=lambda e: not _is_about_a_key(e["type"], e["loc"]))  # it explains what is missing
+    parts = [str(part) for i, part in enumerate(first["loc"]) if not (first["loc"][0] == "tasks" and i == 2)]
+    value = first["input"]
+    where, what = ".".join(parts), repr(value)
+    if parts[-1] == KEY:
+        where, what = ".".join(parts[:-2]), f"the key {value!r}"
+    inner: dict[str, type[BaseModel]] = {"evaluate": Evaluate, "tuning": Tuning}
+    model = inner.get(where.partition(".")[0], model) if "." in where else model
+    if first["type"] in UNKNOWN:
+        if model is Suite and where in STUDY_KEYS:
+            return f"{where}: a key of studies, which `python -m bench.tune` runs, not of suites"
+        fields = list(model.model_fields)
+        near = difflib.get_close_matches(str(first["loc"][-1]), fields, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        return f"{where}: unknown key{hint}; valid: {', '.join(fields)}"
+    if first["type"] == "missing":
+        return f"{where}: missing; needed: {', '.join(k for k, f in model.model_fields.items() if f.is_required())}"
+    if first["type"] == "int_type" and isinstance(value, float) and value.is_integer():
+        return f"{where}: {value!r} is not a whole number; write {int(value)}"
+    if first["type"] == "too_short":
+        return f"{where}: needs at least one {where.removesuffix('s')}"
+    if first["type"] == "string_pattern_mismatch":
+        return f"{where}: {what} must be 1 to 100 letters, digits and . _ + -, the first a letter or digit"
+    if first["type"] in TYPE_NAMES:
+        return f"{where}: {what} is not {TYPE_NAMES[first['type']]}"
+    message = first["msg"][0].lower() + first["msg"][1:]
+    return f"{where}: {message}, not {value!r}"
+
+
+def _is_about_a_key(kind: str, loc: tuple[int | str, ...]) -> bool:
+    return kind in UNKNOWN or loc[-1] == KEY
+
+
+def unshared(value: Any) -> Any:
+    """A copy in which no two places are one object, as a YAML anchor and its aliases are."""
+    if isinstance(value, dict):
+        return {key: unshared(part) for key, part in value.items()}
+    return [unshared(part) for part in value] if isinstance(value, list) else value
+
+
+def read(path: Path, model: type[BaseModel]) -> dict[str, Any]:
+    """The mapping in a YAML file, which is to become a `model`."""
+    try:
+        text = path.read_text()
+    except OSError as error:
+        raise SuiteError(f"{path}: cannot be read ({error.strerror}){_hint(model)}") from None
+    except UnicodeDecodeError:
+        raise SuiteError(f"{path}: not a text file") from None
+    try:
+        document = unshared(parse(text))
+    except RecursionError:
+        raise SuiteError(f"{path}: a mapping or list in it holds itself") from None
+    except yaml.YAMLError as error:
+        raise SuiteError(f"{path}: not valid YAML: {first_line(error)}") from None
+    required = ", ".join(key for key, field in model.model_fields.items() if field.is_required())
+    needs = f"{'a suite' if model is Suite else 'it'} needs {required}"
+    if document is None:
+        raise SuiteError(f"{path}: the file is empty; {needs}")
+    if not isinstance(document, dict):
+        raise SuiteError(f"{path}: not a mapping of keys to values; {needs}")
+    return document
+
+
+def _hint(model: type[BaseModel]) -> str:
+    """Where files of that kind lie."""
+    if model is Included:
+        return "; a study leaves results/<study>/best.yaml"
+    near = sorted(str(p) for p in Path("suites").glob("*.yaml"))
+    return f"; suites here: {', '.join(near)}" if near else ""
+
+
+def first_line(error: yaml.YAMLError) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,202 @@
+"""A checked suite -> its trials: tasks and algorithms looked up, settings merged, and what does not fit refused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import algorithms
+from algorithms import SettingError
+from algorithms.registry import Settings
+from bench.store.files import slug
+from bench.suite import methods
+from bench.suite.model import SKIP, Matrix, Suite, SuiteError
+from bench.suite.overrides import include, override
+from bench.suite.reading import read, validated
+from bench.suite.trial import Pairing, Trial, over_seeds
+from bench.tasks import registry
+from bench.tasks.registry import Task
+
+
+def load(path: Path, overrides: Sequence[str] = (), includes: Sequence[Path] = ()) -> tuple[Suite, dict[str, Any]]:
+    """The checked suite in the file `path`, and the mapping it was made from.
+
+    Over what the file says of a label go the settings that `--include` brings, and over those `--set`.
+    """
+    document = read(path, Suite)
+    brought: dict[str, Path] = {}
+    for source in includes:
+        validated(Suite, document, path)
+        for label in include(document, source, path):
+            if label in brought:
+                raise SuiteError(
+                    f"{source}: algorithms.{label}: {brought[label]} brings settings of {label} too; include one of "
+                    "them"
+                )
+            brought[label] = source
+    included = {label: dict(document["algorithms"][label]) for label in brought}
+    for change in overrides:
+        override(document, change)
+    suite = validated(Suite, document, path)
+    for label, settings in included.items():
+        now = suite.algorithms.get(label) or {}
+        changed = [key for key in {**settings, **now} if settings.get(key) != now.get(key)]
+        if changed and label in suite.tuning:
+            document["tuning"][label]["overridden"] = ", ".join(changed)
+    return validated(Suite, document, path), document
+
+
+def trials(suite: Suite, path: Path) -> list[Trial]:
+    """Tasks x algorithms x seeds; refuses whatever a task, an algorithm or their pairing does not allow."""
+    _refuse_tuning_seeds(suite, path)
+    return over_seeds(suite, pairings(suite, path), suite.tuning)
+
+
+@contextmanager
+def _at(path: Path, where: str) -> Iterator[None]:
+    """Turn a SettingError into a SuiteError that says where in the file it arose."""
+    try:
+        yield
+    except SettingError as error:
+        raise SuiteError(f"{path}: {where}.{error.key}: {error}") from None
+
+
+def _refuse_tuning_seeds(suite: Suite, path: Path) -> None:
+    """What settings were chosen by says nothing of how good they are."""
+    for label, tuning in suite.tuning.items():
+        if label not in suite.algorithms:
+            valid = ", ".join(suite.algorithms)
+            raise SuiteError(f"{path}: tuning.{label}: not an algorithm of this suite; valid: {valid}")
+        used, first, count = tuning.used(), suite.first_seed, suite.seeds
+        if first < used.stop and used.start < first + count:
+            raise SuiteError(
+                f"{path}: first_seed: {first} with seeds: {count} meets the seeds {used.start} to {used.stop - 1} on "
+                f"which study {tuning.study} tuned {label}; settings are not judged by the seeds they were chosen by"
+            )
+
+
+def _tasks(suite: Matrix, path: Path) -> list[Task]:
+    made: list[Task] = []
+    for index, entry in enumerate(suite.tasks):
+        options = {"name": entry} if isinstance(entry, str) else dict(entry)
+        with _at(path, f"tasks.{index}"):
+            if not isinstance(options.get("name"), str):
+                raise SettingError("name", f"a task needs a name; valid: {', '.join(registry.names())}")
+            task = registry.task(options.pop("name"), options)
+            registry.team(task)  # one that cannot be made is refused here
+        if slug(task.label) in [slug(other.label) for other in made]:
+            raise SuiteError(f"{path}: tasks.{index}: {task.label} stands there twice")
+        made.append(task)
+    return made
+
+
+def _algorithms(suite: Matrix, path: Path) -> dict[str, tuple[str, Settings]]:
+    """label -> (algorithm, settings): the label's own settings over those of `defaults` that the algorithm has."""
+    made: dict[str, tuple[str, Settings]] = {}
+    unused = set(suite.defaults)
+    for label, entry in suite.algorithms.items():
+        own = dict(entry or {})
+        name = own.pop("algorithm", label)
+        with _at(path, f"algorithms.{label}"):
+            if not isinstance(name, str):
+                raise SettingError("algorithm", f"unknown algorithm {name!r}; valid: {', '.join(methods.valid())}")
+            known = methods.method(name).settings.__dataclass_fields__
+        shared = {key: value for key, value in suite.defaults.items() if key in known}
+        unused -= set(shared)
+        with _at(path, "defaults"):
+            if shared:
+                algorithms.settings(name, {key: value for key, value in shared.items() if key not in own})
+        with _at(path, f"algorithms.{label}"):
+            made[label] = (name, algorithms.settings(name, shared | own))
+    if unused:
+        valid = sorted(
+            {key for name, _ in made.values() for key in algorithms.METHODS[name].settings.__dataclass_fields__}
+        )
+        raise SuiteError(
+            f"{path}: defaults.{min(unused)}: no algorithm of this suite has this setting; valid: {', '.join(valid)}"
+        )
+    return made
+
+
+def pairings(suite: Matrix, path: Path) -> list[Pairing]:
+    """Tasks and algorithms without what `per_task` skips; its settings go over those of the label."""
+    chosen_tasks, chosen = _tasks(suite, path), _algorithms(suite, path)
+    changes = _changes(suite, chosen_tasks, list(chosen), path)
+    made = []
+    for task in chosen_tasks:
+        for label, (algorithm, settings) in chosen.items():
+            key, change = changes.get((task, label), ("", {}))
+            if change == SKIP:
+                continue
+            if change:
+                with _at(path, f"per_task.{key}.{label}"):
+                    settings = algorithms.settings(algorithm, asdict(settings) | change)
+            check_grid(suite, task, label, settings, path)
+            try:
+                algorithms.check(registry.team(task), settings)
+            except SettingError as error:
+                where = f"per_task.{key}" if error.key in change else "algorithms"
+                raise SuiteError(
+                    f"{path}: {where}.{label}.{error.key}: on {task.label}: {error}; per_task may skip this pairing"
+                ) from None
+            made.append((task, label, algorithm, settings))
+    _refuse_empty(chosen_tasks, list(chosen), {(task, label) for task, label, *_ in made}, path)
+    return made
+
+
+def _refuse_empty(chosen: list[Task], labels: list[str], made: set[tuple[Task, str]], path: Path) -> None:
+    """A task without any algorithm, or an algorithm without any task, has no place in the suite."""
+    for task in chosen:
+        if not any((task, label) in made for label in labels):
+            raise SuiteError(f"{path}: per_task: skips every algorithm on {task.label}; take it out of tasks instead")
+    for label in labels:
+        if not any((task, label) in made for task in chosen):
+            raise SuiteError(f"{path}: per_task: skips {label} on every task; take it out of algorithms instead")
+
+
+def _changes(
+    suite: Matrix, chosen: list[Task], labels: list[str], path: Path
+) -> dict[tuple[Task, str], tuple[str, Any]]:
+    """What `per_task` says of a pairing, settings or `skip`, with the key that says it; each entry must be of use.
+
+    A key is the label of a task; where no task has that label it means all tasks of that name.
+    """
+    made: dict[tuple[Task, str], tuple[str, Any]] = {}
+    for key, entries in suite.per_task.items():
+        meant = [t for t in chosen if t.label == key] or [t for t in chosen if t.name == key]
+        if not meant:
+            valid = ", ".join(t.label for t in chosen)
+            raise SuiteError(f"{path}: per_task.{key}: not a task of this suite; valid: {valid}")
+        if not entries:
+            raise SuiteError(f"{path}: per_task.{key}: says nothing; valid: {', '.join(labels)}")
+        for label, change in entries.items():
+            where = f"{path}: per_task.{key}.{label}"
+            if label not in labels:
+                raise SuiteError(f"{where}: not an algorithm of this suite; valid: {', '.join(labels)}")
+            if change != SKIP and not (isinstance(change, dict) and change):
+                raise SuiteError(f"{where}: {change!r} is neither a mapping of settings nor the word {SKIP}")
+            if change != SKIP and "algorithm" in change:
+                raise SuiteError(
+                    f"{where}.algorithm: {change['algorithm']!r} cannot be chosen per task; give it a label of its own "
+                    "under algorithms"
+                )
+            for task in meant:
+                if (task, label) in made:
+                    raise SuiteError(f"{where}: per_task.{made[task, label][0]}.{label} speaks of this pairing already")
+                made[task, label] = (key, change)
+    return made
+
+
+def check_grid(suite: Matrix, task: Task, label: str, settings: Settings, path: Path) -> None:
+    """Evaluations and the end must fall between two updates of every algorithm on every task."""
+    block = settings.rollout_length * settings.envs
+    for key, value, unit, of in (
+        ("evaluate.every", suite.evaluate.every, block, f"{label}'s rollout_length x envs = {block} on {task.label}"),
+        ("steps", suite.steps, suite.evaluate.every, f"evaluate.every = {suite.evaluate.every}"),
+    ):
+        if value % unit:
+            nearest = max(round(value / unit), 1) * unit
+            raise SuiteError(f"{path}: {key}: {value} is not a multiple of {of}; the nearest is {nearest}")

@@ -1,0 +1,118 @@
+"""The user's own environments: `python:package.module:factory`, or entry points of installed packages."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from algorithms import SettingError
+from bench.envs.batch import EnvBatch
+from bench.envs.errors import EnvError, traced
+from bench.envs.parallel import ParallelBatch
+from bench.tasks import plugins
+from bench.tasks.family import Kind, Options
+from bench.tasks.mujoco import MUJOCO
+from bench.tasks.pettingzoo import PETTINGZOO
+
+GROUP = "bench.tasks"
+"""The entry points that are tasks: the name is the task's, the object a function that makes a ParallelEnv."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FactoryOptions(Options):
+    """Options of a task of the user's own."""
+
+    episode_length: int | None = None
+    """Steps after which an episode is cut, on top of the environment's own ends; None: only those."""
+    arguments: str = "{}"
+    """What its factory is told, as JSON."""
+
+    def named(self) -> dict[str, Any]:
+        return {"episode_length": self.episode_length, **json.loads(self.arguments)}
+
+    @property
+    def limit(self) -> int | None:
+        return self.episode_length
+
+
+def _factory(name: str) -> Callable[..., Any]:
+    found: Any = plugins.find(name, GROUP, "name")
+    if not callable(found):
+        raise SettingError("name", f"{name}: is no function that makes an environment but {found!r}")
+    return found
+
+
+def _factory_options(name: str, options: Mapping[str, Any]) -> FactoryOptions:
+    arguments = dict(options)
+    length = arguments.pop("episode_length", None)
+    if length is not None and (not isinstance(length, int) or isinstance(length, bool) or length < 1):
+        raise SettingError("episode_length", f"{length!r} is not a whole number at least 1")
+    _refuse_unknown(name, _factory(name), arguments)
+    for key, value in arguments.items():
+        if not _plain(value):
+            raise SettingError(key, f"{value!r} is neither a number, a word, true, false or null nor a list of such")
+    return FactoryOptions(episode_length=length, arguments=json.dumps(arguments, sort_keys=True))
+
+
+def _refuse_unknown(name: str, factory: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
+    """Arguments that the factory does not take, and those that it needs and did not get."""
+    try:
+        signature = inspect.signature(factory)
+    except ValueError:  # of some that are written in C
+        return
+    parameters = [p for p in signature.parameters.values() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    valid = ", ".join(["episode_length", *(p.name for p in parameters)])
+    if not any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values()):
+        for key in arguments:
+            if key not in [p.name for p in parameters]:
+                raise SettingError(key, f"unknown option {key!r} of {name}; valid: {valid}")
+    for p in parameters:
+        if p.default is p.empty and p.name not in arguments:
+            raise SettingError(p.name, f"missing: {name} needs it; valid: {valid}")
+
+
+def _plain(value: Any) -> bool:
+    if isinstance(value, list):
+        return all(_plain(item) for item in value)
+    return value is None or isinstance(value, str | bool | int | float)
+
+
+def _factory_environment(name: str, options: FactoryOptions) -> Callable[[], Any]:
+    return partial(_factory(name), **json.loads(options.arguments))
+
+
+def _factory_batch(
+    name: str, options: FactoryOptions, seeds: Sequence[np.random.SeedSequence], *, auto_reset: bool, env_threads: int
+) -> EnvBatch:
+    """Whatever goes wrong in an environment that is new here is told in one line."""
+    make = _factory_environment(name, options)
+    try:
+        return ParallelBatch(make, seeds, episode_length=options.episode_length, auto_reset=auto_reset)
+    except EnvError as error:
+        raise SettingError("name", f"{name}: {error}") from error
+    except (Exception, SystemExit) as error:
+        raise SettingError("name", f"{name}: raised {traced(error)} when it was made") from error
+
+
+def own_names() -> list[str]:
+    """Without those that have the name of a task that is listed already."""
+    listed = {*MUJOCO.names(), *PETTINGZOO.names()}
+    return [name for name in plugins.points(GROUP) if name not in listed]
+
+
+OWN = Kind(
+    form="python:package.module:factory",
+    has=lambda name: name.startswith(plugins.PREFIX) or name in plugins.points(GROUP),
+    names=own_names,
+    options=_factory_options,
+    defaults=lambda name: {"episode_length": None},
+    make=_factory_batch,
+    origin=lambda name: {"versions": plugins.versions(name, GROUP)},
+    environment=_factory_environment,
+)

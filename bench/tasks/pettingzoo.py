@@ -1,0 +1,146 @@
+"""Cooperative environments of PettingZoo's family: `pettingzoo/<environment>`."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from importlib import metadata
+from typing import Annotated, Any
+
+import numpy as np
+
+from algorithms import SettingError
+from algorithms.validation import Bounds, Count, strict
+from bench.envs.batch import EnvBatch
+from bench.envs.parallel import ParallelBatch
+from bench.tasks.family import Kind, Options, Steps
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParticleOptions(Options):
+    """Options of a particle task of mpe2."""
+
+    continuous_actions: bool = False
+    """Actions in [0, 1] for each direction and word instead of one choice."""
+    max_cycles: Steps = 25
+    """Steps after which an episode is cut."""
+
+    @property
+    def limit(self) -> int | None:
+        return self.max_cycles
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpreadOptions(ParticleOptions):
+    """Options of simple_spread."""
+
+    N: Count = 3
+    """Agents, and landmarks."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WalkerOptions(Options):
+    """Options of multiwalker."""
+
+    n_walkers: Annotated[int, Bounds(2)] = 3
+    """Walkers that carry the package."""
+    max_cycles: Steps = 500
+    """Steps after which an episode is cut. The environment itself would call that a termination."""
+
+    @property
+    def limit(self) -> int | None:
+        return self.max_cycles
+
+
+@dataclass(frozen=True)
+class Zoo:
+    """A cooperative environment of PettingZoo's family."""
+
+    module: str
+    options: type[Options]
+    packages: tuple[str, ...]
+    """Whose versions its numbers follow from."""
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    """What it is always told."""
+    cuts: bool = True
+    """Whether it cuts its episodes itself, and says that it did."""
+    extra: str = ""
+    """The extra of this project that brings what it needs."""
+
+
+SHARED = {"local_ratio": 0.0}
+"""All of the reward is the team's."""
+
+
+ZOO = {
+    "simple_spread_v3": Zoo("mpe2.simple_spread_v3", SpreadOptions, ("mpe2",), SHARED),
+    "simple_reference_v3": Zoo("mpe2.simple_reference_v3", ParticleOptions, ("mpe2",), SHARED),
+    "simple_speaker_listener_v4": Zoo("mpe2.simple_speaker_listener_v4", ParticleOptions, ("mpe2",)),
+    "multiwalker_v9": Zoo(
+        "pettingzoo.sisl.multiwalker.multiwalker",
+        WalkerOptions,
+        ("pettingzoo", "box2d", "box2d-py"),
+        {"shared_reward": True},
+        cuts=False,
+        extra="sisl",
+    ),
+}
+
+
+def _zoo(name: str) -> Zoo:
+    known = name.removeprefix("pettingzoo/")
+    if known not in ZOO:
+        valid = ", ".join(f"pettingzoo/{there}" for there in ZOO)
+        raise SettingError("name", f"unknown task {name!r}; valid: {valid}, or python:package.module:factory")
+    return ZOO[known]
+
+
+def _zoo_environment(name: str, options: Options) -> Callable[[], Any]:
+    zoo = _zoo(name)
+    try:
+        module = importlib.import_module(zoo.module)
+    except ImportError as error:  # of its own or, in PettingZoo's words, of a dependency
+        if not zoo.extra:
+            raise
+        raise SettingError("name", f"{name} needs the extra {zoo.extra}: pip install '.[{zoo.extra}]'") from error
+    told = {**zoo.fixed, **options.named()}
+    if not zoo.cuts:
+        told["max_cycles"] = told["max_cycles"] + 1
+    return partial(module.parallel_env, **told)
+
+
+def _zoo_batch(
+    name: str, options: Options, seeds: Sequence[np.random.SeedSequence], *, auto_reset: bool, env_threads: int
+) -> EnvBatch:
+    zoo = _zoo(name)
+    return ParallelBatch(
+        _zoo_environment(name, options),
+        seeds,
+        episode_length=None if zoo.cuts else options.limit,
+        own_state=False,  # mpe2's are all observations, and multiwalker's fails once a walker fell
+        leaves=False,
+        auto_reset=auto_reset,
+    )
+
+
+def _zoo_origin(name: str) -> dict[str, Any]:
+    installed = {}
+    for package in _zoo(name).packages:
+        with suppress(metadata.PackageNotFoundError):  # one package has two names, depending on the Python version
+            installed[package] = metadata.version(package)
+    return {"versions": installed}
+
+
+PETTINGZOO = Kind(
+    form="pettingzoo/<environment>",
+    has=lambda name: name.startswith("pettingzoo/"),
+    names=lambda: [f"pettingzoo/{known}" for known in ZOO],
+    options=lambda name, options: strict(_zoo(name).options, options),
+    defaults=lambda name: _zoo(name).options().named(),
+    make=_zoo_batch,
+    origin=_zoo_origin,
+    environment=_zoo_environment,
+)

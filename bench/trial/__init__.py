@@ -1,0 +1,1 @@
+"""One trial: set-up, training and evaluation, checkpoints, status."""

@@ -1,0 +1,164 @@
+"""The ledger of a study: one Optuna study per algorithm in one storage, and who works on which tuning trial.
+
+A tuning trial is one point of an algorithm's space, tried on every task and seed. Whoever works on one holds the lock
+file in its folder, which the system releases at once when the process dies, however it dies. A tuning trial that is
+running by the storage and whose lock is free was left behind: the next who asks for work takes it over, under its
+number and with its checkpoints, so that a budget is never exceeded and nothing is counted twice. All asking happens
+under one lock per study, so the budget holds for any number of processes that share the folder.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+from filelock import FileLock, Timeout
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from bench.store import files
+from bench.tune.space import ask, point
+from bench.tune.storage import OPTUNA_FINISHED, folder_identity, open_storage, quiet, refuse_strangers, study_name
+from bench.tune.study import Plan
+
+STARTUP = 5
+"""Tuning trials, the defaults among them, before TPE models the space. It must not depend on the budget: a study that
+grew is the one that had the larger budget from the start."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A tuning trial that this process has to work on, with the lock that says so."""
+
+    label: str
+    trial: optuna.Trial
+    values: dict[str, Any]
+    folder: Path
+    lock: FileLock
+
+    @property
+    def name(self) -> str:
+        """How messages call it."""
+        return f"{self.label} trial {self.trial.number}"
+
+
+class Ledger:
+    """What is known of a study's tuning trials, and the only one who hands them out."""
+
+    def __init__(self, plan: Plan, folder: Path, where: str):
+        quiet()
+        self.plan, self.folder = plan, folder
+        with FileLock(folder / ".ledger.lock"):
+            self.storage = open_storage(where)
+            self.identity = folder_identity(plan, folder, where)
+            refuse_strangers(plan, folder, where, self.identity, self.storage)
+            if not (folder / "study.json").exists():
+                files.write_json(folder / "study.json", self.identity)
+            self._create()
+
+    def claim(self, since: float) -> Claim | None:
+        """The next tuning trial: one that was left behind, else a new one of the algorithm that has had the fewest.
+
+        None where every budget is used up. What was put aside after the time `since` is left alone.
+        """
+        with FileLock(self.folder / ".ledger.lock"):
+            for label in self.plan.labels:
+                for left in self.trials(label, TrialState.RUNNING):
+                    lock = self._free(label, left.number)
+                    if lock and self.put_aside(label, left.number) < since:
+                        return self._claim(label, left.number, left, lock)
+                    if lock:
+                        lock.release()
+            spent = {label: len(self.trials(label, TrialState.RUNNING, *OPTUNA_FINISHED)) for label in self.plan.labels}
+            label = min(spent, key=lambda label: spent[label])
+            if spent[label] >= self.plan.study.trials:
+                return None
+            waiting = self.trials(label, TrialState.WAITING)
+            number = waiting[0].number if waiting else len(self.trials(label))
+            lock = self._free(label, number)
+            assert lock is not None
+            return self._claim(label, number, None, lock)
+
+    def _claim(self, label: str, number: int, left: FrozenTrial | None, lock: FileLock) -> Claim:
+        """Ask Optuna for a point, or for the rest of one that was left before all of it was written down."""
+        study = self.study(label, number)
+        trial = optuna.Trial(study, left._trial_id) if left else study.ask()
+        assert trial.number == number
+        return Claim(label, trial, ask(trial, self.plan.spaces[label]), self.trial_folder(label, number), lock)
+
+    def busy(self, label: str, number: int) -> bool:
+        """Whether a living process works on it."""
+        if lock := self._free(label, number):
+            lock.release()
+        return lock is None
+
+    def _free(self, label: str, number: int) -> FileLock | None:
+        """The lock of a tuning trial, held from now on; None where another process holds it."""
+        folder = self.trial_folder(label, number)
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / ".lock", thread_local=False)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            return None
+        return lock
+
+    def put_aside(self, label: str, number: int) -> float:
+        """When it was last put aside because something other than its settings failed; 0.0 for never."""
+        path = self.trial_folder(label, number) / "aside.json"
+        return path.stat().st_mtime if path.exists() else 0.0
+
+    def trial_folder(self, label: str, number: int) -> Path:
+        """Where the trials of a tuning trial lie, as those of a suite do."""
+        return self.folder / "tuning" / files.slug(label) / f"trial-{number:04d}"
+
+    def trials(self, label: str, *states: TrialState) -> list[FrozenTrial]:
+        """Its tuning trials in the order of their numbers; those in some states, or all."""
+        return self.study(label).get_trials(deepcopy=False, states=states or None)
+
+    def study(self, label: str, number: int = 0) -> optuna.Study:
+        """The Optuna study of an algorithm, with the sampler of its tuning trial `number`.
+
+        A sampler per tuning trial, seeded by its number, gives the same points however often a study was interrupted.
+        """
+        return optuna.load_study(
+            study_name=study_name(self.plan, label),
+            storage=self.storage,
+            sampler=self._sampler(label, number),
+            pruner=self._pruner(),
+        )
+
+    def _sampler(self, label: str, number: int) -> BaseSampler:
+        study = self.plan.study
+        purpose = np.random.SeedSequence([study.sampler_seed, zlib.crc32(label.encode()), number])
+        seed = int(purpose.generate_state(1)[0])
+        if study.sampler == "random":
+            return RandomSampler(seed)
+        return TPESampler(n_startup_trials=STARTUP, multivariate=True, group=True, seed=seed)
+
+    def _pruner(self) -> optuna.pruners.BasePruner:
+        study = self.plan.study
+        if study.pruner == "median":
+            points = study.steps // study.evaluate.every
+            return optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=study.steps * (points // 4) // points)
+        return optuna.pruners.WilcoxonPruner() if study.pruner == "wilcoxon" else optuna.pruners.NopPruner()
+
+    def _create(self) -> None:
+        """The Optuna studies where there are none yet, the defaults first in line."""
+        names = set(optuna.get_all_study_names(self.storage))
+        for label in self.plan.labels:
+            name = study_name(self.plan, label)
+            if name not in names:
+                ways = (StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE)
+                directions = ways[: len(self.plan.study.objectives)]
+                made = optuna.create_study(storage=self.storage, study_name=name, directions=directions)
+                made.set_metric_names(list(self.plan.study.objectives))
+                made.set_user_attr("folder", self.identity["folder"])
+            if not self.trials(label):
+                first = point(self.plan.spaces[label], self.plan.defaults[label][0].settings)
+                self.study(label).enqueue_trial(first)
