@@ -24,24 +24,12 @@ from typing import Any
 import yaml
 
 from algorithms import SettingError
-from bench.envs.errors import EnvError, traced
+from bench.envs.errors import EnvError, one_line_with_place
 from bench.suite.yaml12 import parse
 from bench.tasks import registry
 from bench.tasks.batch_contract import batch_is_the_environment, batch_seeds, numbers, resume, speed
-from bench.tasks.contract import (
-    Subject,
-    Wrong,
-    agents,
-    ends,
-    masks,
-    observations,
-    playing,
-    replay,
-    rewards,
-    seeds,
-    spaces_,
-    state,
-)
+from bench.tasks.contract import agents, ends, masks, observations, replay, rewards, seeds, spaces_, state
+from bench.tasks.random_episodes import ContractError, TaskUnderCheck, playing
 from bench.tasks.registry import kind
 
 
@@ -59,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SettingError as error:
         parser.error(f"{error.key}: {error}")
     print(task.label)
-    subject = Subject(make, partial(registry.make, task), task.episode_length)
+    subject = TaskUnderCheck(make, partial(registry.make, task), task.episode_length)
     passed: set[str] = set()
     for name, (check, needs) in checks(subject).items():
         if not {*needs} <= passed:
@@ -87,21 +75,21 @@ def tried(name: str, check: Callable[..., str], *about: Any) -> str | None:
     """What a check notes; None where it failed, with the line that says so printed."""
     try:
         return check(*about)
-    except (Wrong, EnvError, SettingError) as error:
+    except (ContractError, EnvError, SettingError) as error:
         complaint = str(error)
     except (Exception, SystemExit) as error:  # of the environment, most likely
-        complaint = f"raised {traced(error)}"
+        complaint = f"raised {one_line_with_place(error)}"
     print(f"FAILED  {name}: {complaint}", flush=True)
     return None
 
 
-def checks(subject: Subject) -> dict[str, tuple[Callable[[Subject], str], Sequence[str]]]:
+def checks(subject: TaskUnderCheck) -> dict[str, tuple[Callable[[TaskUnderCheck], str], Sequence[str]]]:
     """Each check by what it looks at, with those that would fail before it for the same cause.
 
     The bare environment first, where there is one, then its batch, where nothing was wrong with the bare one.
     """
     made = ("agents", "spaces")
-    bare: dict[str, tuple[Callable[[Subject], str], Sequence[str]]] = {
+    bare: dict[str, tuple[Callable[[TaskUnderCheck], str], Sequence[str]]] = {
         "agents": (agents, ()),
         "spaces": (spaces_, ("agents",)),
         "playing": (playing, made),

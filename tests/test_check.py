@@ -8,7 +8,7 @@ import own_envs
 import pytest
 
 from bench import check
-from bench.tasks import batch_contract, contract, registry
+from bench.tasks import batch_contract, random_episodes, registry
 
 BROKEN = {
     "WrongShape": "observations: that of a at step 3 of seed 0 has shape (1,), its space (2,)",
@@ -47,7 +47,7 @@ BROKEN = {
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(contract, "SHORT", 30)
+    monkeypatch.setattr(random_episodes, "SHORT", 30)
     monkeypatch.setattr(check, "STEPS", 200)
     monkeypatch.setattr(batch_contract, "speed", lambda *_: "fast")
 
@@ -106,9 +106,9 @@ def test_a_failure_while_the_speed_is_measured_is_one_too(
 
 
 def test_batches_that_differ_are_told_apart_by_step_thing_and_environment() -> None:
-    chance = contract.Subject(None, partial(registry.make, registry.task("python:own_envs:Chance", {})), None)
+    chance = random_episodes.Subject(None, partial(registry.make, registry.task("python:own_envs:Chance", {})), None)
     what = r"at step 3 reward of environment 0 is -?\d+\.\d+(e-\d+)? and -?\d+\.\d+(e-\d+)?"
-    with pytest.raises(contract.Wrong, match=f"^two batches of the same seeds differ: {what}$"):
+    with pytest.raises(random_episodes.Wrong, match=f"^two batches of the same seeds differ: {what}$"):
         batch_contract.batch_seeds(chance)
 
 

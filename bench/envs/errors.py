@@ -19,13 +19,13 @@ class EnvError(RuntimeError):
     """An environment that does what no ParallelEnv may; the message says which, and what."""
 
 
-def said(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
     """An exception in one line."""
     return " ".join(f"{type(error).__name__}: {error}".split())
 
 
-def traced(error: BaseException) -> str:
+def one_line_with_place(error: BaseException) -> str:
     """The same with the innermost place in the user's code, or in any where none of it is."""
     places = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
     theirs = [place for place in places if not place[0].startswith(NOT_THEIRS)]
-    return said(error) + "".join(f" ({file}:{line})" for file, line in (theirs or places)[-1:])
+    return one_line(error) + "".join(f" ({file}:{line})" for file, line in (theirs or places)[-1:])

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pettingzoo import ParallelEnv
 
 from algorithms import Discrete, Team
-from bench.envs.errors import EnvError, traced
+from bench.envs.errors import EnvError, one_line_with_place
 from bench.envs.parallel_calls import (
     LARGEST,
     beyond_largest,
@@ -131,7 +131,7 @@ class ParallelBatch:
         except MemoryError:  # no fault of the environment
             raise
         except (Exception, SystemExit) as error:
-            raise EnvError(f"environment {e}: step raised {traced(error)}") from error
+            raise EnvError(f"environment {e}: step raised {one_line_with_place(error)}") from error
         try:
             observations, rewards, terminated, truncated, infos = answer
             self._rewards[e] = rewards

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pettingzoo import ParallelEnv
 
-from bench.envs.errors import EnvError, traced
-from bench.envs.spaces import Control, Sense, control, sense
+from bench.envs.errors import EnvError, one_line_with_place
+from bench.envs.spaces import ActionDecoder, ObservationEncoder, control, sense
 
 LARGEST = 1e18
 """Beyond this the squares of numbers, which moments are made of, overflow in float32."""
@@ -22,7 +22,7 @@ def beyond_largest(x: Any) -> str:
 
 def describe_agents(
     environments: Sequence[ParallelEnv[str, Any, Any]],
-) -> tuple[list[str], list[Sense], list[Control]]:
+) -> tuple[list[str], list[ObservationEncoder], list[ActionDecoder]]:
     """The agents and how they observe and act, the same in all copies."""
     for environment in environments:
         if not isinstance(environment, ParallelEnv):
@@ -55,7 +55,7 @@ def reset(environment: ParallelEnv[str, Any, Any], seed: int) -> tuple[Any, Any]
     except MemoryError:
         raise
     except (Exception, SystemExit) as error:
-        raise EnvError(f"reset raised {traced(error)}") from error
+        raise EnvError(f"reset raised {one_line_with_place(error)}") from error
     if not (isinstance(answer, tuple | list) and len(answer) == 2 and all(hasattr(x, "keys") for x in answer)):
         raise EnvError("reset must return observations and infos, a dict of agents each")
     observations, infos = answer

@@ -19,7 +19,7 @@ ACTIONS = "Box of floats with finite bounds, Discrete, MultiDiscrete, MultiBinar
 
 
 @dataclass(frozen=True)
-class Sense:
+class ObservationEncoder:
     """How what an agent observes becomes a row of `size` numbers."""
 
     size: int
@@ -28,7 +28,7 @@ class Sense:
     """Whether the observation brings the agent's action mask, which is no part of the row."""
 
 
-def sense(space: spaces.Space[Any]) -> Sense:
+def sense(space: spaces.Space[Any]) -> ObservationEncoder:
     """Boxes are flattened, choices one-hot, all else as Gymnasium flattens it; raises ValueError for what has no size.
 
     A Dict with the key `action_mask` is observed without it.
@@ -38,19 +38,19 @@ def sense(space: spaces.Space[Any]) -> Sense:
     if space.is_np_flattenable and not flatdim(space):
         raise ValueError(f"{space} has no numbers at all")
     if isinstance(space, spaces.Box):
-        return Sense(math.prod(space.shape), _write_array(space.shape))
+        return ObservationEncoder(math.prod(space.shape), _write_array(space.shape))
     if isinstance(space, spaces.Discrete):
-        return Sense(int(space.n), _write_choice(int(space.n), int(space.start)))
+        return ObservationEncoder(int(space.n), _write_choice(int(space.n), int(space.start)))
     if not space.is_np_flattenable:
         raise ValueError(f"{space} has no fixed number of features")
 
     def write(row: Row, observation: Any) -> None:
         row[:] = np.asarray(flatten(space, observation))
 
-    return Sense(flatdim(space), write)
+    return ObservationEncoder(flatdim(space), write)
 
 
-def _without_mask(space: spaces.Dict) -> Sense:
+def _without_mask(space: spaces.Dict) -> ObservationEncoder:
     kept = [key for key in space.spaces if key != "action_mask"]
     alone = kept == ["observation"]
     inner = sense(space["observation"] if alone else spaces.Dict({key: space[key] for key in kept}))
@@ -58,7 +58,7 @@ def _without_mask(space: spaces.Dict) -> Sense:
     def write(row: Row, observation: Any) -> None:
         inner.write(row, observation["observation"] if alone else {key: observation[key] for key in kept})
 
-    return Sense(inner.size, write, masked=True)
+    return ObservationEncoder(inner.size, write, masked=True)
 
 
 def _write_array(shape: tuple[int, ...]) -> Callable[[Row, Any], None]:
@@ -97,7 +97,7 @@ def write_mask(row: NDArray[np.bool_], mask: Any) -> None:
 
 
 @dataclass(frozen=True)
-class Control:
+class ActionDecoder:
     """How an agent's actions become those of its environment."""
 
     space: Continuous | Discrete
@@ -105,20 +105,20 @@ class Control:
     """[E, size] -> E actions, all of them new arrays"""
 
 
-def control(space: spaces.Space[Any]) -> Control:
+def control(space: spaces.Space[Any]) -> ActionDecoder:
     """[-1, 1] is mapped affinely to a Box's bounds, indices count from a space's `start`; raises ValueError."""
     if isinstance(space, spaces.Box) and np.issubdtype(space.dtype, np.floating):
         low, high = space.low.reshape(-1).astype(np.float64), space.high.reshape(-1).astype(np.float64)
         if not (np.isfinite(low).all() and np.isfinite(high).all()):
             raise ValueError(f"{space} has no finite bounds; valid: {ACTIONS}")
-        return Control(Continuous(low.size), _affine(space, low, high))
+        return ActionDecoder(Continuous(low.size), _affine(space, low, high))
     if isinstance(space, spaces.Discrete):
-        return Control(Discrete((int(space.n),)), _indices(space, (), int(space.start)))
+        return ActionDecoder(Discrete((int(space.n),)), _indices(space, (), int(space.start)))
     if isinstance(space, spaces.MultiDiscrete):
         choices = tuple(int(n) for n in space.nvec.reshape(-1))
-        return Control(Discrete(choices), _indices(space, space.nvec.shape, space.start.reshape(-1)))
+        return ActionDecoder(Discrete(choices), _indices(space, space.nvec.shape, space.start.reshape(-1)))
     if isinstance(space, spaces.MultiBinary):
-        return Control(Discrete((2,) * math.prod(space.shape)), _indices(space, space.shape, 0))
+        return ActionDecoder(Discrete((2,) * math.prod(space.shape)), _indices(space, space.shape, 0))
     raise ValueError(f"{space} is no space that can be acted in; valid: {ACTIONS}")
 
 

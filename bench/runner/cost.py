@@ -21,7 +21,7 @@ from algorithms import Diverged, SettingError
 from algorithms.config import MADDPGSettings
 from algorithms.registry import Settings
 from algorithms.replay_buffer import transition_bytes
-from bench.envs.errors import EnvError, traced
+from bench.envs.errors import EnvError, one_line_with_place
 from bench.envs.random_play import random_actions
 from bench.suite.model import SuiteError
 from bench.suite.trial import Trial
@@ -93,7 +93,7 @@ def costs(trials: Sequence[Trial], env_threads: int = 1, fresh_episodes: bool = 
                 raise
             except (Exception, SystemExit) as error:  # of the user's code, but for what lacks memory
                 if not _lacks_memory(error):
-                    raise SuiteError(f"{trial.name}: {traced(error)}") from error
+                    raise SuiteError(f"{trial.name}: {one_line_with_place(error)}") from error
                 reason = str(error).partition("\n")[0] or type(error).__name__
                 raise SuiteError(f"{trial.name}: cannot run on this machine: {reason}") from error
     return {trial: measured[trial.config_hash()] for trial in trials}

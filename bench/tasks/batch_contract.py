@@ -14,17 +14,17 @@ from bench.envs.parallel import ParallelBatch
 from bench.envs.parallel_calls import LARGEST, reset
 from bench.envs.random_play import random_actions
 from bench.envs.spaces import sense
-from bench.tasks.contract import SHORT, Subject, Wrong, new_environment, seed_sequences
+from bench.tasks.random_episodes import SHORT, ContractError, TaskUnderCheck, new_environment, seed_sequences
 from bench.tasks.registry import Task
 
 ENVS = 20
-"""Environments in the batch whose speed is told."""
+"""Environments in the batch whose speed is traces."""
 
 
 SPEED_SECONDS = 3.0
 
 
-def batch_is_the_environment(subject: Subject) -> str:
+def batch_is_the_environment(subject: TaskUnderCheck) -> str:
     """The batch says what the bare environments say, across resets."""
     batch = subject.batch(seed_sequences(2))
     assert isinstance(batch, ParallelBatch)
@@ -39,7 +39,7 @@ def batch_is_the_environment(subject: Subject) -> str:
             acted = list(one.agents)
             seen, reward, *_ = one.step({name: columns[batch.agents.index(name)][e] for name in acted})
             if (mean := sum(reward[name] for name in acted) / len(acted)) != batch.reward[e]:
-                raise Wrong(f"step {step}: reward {batch.reward[e]}, the environment's mean is {mean}")
+                raise ContractError(f"step {step}: reward {batch.reward[e]}, the environment's mean is {mean}")
             if e in batch.ended:
                 seen = reset(one, int(batch.seeds[e]))[0]
             for i, name in enumerate(batch.agents):
@@ -47,14 +47,14 @@ def batch_is_the_environment(subject: Subject) -> str:
                 if name in one.agents:
                     sense(one.observation_space(name)).write(row, seen[name])
                 if not np.array_equal(row, batch.observations[i][e]):
-                    raise Wrong(f"step {step}: another observation of {name}")
+                    raise ContractError(f"step {step}: another observation of {name}")
     return f"says what the environment says, {SHORT} steps of 2 environments"
 
 
-def _told(batch: EnvBatch, steps: int, random: np.random.Generator) -> list[dict[str, NDArray[Any]]]:
+def trace(batch: EnvBatch, steps: int, random: np.random.Generator) -> list[dict[str, NDArray[Any]]]:
     """Everything that a batch says for some steps of random actions, by name."""
     names = batch.agents if isinstance(batch, ParallelBatch) else range(batch.team.size)
-    told = []
+    traces = []
     for _ in range(steps):
         batch.step(random_actions(batch, random))
         now: dict[str, Any] = {"reward": batch.reward, "termination": batch.terminated, "truncation": batch.truncated}
@@ -66,12 +66,12 @@ def _told(batch: EnvBatch, steps: int, random: np.random.Generator) -> list[dict
             ("last mask", batch.end_masks or ()),
         ):
             now |= {f"{of} of agent {name}": x for name, x in zip(names, rows, strict=False)}
-        told.append({what: np.array(x) for what, x in now.items() if x is not None})
-    return told
+        traces.append({what: np.array(x) for what, x in now.items() if x is not None})
+    return traces
 
 
-def _apart(one: Sequence[Mapping[str, NDArray[Any]]], other: Sequence[Mapping[str, NDArray[Any]]]) -> str:
-    """Where what two batches told differs first; nothing where it is the same."""
+def first_difference(one: Sequence[Mapping[str, NDArray[Any]]], other: Sequence[Mapping[str, NDArray[Any]]]) -> str:
+    """Where what two batches traces differs first; nothing where it is the same."""
     for step, (a, b) in enumerate(zip(one, other, strict=True), 1):
         for what, x in a.items():
             y = b[what]
@@ -84,50 +84,52 @@ def _apart(one: Sequence[Mapping[str, NDArray[Any]]], other: Sequence[Mapping[st
     return ""
 
 
-def numbers(subject: Subject) -> str:
+def numbers(subject: TaskUnderCheck) -> str:
     """What the batch says has the team's sizes and is finite."""
     batch = subject.batch(seed_sequences(3))
     random, team = np.random.default_rng(0), batch.team
     for step in range(SHORT):
         shapes = [x.shape for x in [batch.state, *batch.observations]]
         if shapes != [(3, size) for size in (team.state_size, *team.observation_sizes)]:
-            raise Wrong(f"step {step}: sizes {shapes} do not fit {team}")
-        said_now: list[tuple[str, NDArray[Any]]] = [
+            raise ContractError(f"step {step}: sizes {shapes} do not fit {team}")
+        outputs: list[tuple[str, NDArray[Any]]] = [
             ("state", batch.state),
             *((f"observation {i}", x) for i, x in enumerate(batch.observations)),
         ]
-        if any(x.dtype != np.float32 or not np.isfinite(x).all() for _, x in said_now):
-            raise Wrong(f"step {step}: a state or observation is not finite in float32")
+        if any(x.dtype != np.float32 or not np.isfinite(x).all() for _, x in outputs):
+            raise ContractError(f"step {step}: a state or observation is not finite in float32")
         batch.step(random_actions(batch, random))
         if not np.isfinite(batch.reward).all():
-            raise Wrong(f"step {step}: the team reward is not finite")
-        for what, x in [*said_now, ("team reward", batch.reward)]:
+            raise ContractError(f"step {step}: the team reward is not finite")
+        for what, x in [*outputs, ("team reward", batch.reward)]:
             if (most := float(np.abs(x).max())) > LARGEST:
-                raise Wrong(f"step {step}: the {what} reaches {most:g}, beyond {LARGEST:g}")
+                raise ContractError(f"step {step}: the {what} reaches {most:g}, beyond {LARGEST:g}")
     return f"state {team.state_size}, observations {', '.join(map(str, team.observation_sizes))}, all finite"
 
 
-def batch_seeds(subject: Subject) -> str:
+def batch_seeds(subject: TaskUnderCheck) -> str:
     """Two batches of the same seeds say the same to the bit."""
-    one, other = (_told(subject.batch(seed_sequences(3)), SHORT, np.random.default_rng(0)) for _ in range(2))
-    if where := _apart(one, other):
-        raise Wrong(f"two batches of the same seeds differ: {where}")
-    others = _told(subject.batch(seed_sequences(3, 1)), SHORT, np.random.default_rng(0))
-    return "same seeds, same episodes; " + ("other seeds, others" if _apart(one, others) else "other seeds too")
+    one, other = (trace(subject.batch(seed_sequences(3)), SHORT, np.random.default_rng(0)) for _ in range(2))
+    if where := first_difference(one, other):
+        raise ContractError(f"two batches of the same seeds differ: {where}")
+    others = trace(subject.batch(seed_sequences(3, 1)), SHORT, np.random.default_rng(0))
+    return "same seeds, same episodes; " + (
+        "other seeds, others" if first_difference(one, others) else "other seeds too"
+    )
 
 
-def resume(subject: Subject) -> str:
+def resume(subject: TaskUnderCheck) -> str:
     """A new batch goes on to the bit from a saved state."""
     batch, fresh = subject.batch(seed_sequences(3)), subject.batch(seed_sequences(3, 1))
-    _told(batch, SHORT // 2 + 3, np.random.default_rng(0))
+    trace(batch, SHORT // 2 + 3, np.random.default_rng(0))
     fresh.load_state_dict(batch.state_dict())
-    one, other = (_told(each, SHORT, np.random.default_rng(1)) for each in (batch, fresh))
-    if where := _apart(one, other):
-        raise Wrong(f"a batch that goes on from a saved state differs: {where}")
+    one, other = (trace(each, SHORT, np.random.default_rng(1)) for each in (batch, fresh))
+    if where := first_difference(one, other):
+        raise ContractError(f"a batch that goes on from a saved state differs: {where}")
     return "a new batch goes on from a saved state to the bit"
 
 
-def speed(task: Task, subject: Subject) -> str:
+def speed(task: Task, subject: TaskUnderCheck) -> str:
     """Steps/s of the batch and of the bare environments, which play the same episodes in a plain loop."""
     batch = subject.batch(seed_sequences(ENVS))
     random = np.random.default_rng(0)

@@ -1,0 +1,163 @@
+"""Episodes of random actions in a bare PettingZoo environment, written down for the checks of the contract."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from pettingzoo import ParallelEnv
+
+from bench.envs.batch import EnvBatch
+from bench.envs.errors import one_line
+from bench.envs.parallel_calls import reset, state_of
+from bench.envs.random_play import random_action
+from bench.envs.spaces import ActionDecoder, write_mask
+from bench.tasks.contract import ANSWERS
+
+EPISODES, STEPS, SECONDS = 3, 10_000, 10.0
+"""Episodes that are looked through, and steps and seconds after which one is taken not to end."""
+
+
+SHORT = 60
+"""Steps of every comparison of two ways."""
+
+
+class ContractError(Exception):
+    """What is wrong, in one line."""
+
+
+@dataclass
+class EnvOutput:
+    """What an environment said at a reset (`acted` is empty) or at a step."""
+
+    where: str
+    acted: list[str]
+    observations: Any
+    rewards: Any
+    terminated: Any
+    truncated: Any
+    infos: Any
+    agents: list[str]
+    """Who is there next."""
+    state: Any
+
+
+@dataclass
+class TaskUnderCheck:
+    """A task under examination."""
+
+    make: Callable[[], Any] | None
+    """Makes the bare environment, of kinds that have one."""
+    batch: Callable[..., EnvBatch]
+    """(seeds) -> a batch of it"""
+    limit: int | None
+    controls: dict[str, ActionDecoder] = field(default_factory=dict)
+    episodes: list[list[EnvOutput]] = field(default_factory=list)
+    ended: bool = False
+    """Whether every episode came to an end by itself."""
+
+    def moments(self) -> Iterator[EnvOutput]:
+        for episode in self.episodes:
+            yield from episode
+
+
+def seed_sequences(count: int, entropy: int = 0) -> list[np.random.SeedSequence]:
+    return np.random.SeedSequence(entropy).spawn(count)
+
+
+def new_environment(subject: TaskUnderCheck) -> Any:
+    assert subject.make is not None
+    made = subject.make()
+    if not isinstance(made, ParallelEnv):
+        raise ContractError(f"{type(made).__name__} is no pettingzoo.ParallelEnv")
+    return made
+
+
+def playing(subject: TaskUnderCheck) -> str:
+    """Episodes of random actions can be played to their ends."""
+    environment = new_environment(subject)
+    if not subject.controls:
+        raise ContractError("nothing to act with")
+    random = np.random.default_rng(0)
+    subject.ended = True
+    for seed in range(EPISODES):
+        subject.episodes.append([])
+        subject.ended &= _play(subject, environment, seed, random, subject.episodes[-1])
+    return f"{sum(map(len, subject.episodes)) - EPISODES} steps in {EPISODES} episodes"
+
+
+def _play(
+    subject: TaskUnderCheck,
+    environment: Any,
+    seed: int,
+    random: np.random.Generator,
+    into: list[EnvOutput],
+    most: int | None = None,
+) -> bool:
+    """Write down an episode of random actions; whether it came to an end by itself."""
+    seen, infos = reset(environment, seed)
+    start, most = time.perf_counter(), most or STEPS
+    into.append(output_of(environment, f"reset to seed {seed}", [], (seen, {}, {}, {}, infos)))
+    for step in range(1, min(most, subject.limit or most) + 1):
+        acted = list(environment.agents)
+        answer = environment.step({name: _action(subject, name, seen, infos, random) for name in acted})
+        if not isinstance(answer, tuple | list) or len(answer) != 5:
+            raise ContractError(f"step must return {', '.join(ANSWERS[:-1])} and {ANSWERS[-1]}")
+        for what, found in zip(ANSWERS, answer, strict=True):
+            if not hasattr(found, "keys"):
+                raise ContractError(f"step {step} of seed {seed}: {what} must be a dict of agents")
+        seen, infos = answer[0], answer[4]
+        into.append(output_of(environment, f"step {step} of seed {seed}", acted, answer))
+        if not environment.agents:
+            return True
+        if time.perf_counter() - start > SECONDS:
+            break
+    return False
+
+
+def output_of(environment: Any, where: str, acted: list[str], answer: Sequence[Any]) -> EnvOutput:
+    seen, given, terminated, truncated, infos = map(deep_copy, answer)
+    try:
+        now: Any = deep_copy(state_of(environment))
+    except Exception as error:  # traces by `state`, if it is of use
+        now = one_line(error)
+    return EnvOutput(where, acted, seen, given, terminated, truncated, infos, list(environment.agents), now)
+
+
+def deep_copy(x: Any) -> Any:
+    if isinstance(x, dict):
+        return {key: deep_copy(value) for key, value in x.items()}
+    return x.copy() if isinstance(x, np.ndarray) else x
+
+
+def _action(subject: TaskUnderCheck, name: str, seen: Any, infos: Any, random: np.random.Generator) -> Any:
+    """A random action among those that the agent's mask allows."""
+    own, mask = subject.controls[name], None
+    given = mask_of(seen.get(name), infos.get(name))
+    if given is not None and not hasattr(own.space, "logits"):
+        raise ContractError(f"{name} has an action_mask and no choices: its action space is a Box")
+    if given is not None:
+        mask = read_mask(own.space, given, f"the action_mask of {name}")[None]
+    return own.convert(random_action(own.space, mask, 1, random))[0]
+
+
+def read_mask(space: Any, given: Any, what: str) -> Any:
+    """The mask [logits], refusing one of another size and one without a choice."""
+    row = np.zeros(space.logits, dtype=np.bool_)
+    try:
+        write_mask(row, given)
+    except ValueError as error:
+        raise ContractError(f"{what}: {error}") from None
+    if not all(part.any() for part in np.split(row, np.cumsum(space.choices)[:-1])):
+        raise ContractError(f"{what} allows nothing")
+    return row
+
+
+def mask_of(observation: Any, info: Any) -> Any:
+    """The action mask in an agent's observation or info."""
+    if isinstance(observation, dict) and "action_mask" in observation:
+        return observation["action_mask"]
+    return info.get("action_mask") if isinstance(info, dict) else None
