@@ -10,12 +10,9 @@ from __future__ import annotations
 
 import os
 
-from bench.cli import command
-from bench.store import files, scores
-from bench.tasks import registry
-
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy and torch: trials are the unit of parallelism
 
+from bench.cli import command
 
 if __name__ == "__main__":
     command.begin()
@@ -37,10 +34,12 @@ from algorithms.rollout import Space
 from bench.cli.command import BAD_INPUT, positive, up_to
 from bench.runner.cost import costs
 from bench.runner.pool import run_trials
+from bench.store import files, scores
 from bench.store.provenance import mujoco_version, provenance
 from bench.suite.model import Suite, SuiteError
 from bench.suite.resolving import trials
 from bench.suite.trial import Trial
+from bench.tasks import registry
 from bench.tasks.registry import Task
 from bench.trial.collect import play
 from bench.trial.status import read_status

@@ -48,8 +48,8 @@ BROKEN = {
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(random_episodes, "SHORT", 30)
-    monkeypatch.setattr(check, "STEPS", 200)
-    monkeypatch.setattr(batch_contract, "speed", lambda *_: "fast")
+    monkeypatch.setattr(random_episodes, "STEPS", 200)
+    monkeypatch.setattr(check, "speed", lambda *_: "fast")
 
 
 def lines(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, list[str]]:
@@ -99,14 +99,16 @@ def test_a_failure_while_the_speed_is_measured_is_one_too(
     def late(*_: object) -> str:
         raise SystemExit("late")
 
-    monkeypatch.setattr(batch_contract, "speed", late)
+    monkeypatch.setattr(check, "speed", late)
     status, said = lines(capsys, "python:own_envs:Plain")
     assert status == 1
     assert said[-1].startswith("FAILED  speed: raised SystemExit: late (")
 
 
 def test_batches_that_differ_are_told_apart_by_step_thing_and_environment() -> None:
-    chance = random_episodes.Subject(None, partial(registry.make, registry.task("python:own_envs:Chance", {})), None)
+    chance = random_episodes.TaskUnderCheck(
+        None, partial(registry.make, registry.task("python:own_envs:Chance", {})), None
+    )
     what = r"at step 3 reward of environment 0 is -?\d+\.\d+(e-\d+)? and -?\d+\.\d+(e-\d+)?"
     with pytest.raises(random_episodes.Wrong, match=f"^two batches of the same seeds differ: {what}$"):
         batch_contract.batch_seeds(chance)

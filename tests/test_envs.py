@@ -306,7 +306,7 @@ def test_global_observations_are_the_state_and_a_one_hot_index(robot: str, parti
 def test_paper_observations_are_the_global_ones_standardised(robot: str, partition: str) -> None:
     paper = MujocoBatch(robot, partition, seeds(0, 1), observation="paper", episode_length=20)
     plain = MujocoBatch(robot, partition, seeds(0, 1), observation="global", episode_length=20)
-    assert replace(paper.team, sources=()) == replace(plain.team, sources=())
+    assert replace(paper.team, first_equal_feature=()) == replace(plain.team, first_equal_feature=())
     for action in random_actions(paper, 45):
         paper.step(action)
         plain.step(action)
@@ -332,7 +332,7 @@ def test_every_feature_equals_the_one_that_the_team_says_it_repeats(
 ) -> None:
     """Bit for bit, before and after resets and in last observations: a replay keeps only one of them."""
     batch = MujocoBatch(robot, partition, seeds(0, 1), observation=mode, episode_length=20)
-    sources = np.array(batch.team.sources)
+    sources = np.array(batch.team.first_equal_feature)
     assert len(sources) == batch.team.state_size + sum(batch.team.observation_sizes)
     assert len({*sources}) < len(sources)
     for action in random_actions(batch, 45):
@@ -345,7 +345,8 @@ def test_every_feature_equals_the_one_that_the_team_says_it_repeats(
 def test_observations_of_the_whole_state_add_to_it_only_what_tells_the_agents_apart() -> None:
     """Global: a zero and a one; standardised: the state by the moments of an observation, and so these two."""
     unique = {
-        mode: len({*MujocoBatch("Ant", "4x2", seeds(0), observation=mode).team.sources}) for mode in ("global", "paper")
+        mode: len({*MujocoBatch("Ant", "4x2", seeds(0), observation=mode).team.first_equal_feature})
+        for mode in ("global", "paper")
     }
     assert unique == {"global": 105 + 2, "paper": 105 + 105 + 2}
 

@@ -77,13 +77,13 @@ class Noisy(MujocoBatch):
 
 @pytest.mark.parametrize("robot", ROBOTS)
 def test_a_gear_that_is_a_thousandth_off_is_seen(robot: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(golden, "MujocoBatch", Stronger)
+    monkeypatch.setattr(fingerprint, "MujocoBatch", Stronger)
     assert "is off by" in FRESH(robot)
 
 
 @pytest.mark.parametrize("robot", ROBOTS)
 def test_rounding_is_borne_with_a_margin(robot: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(golden, "MujocoBatch", Noisy)
+    monkeypatch.setattr(fingerprint, "MujocoBatch", Noisy)
     assert (
         fingerprint.largest_deviation(fingerprint.play(robot), fingerprint.read()["robots"][robot])[0]
         < fingerprint.TOLERANCE / 20
@@ -91,7 +91,7 @@ def test_rounding_is_borne_with_a_margin(robot: str, monkeypatch: pytest.MonkeyP
 
 
 def test_another_mujoco_version_is_named_even_where_its_numbers_agree(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(golden, "mujoco_version", lambda: "9.9.9")
+    monkeypatch.setattr(fingerprint, "mujoco_version", lambda: "9.9.9")
     assert FRESH("Hopper") == f"MuJoCo 9.9.9, not {fingerprint.read()['mujoco']}, though the numbers agree"
 
 
@@ -119,7 +119,7 @@ def test_the_command_names_the_library_of_matrix_products_and_says_one_line_per_
 def test_the_command_ends_with_1_on_a_mismatch(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(fingerprint, "verdict", lambda robot: "golden" if robot != "Ant" else "qvel[1] is off")
+    monkeypatch.setattr(golden, "verdict", lambda robot: "golden" if robot != "Ant" else "qvel[1] is off")
     assert golden.main([]) == 1
     assert "qvel[1] is off" in capsys.readouterr().out
 

@@ -222,9 +222,9 @@ def test_a_trial_goes_by_the_versions_of_its_packages(tmp_path: Path, monkeypatc
     config, before = particles.config(), particles.config_hash()
     assert config["versions"].keys() == {"mpe2"}
     assert "mujoco" not in config
-    monkeypatch.setattr("bench.kinds.mujoco_version", lambda: "9")
+    monkeypatch.setattr("bench.tasks.mujoco.mujoco_version", lambda: "9")
     assert particles.config_hash() == before
-    monkeypatch.setattr("bench.kinds.metadata.version", lambda package: "9")
+    monkeypatch.setattr("bench.tasks.pettingzoo.metadata.version", lambda package: "9")
     assert particles.config_hash() != before
     (own,) = planned(tmp_path)
     assert (own.config()["versions"], own.config()["options"]) == (

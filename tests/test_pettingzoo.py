@@ -215,14 +215,14 @@ def test_mpe2s_states_are_all_observations(make: Callable[..., Any]) -> None:
 
 
 def test_what_equals_what_is_told_where_the_state_is_all_observations() -> None:
-    assert batch(own_envs.Plain).team.sources == (0, 1, 2, 3, 0, 1, 2, 3)
-    assert batch(PARTICLES["mpe2.simple_spread_v3-False"]).team.sources == ()
+    assert batch(own_envs.Plain).team.first_equal_feature == (0, 1, 2, 3, 0, 1, 2, 3)
+    assert batch(PARTICLES["mpe2.simple_spread_v3-False"]).team.first_equal_feature == ()
 
 
 def test_the_team_has_the_sizes_of_its_agents() -> None:
     team = batch(PARTICLES["mpe2.simple_speaker_listener_v4-False"], leaves=False).team
     assert (team.observation_sizes, team.action_spaces) == ((3, 11), (Discrete((3,)), Discrete((5,))))
-    assert (team.state_size, team.leaves, team.masked) == (14, False, ())
+    assert (team.state_size, team.agents_leave, team.has_mask) == (14, False, ())
     masked = batch(own_envs.Choosing).team
     assert (masked.action_spaces, masked.masked) == ((Discrete((3,)), Discrete((2, 3))), (True, False))
 

@@ -17,7 +17,9 @@ import yaml
 from filelock import FileLock
 
 from bench import run
+from bench.cli.command import INTERRUPTED
 from bench.envs import fingerprint
+from bench.runner import pool
 from bench.runner.cost import Cost
 from bench.store import files
 from bench.suite.trial import Trial
@@ -320,7 +322,7 @@ def test_a_keyboard_interrupt_stops_with_130_and_the_same_command_goes_on(
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(session.Session, "_train", train)
-        assert main(tmp_path) == run.INTERRUPTED
+        assert main(tmp_path) == INTERRUPTED
     assert "same command goes on" in capsys.readouterr().err
     statuses = [about(tmp_path)[label]["status"] for label in TINY["algorithms"]]
     assert statuses == ["done", "done", "running", "waiting", "waiting"]
@@ -340,7 +342,7 @@ def test_a_keyboard_interrupt_while_the_plan_is_made_stops_with_130(
         status = main(tmp_path, priced=True, **TWO)
     except KeyboardInterrupt:  # would end pytest
         pytest.fail("the interruption went through")
-    assert status == run.INTERRUPTED
+    assert status == INTERRUPTED
     assert not (tmp_path / "tiny").exists()
 
 
@@ -387,7 +389,7 @@ def test_ctrl_c_ends_the_command_and_all_its_workers_and_the_same_command_finish
         else:
             process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=30)
-        assert process.returncode == run.INTERRUPTED
+        assert process.returncode == INTERRUPTED
         assert "same command goes on" in err
         assert "Traceback" not in err
         for _ in range(100):  # joblib's resource tracker ends a moment after its parent
@@ -442,7 +444,7 @@ def dies_once(t: Trial, folder: Path, owner: int, env_threads: int) -> worker.Ou
 def dies_always(t: Trial, folder: Path, owner: int, env_threads: int) -> worker.Outcome:
     """`happo` kills its worker, at first while `mappo` is at work; `mappo` takes its time."""
     if t.label == "happo":
-        attempt = status._open(t, t.folder(folder))["attempts"]
+        attempt = status.open_attempt(t, t.folder(folder))["attempts"]
         for _ in range(600):
             other = status.read_status(next_to(t), folder)
             if attempt > 2 or other["status"] == "done" or other["attempts"] >= attempt:
@@ -490,7 +492,7 @@ def test_a_trial_that_always_kills_its_worker_fails_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(worker, "run", dies_always)
-    monkeypatch.setattr(run, "MAX_ATTEMPTS", 2)  # a new pool takes seconds
+    monkeypatch.setattr(pool, "MAX_ATTEMPTS", 2)  # a new pool takes seconds
     assert main(tmp_path, jobs=2, **TWO) == 1
     found = about(tmp_path)
     assert found["happo"]["status"] == "failed"

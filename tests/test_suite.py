@@ -443,7 +443,7 @@ def test_the_hash_changes_with_a_task_option(tmp_path: Path, override: str) -> N
 
 def test_the_hash_changes_with_the_mujoco_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = hashes(tmp_path)
-    monkeypatch.setattr("bench.kinds.mujoco_version", lambda: "3.4.0")
+    monkeypatch.setattr("bench.tasks.mujoco.mujoco_version", lambda: "3.4.0")
     assert all(hashes(tmp_path)[key] != value for key, value in before.items())
 
 

@@ -49,7 +49,7 @@ def test_the_list_has_a_line_for_every_task_and_nothing_is_printed_besides() -> 
 def test_building_every_task_prints_nothing() -> None:
     code = """
 import numpy as np
-from bench import tasks
+from bench.tasks import registry
 for name in NAMES:
     registry.make(registry.task(name, {}), [np.random.SeedSequence(0)])
 """.replace("NAMES", repr(HERE))

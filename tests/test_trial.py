@@ -166,7 +166,8 @@ def test_seconds_leave_evaluation_out(tmp_path: Path, monkeypatch: pytest.Monkey
     folder = finish(planned(tmp_path)["happo"], tmp_path / "tiny")
     assert list(records(folder).groupby("step")["seconds"].max()) == [0.0, 2.0, 4.0, 6.0]
     about = files.read_json(folder / "trial.json")
-    assert (about["seconds"], about["evaluation_seconds"]) == (6.0, 6000.0)
+    last_is_best = records(folder).query("kind == 'absolute'")["step"].max() == 300  # then it is played once
+    assert (about["seconds"], about["evaluation_seconds"]) == (6.0, 5000.0 if last_is_best else 6000.0)
 
 
 @pytest.mark.parametrize("label", ["ippo", "mappo", "happo", "hatrpo"])
@@ -204,7 +205,16 @@ def test_trial_json_says_what_was_run_and_on_what(finished: dict[str, Path], tmp
     assert about["evaluate"] == {"every": 100, "episodes": 2}
     assert about["evaluation_seeds"] == "suite"
     assert about["started"] <= about["finished"]
-    assert about["provenance"].keys() == {"commit", "dirty", "versions", "machine", "physics", "task"}
+    assert about["provenance"].keys() == {
+        "commit",
+        "dirty",
+        "versions",
+        "machine",
+        "physics",
+        "task",
+        "numerics",
+        "matmul",
+    }
     assert about["provenance"]["physics"] == "golden"
     assert about["provenance"]["task"] == {"mujoco": about["provenance"]["versions"]["mujoco"]}
     assert about["provenance"]["versions"].keys() >= {"python", "torch", "mujoco", "numpy", "gymnasium"}
@@ -214,7 +224,7 @@ def test_trial_json_says_what_was_run_and_on_what(finished: dict[str, Path], tmp
 def test_the_same_untrained_policy_plays_the_same_first_evaluation(finished: dict[str, Path]) -> None:
     """HAPPO, HATRPO, MAPPO and IPPO begin with the same actors: only equal episodes give equal returns."""
     first = [
-        records(finished[label]).query("step == 0")[["episode_return", "length"]].to_numpy().tolist()
+        records(finished[label]).query("kind == 'grid' and step == 0")[["episode_return", "length"]].to_numpy().tolist()
         for label in ("ippo", "mappo", "happo", "hatrpo")
     ]
     assert first[0] == first[1] == first[2] == first[3]
@@ -404,10 +414,11 @@ def test_a_kill_around_the_last_games_is_repaired(
 def test_a_kill_between_the_last_and_the_best_policys_games_is_repaired(
     tmp_path: Path, finished: dict[str, Path]
 ) -> None:
-    t, rows = planned(tmp_path)["happo"], records(finished["happo"])
-    assert rows.loc[rows["kind"] == "absolute", "step"].max() < 300  # else the last policy is played once
+    best = {label: records(folder).query("kind == 'absolute'")["step"].max() for label, folder in finished.items()}
+    label = next(label for label, step in best.items() if step < 300)  # of others the last policy is played once
+    t = planned(tmp_path)[label]
     interrupt(t, tmp_path / "tiny", session.Session, "_episodes", 4 + 2)
-    assert_same_trial(finish(t, tmp_path / "tiny"), finished["happo"])
+    assert_same_trial(finish(t, tmp_path / "tiny"), finished[label])
 
 
 def test_a_trial_interrupted_at_every_stretch_ends_as_if_it_had_not_been(

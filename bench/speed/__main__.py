@@ -10,12 +10,9 @@ from __future__ import annotations
 
 import os
 
-from bench.cli import command
-from bench.store import files
-from bench.tasks import registry
-
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from bench.cli import command
 
 if __name__ == "__main__":
     command.begin()
@@ -35,9 +32,11 @@ from algorithms import SettingError
 from algorithms.registry import Settings
 from bench.envs.robots import ROBOTS
 from bench.speed import envs, history, training, trials
+from bench.store import files
 from bench.store.provenance import matrix_products
 from bench.suite.trial import Trial
 from bench.suite.yaml12 import parse
+from bench.tasks import registry
 from bench.tasks.registry import Task
 from bench.trial.setup import prepare_process
 

@@ -23,9 +23,6 @@ from bench.tasks.random_episodes import (
     seed_sequences,
 )
 
-ANSWERS = ("observations", "rewards", "terminations", "truncations", "infos")
-"""What a step returns."""
-
 
 def agents(subject: TaskUnderCheck) -> str:
     """Names are different, and the same in every copy and after every reset."""

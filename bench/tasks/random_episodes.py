@@ -15,12 +15,13 @@ from bench.envs.errors import one_line
 from bench.envs.parallel_calls import reset, state_of
 from bench.envs.random_play import random_action
 from bench.envs.spaces import ActionDecoder, write_mask
-from bench.tasks.contract import ANSWERS
 
 EPISODES, STEPS, SECONDS = 3, 10_000, 10.0
 """Episodes that are looked through, and steps and seconds after which one is taken not to end."""
 
 
+ANSWERS = ("observations", "rewards", "terminations", "truncations", "infos")
+"""What a step returns."""
 SHORT = 60
 """Steps of every comparison of two ways."""
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 
-from bench.cli import command
-from bench.store import files
-
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy and torch: tuning trials are the unit of parallelism
 
+from bench.cli import command
 
 if __name__ == "__main__":
     command.begin()
@@ -32,6 +30,7 @@ from bench.cli.command import BAD_INPUT, INTERRUPTED, counted, positive
 from bench.cli.display import clock
 from bench.runner.cost import costs, refuse_replays_beyond_memory
 from bench.runner.summary import physics_warning
+from bench.store import files
 from bench.suite.model import SuiteError
 from bench.trial.worker import MAX_ATTEMPTS
 from bench.tune import results
