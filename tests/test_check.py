@@ -110,7 +110,7 @@ def test_batches_that_differ_are_told_apart_by_step_thing_and_environment() -> N
         None, partial(registry.make, registry.task("python:own_envs:Chance", {})), None
     )
     what = r"at step 3 reward of environment 0 is -?\d+\.\d+(e-\d+)? and -?\d+\.\d+(e-\d+)?"
-    with pytest.raises(random_episodes.Wrong, match=f"^two batches of the same seeds differ: {what}$"):
+    with pytest.raises(random_episodes.ContractError, match=f"^two batches of the same seeds differ: {what}$"):
         batch_contract.batch_seeds(chance)
 
 
