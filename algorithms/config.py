@@ -75,8 +75,8 @@ class TrustRegionSettings(OnPolicySettings):
     """Bound on the mean KL divergence (nats) between an actor's old and new policy; published: 0.001 to 0.01."""
     cg_steps: Count = 10
     """Conjugate-gradient steps towards the natural gradient; published: 10."""
-    damping: NonNegative = 0.1
-    """Multiple of the identity added to the Fisher matrix; published: 0.1."""
+    damping: NonNegative = 1.0
+    """Multiple of the identity added to the Fisher matrix; published: 0.1. See `trust_region_step` for what it does."""
     backtrack: Annotated[float, Bounds(0, 0.999, open_low=True)] = 0.8
     """Alpha: each step that the backtracking line search tries is this times the one before; published: 0.8."""
     max_backtracks: Count = 10
