@@ -75,8 +75,8 @@ class TrustRegionSettings(OnPolicySettings):
     """Bound on the mean KL divergence (nats) between an actor's old and new policy; published: 0.001 to 0.01."""
     cg_steps: Count = 10
     """Conjugate-gradient steps towards the natural gradient; published: 10."""
-    damping: NonNegative = 0.1
-    """Multiple of the identity added to the Fisher matrix; published: 0.1."""
+    damping: NonNegative = 1.0
+    """Multiple of the identity added to the Fisher matrix; published: 0.1. See `trust_region_step` for what it does."""
     backtrack: Annotated[float, Bounds(0, 0.999, open_low=True)] = 0.8
     """Alpha: each step that the backtracking line search tries is this times the one before; published: 0.8."""
     max_backtracks: Count = 10
@@ -93,15 +93,15 @@ class MADDPGSettings:
     """E: environments stepped together; published: 20, HARL 10."""
     rollout_length: Count = 10
     """T: steps of each environment between two rounds of gradient steps."""
-    update_to_data: Positive = 0.05
-    """Gradient steps of every network per environment step; HARL: 0.1."""
-    batch_size: Count = 256
+    update_to_data: Positive = 0.03
+    """Gradient steps of every network per environment step; HARL: 0.1, which trains at less than half the speed."""
+    batch_size: Count = 500
     """Transitions of one gradient step's minibatch; HARL: 1000."""
     buffer_size: Count = 1_000_000
     """Transitions kept in the replay buffer; HARL: 1e6."""
     warmup_steps: Annotated[int, Bounds(0)] = 10_000
     """Environment steps of uniformly random actions before learning starts; HARL: 1e4."""
-    n_step: Count = 1
+    n_step: Count = 20
     """Rewards summed before the bootstrap; above 1 the return is off-policy and uncorrected. HARL: 10 to 20."""
     gamma: Fraction = 0.99
     """Discount per step; published: 0.99."""

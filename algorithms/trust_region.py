@@ -23,6 +23,19 @@ def trust_region_step(
     g is the gradient of the surrogate E[ratio M], ratio = new(a|o) / old(a|o), and H the Hessian of E[KL(old, new)] at
     the old policy; for TRPO M is the advantage, for HATRPO the factor times it. Takes B samples and M [B], returns the
     final ratio [B] and diagnostics.
+
+    All samples enter H, damped by the identity, which the published code weights by 0.1. Measured after 400,000 steps
+    with delta 0.01: returns on HalfCheetah-2x3 and Ant-4x2 (means over three seeds), training steps/s and, on Ant-4x2,
+    the greatest KL of an update over the samples (median):
+
+    | samples in H                   | damping | HalfCheetah | Ant   | steps/s | greatest KL |
+    |--------------------------------|---------|-------------|-------|---------|-------------|
+    | all                            | 0.1     | 2,800       | 1,420 | 10,700  | 0.29        |
+    | all                            | 1       | 3,150       | 1,580 | 11,100  | 0.10        |
+    | those of every fifth step      | 0.1     | 2,720       | 1,240 | 13,600  | 0.27        |
+    | those for x, all for x^T H x   | 0.1     | 2,980       | 1,230 | 15,900  | 0.28        |
+    | those for x, all for x^T H x   | 1       | 3,230       | 1,450 | 14,900  | 0.10        |
+    | those for x, all for x^T H x   | 3       | 3,410       | 1,360 | 15,300  | 0.07        |
     """
     old = actor(samples.observation, samples.mask)
     log_prob = old.log_prob(samples.action)

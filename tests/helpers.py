@@ -31,6 +31,7 @@ SMALL_MADDPG: dict[str, Any] = {
     "buffer_size": 90,
     "warmup_steps": 0,
     "update_to_data": 0.1,
+    "n_step": 1,
 }
 
 
