@@ -1,5 +1,6 @@
-"""IPPO, MAPPO, HAPPO, HATRPO and MADDPG on one code path. Read in this order: registry, rollout, on_policy, clip,
-trust_region, advantages, distributions, networks, maddpg, replay_buffer, config (not fast: it is speed alone)."""
+"""IPPO, MAPPO, HAPPO and HATRPO on one code path, and MADDPG beside it. Read in this order: registry, rollout,
+on_policy, clip, trust_region, advantages, distributions, networks, maddpg, replay_buffer, config (not fast: it is speed
+alone)."""
 
 from algorithms.config import NUMERICS
 from algorithms.fast import matmul_library

@@ -24,7 +24,7 @@ def gae(
 
 
 def standardise(advantage: Tensor, active: Tensor | None = None) -> Tensor:
-    """(A - mean A) / std A over the samples [T, E] at which the agent was active (None: all).
+    """(A - mean A) / std A, mean and std over the samples [T, E] at which the agent was active (None: all).
 
     Once per update, before any factor is multiplied in.
     """

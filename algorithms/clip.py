@@ -1,4 +1,4 @@
-"""The PPO step of one actor (Schulman et al. 2017), used by IPPO, MAPPO and HAPPO."""
+"""The PPO step of one actor (Schulman et al. 2017), used by IPPO, MAPPO, HAPPO and HAIPPO."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ def clip_step(
 ) -> tuple[Tensor, Diagnostics]:
     """Climb E[min(ratio M, clip(ratio, 1 +- epsilon) M)] + entropy_coef H for a few epochs.
 
-    ratio = new(a|o) / old(a|o); for MAPPO M is the advantage, for HAPPO the factor times it. Takes B samples and M [B],
-    returns the final ratio [B] and diagnostics.
+    ratio = new(a|o) / old(a|o); for MAPPO M is the advantage, for HAPPO the factor times it. old is the policy that
+    acted: it is recomputed here, as neither the actor's parameters nor its normaliser have changed since. Takes B
+    samples and M [B], returns the final ratio [B] and diagnostics (`objective`: the last minibatch's, with entropy).
     """
     with torch.no_grad():
         old = actor(samples.observation, samples.mask)
@@ -43,6 +44,6 @@ def clip_step(
     }
 
 
-def clip_objective(ratio: Tensor, M: Tensor, clip: float) -> Tensor:
+def clip_objective(ratio: Tensor, M: Tensor, epsilon: float) -> Tensor:
     """min(ratio M, clip(ratio, 1 +- epsilon) M) of each sample.  [B]"""
-    return torch.min(ratio * M, ratio.clamp(1 - clip, 1 + clip) * M)
+    return torch.min(ratio * M, ratio.clamp(1 - epsilon, 1 + epsilon) * M)

@@ -76,7 +76,20 @@ class TrustRegionSettings(OnPolicySettings):
     cg_steps: Count = 10
     """Conjugate-gradient steps towards the natural gradient; published: 10."""
     damping: NonNegative = 1.0
-    """Multiple of the identity added to the Fisher matrix; published: 0.1. See `trust_region_step` for what it does."""
+    """Multiple of the identity added to the Fisher matrix; published: 0.1, 1 being better and steadier here. Returns
+    after 400,000 steps with delta 0.01, means over seeds 1000 to 1002 (of damping 3 two of them on each task), and the
+    greatest KL of an update over its samples on Ant-4x2, in the median:
+
+    | samples in the matrix                            | damping | HalfCheetah-2x3 | Ant-4x2 | KL   | steps/s |
+    |--------------------------------------------------|---------|-----------------|---------|------|---------|
+    | all                                              | 0.1     | 2,800           | 1,420   | 0.29 | 10,700  |
+    | all                                              | 1       | 3,150           | 1,580   | 0.10 | 11,100  |
+    | all                                              | 3       | 3,000           | 1,490   | 0.07 | 11,000  |
+    | every fifth step's                               | 0.1     | 2,720           | 1,240   | 0.27 | 13,600  |
+    | every fifth step's; all in the curvature x^T H x | 0.1     | 2,980           | 1,230   | 0.28 | 15,900  |
+    | the same                                         | 1       | 3,230           | 1,450   | 0.10 | 14,900  |
+    | the same                                         | 3       | 3,410           | 1,360   | 0.07 | 15,300  |
+    """
     backtrack: Annotated[float, Bounds(0, 0.999, open_low=True)] = 0.8
     """Alpha: each step that the backtracking line search tries is this times the one before; published: 0.8."""
     max_backtracks: Count = 10

@@ -22,7 +22,7 @@ class DiagonalGaussian:
     """N(mean, diag(std^2)) over actions of A dimensions.  mean [.., A], log_std [A], the same for all samples."""
 
     def __init__(self, mean: Tensor, log_std: Tensor):
-        self.mean, self.log_std = mean, log_std.clone()  # optimisers write into the parameter that it may be
+        self.mean, self.log_std = mean, log_std.clone()  # a copy, as steps overwrite parameters
 
     @property
     def mode(self) -> Tensor:

@@ -201,7 +201,10 @@ def give_optimisers(kind: str, networks: Sequence[Network], lr: float, eps: floa
 
 
 def minimise(loss: Tensor, network: Network, max_grad_norm: float) -> float:
-    """One step of the network's Adam down the loss, its gradient scaled down to a greatest norm; its norm before."""
+    """One step of the network's Adam down the loss, the gradient scaled down to a greatest norm.
+
+    Returns the norm before.
+    """
     network.optimiser.zero_grad()
     loss.backward()
     norm = nn.utils.clip_grad_norm_(network.parameters(), max_grad_norm)

@@ -7,12 +7,14 @@
 | happo  | centralised   | sequential   | clip             |
 | hatrpo | centralised   | sequential   | trust region     |
 
-In a sequential update (Kuba et al., ICLR 2022) agents are updated one after another, in an order drawn anew each time,
-and the m-th climbs E[(new^m / old^m) M_m] with M_m = (prod_{j<m} new^j / old^j) A(s, a): the advantage times the ratios
-of those before it. In a simultaneous update that factor stays 1. That is the whole difference between MAPPO and HAPPO:
-see `_update_actors`.
+In a sequential update (Kuba et al., ICLR 2022) agents are updated one after another, in an order drawn anew each time.
+Let ratio_m = new(a^m|o^m) / old(a^m|o^m) for the m-th of that order: it climbs E[ratio_m M_m] by its step, where
+M_m = (prod_{j<m} ratio_j) A(s, a) weights the samples as if the agents before it had acted by their new policies
+already, so that the gains of all add up to that of the team (advantage decomposition). In a simultaneous update that
+factor stays 1. That is the whole difference between MAPPO and HAPPO: see `_update_actors`.
 
-Of an agent that leaves early, the steps without it enter neither its actor's step and normaliser nor the factor.
+Where an agent has left, its samples enter neither its actor's step nor its normaliser, and its ratio counts as 1 in the
+factor. A centralised critic's advantage is standardised over all steps, a decentralised one's over those of its agent.
 Critics are fitted at all steps, decentralised ones to the zeros that an absent agent observes (death masking, Yu et al.
 2022).
 """
@@ -77,14 +79,20 @@ class OnPolicy:
         for key, value, valid in (("critic", critic, Critic), ("update", update, Update)):
             if value not in get_args(valid):
                 raise SettingError(key, f"{value!r} is none of: {', '.join(get_args(valid))}")
+        if settings.share_actors and update == "sequential":
+            raise SettingError(
+                "share_actors", "must be false in a sequential update: the actor would change between agents"
+            )
         self.team, self.settings = team, settings
-        self.is_centralised, self.is_sequential, self.step = critic == "centralised", update == "sequential", step
+        self.is_centralised, self.is_sequential, self.actor_step = critic == "centralised", update == "sequential", step
         self.generators = generators(seeds)
         self.gradient_updates = 0
         self.steps = 0
         c, init = settings, self.generators["initialisation"]
 
-        self.groups = [list(range(team.size))] if c.share_actors else [[i] for i in range(team.size)]  # of each actor
+        self.groups = (
+            [list(range(team.size))] if c.share_actors else [[i] for i in range(team.size)]
+        )  # groups[k]: whom actor k acts for
         self.appends_id = c.share_actors and not team.observes_id
         sizes = [size + team.size * self.appends_id for size in team.observation_sizes]
         self.actors = [
@@ -120,11 +128,13 @@ class OnPolicy:
         return [policy.sample(z) for policy, z in zip(policies, noise.split(sizes, dim=-1), strict=True)]
 
     def update(self, rollout: Rollout) -> list[Diagnostics]:
-        """One iteration: advantages by the critics as they are, then actors, then critics, then the normalisers."""
+        """One iteration: advantages by the critics as they are, then actors, then critics, then the normalisers of
+        observations (that of returns moves just before its critic learns)."""
         self._decay_learning_rates()
         data = self._critic_data(rollout)
         if self.is_centralised:
-            advantages = [standardise(data[0][0].advantage)] * self.team.size  # the joint advantage serves every agent
+            [[of_team]] = data
+            advantages = [standardise(of_team.advantage)] * self.team.size  # the joint advantage serves every agent
         else:
             each = [x for group in data for x in group]
             advantages = [standardise(x.advantage, rollout.active_samples([i])) for i, x in enumerate(each)]
@@ -140,28 +150,34 @@ class OnPolicy:
         self._batched = None
 
     def _update_actors(self, rollout: Rollout, advantages: list[Tensor]) -> list[Diagnostics]:
-        """Each actor takes its step on M = factor * A, where the factor compounds in a sequential update."""
+        """Each actor steps on M = factor * A, where the factor compounds in a sequential update.  A: N x [T, E]"""
         order = list(range(len(self.actors)))
         if self.is_sequential:
             order = torch.randperm(len(order), generator=self.generators["order"]).tolist()
         rows: list[Diagnostics] = []
         factor = torch.ones_like(rollout.reward)  # [T, E]
         for position, k in enumerate(order):
-            actor, group = self.actors[k], self.groups[k]
-            active = rollout.active_samples(group)  # [T, E], of a shared actor [T, E N]
-            M = torch.cat([factor * advantages[i] for i in group], dim=1)
-            ratio, row = torch.ones_like(M), Diagnostics()
-            if active.any():
-                samples = self._samples(rollout, group, active)
-                new_over_old, row = self.step(actor, samples, M[active], self.settings, self.generators["minibatches"])
-                if new_over_old.shape != (len(samples),):
-                    raise ValueError(f"the step's ratio is {[*new_over_old.shape]}, not {[len(samples)]}")
-                ratio[active] = new_over_old
+            group = self.groups[k]
+            M = torch.cat([factor * advantages[i] for i in group], dim=1)  # [T, E], of a shared actor [T, E N]
+            ratio, row = self._step(rollout, k, M)
             rows += [{"agent": str(i), "position": position, **_factor_diagnostics(factor), **row} for i in group]
-            check_finite(rows, [actor])
+            check_finite(rows, [self.actors[k]])
             if self.is_sequential:
                 factor = factor * ratio
         return rows
+
+    def _step(self, rollout: Rollout, k: int, M: Tensor) -> tuple[Tensor, Diagnostics]:
+        """Actor k's step on the samples of active agents; elsewhere the ratio is 1.  M [T, E] -> ratio [T, E]"""
+        ratio, active = torch.ones_like(M), rollout.active_samples(self.groups[k])
+        if not active.any():
+            return ratio, {}
+        samples = self._samples(rollout, self.groups[k], active)
+        generator = self.generators["minibatches"]
+        new_over_old, row = self.actor_step(self.actors[k], samples, M[active], self.settings, generator)
+        if new_over_old.shape != (len(samples),):
+            raise ValueError(f"the step's ratio is {[*new_over_old.shape]}, not {[len(samples)]}")
+        ratio[active] = new_over_old
+        return ratio, row
 
     def _samples(self, rollout: Rollout, group: list[int], active: Tensor) -> Samples:
         """The active samples of an actor's agents, which stand side by side as if each were another environment."""
@@ -254,7 +270,7 @@ def value_loss(c: OnPolicySettings, V: Tensor, G: Tensor, V_old: Tensor) -> Tens
     """E[max(h(V - G), h(V_old + clip(V - V_old, -epsilon, epsilon) - G))], epsilon = value_clip and h Huber's loss.
 
     A sample pulls V towards its target by no more than epsilon per update, as in OpenAI's code of PPO. With value_clip
-    0 it is E[h(V - G)]. All are [B], in standard deviations of returns.
+    0 it is E[h(V - G)]. All are [B], in standard deviations of returns (V_old by the normaliser before this update).
     """
     loss = nn.functional.huber_loss(V, G, delta=c.huber_delta, reduction="none")
     if c.value_clip:

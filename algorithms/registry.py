@@ -1,4 +1,4 @@
-"""The table of methods. Every row is loaded by a test; what a row does not say, all methods share."""
+"""The table of methods. What a row does not say, all on-policy methods share."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ METHODS: dict[str, Method] = {
 
 def settings(name: str, given: Mapping[str, Any]) -> Settings:
     """The settings of method `name`, all but `given` at their defaults."""
-    matmul_library()  # refuses what the environment variable must not say
+    matmul_library()  # part of no method: it refuses a wrong MARL_BENCH_MATMUL before anything is computed
     if name not in METHODS:
         raise SettingError("algorithm", f"unknown algorithm {name!r}; valid: {', '.join(METHODS)}")
     method = METHODS[name]

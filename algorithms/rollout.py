@@ -148,7 +148,7 @@ class Learner(Protocol):
     """What the runner asks of an algorithm."""
 
     gradient_updates: int
-    """Optimiser steps so far, all networks of one kind counted once."""
+    """Optimiser steps so far: of the critics on-policy, of every network in MADDPG."""
 
     @property
     def policy(self) -> nn.Module:

@@ -1,4 +1,4 @@
-"""The TRPO step of one actor (Schulman et al. 2015), used by HATRPO."""
+"""The TRPO step of one actor (Schulman et al. 2015), used by HATRPO and MATRPO."""
 
 from __future__ import annotations
 
@@ -18,33 +18,23 @@ from algorithms.rollout import Diagnostics, Samples
 def trust_region_step(
     actor: Actor, samples: Samples, M: Tensor, c: TrustRegionSettings, generator: torch.Generator
 ) -> tuple[Tensor, Diagnostics]:
-    """theta + alpha^j sqrt(2 delta / x^T H x) x with x = H^-1 g, and the smallest j that the line search accepts.
+    """theta <- theta + alpha^j s with s = sqrt(2 delta / x^T H x) x and x = H^-1 g, for the smallest j that the line
+    search accepts; theta stays if it accepts none.
 
     g is the gradient of the surrogate E[ratio M], ratio = new(a|o) / old(a|o), and H the Hessian of E[KL(old, new)] at
-    the old policy; for TRPO M is the advantage, for HATRPO the factor times it. Takes B samples and M [B], returns the
-    final ratio [B] and diagnostics.
+    the old policy plus damping I. For MATRPO M is the advantage, for HATRPO the factor times it. old is the policy that
+    acted: it is recomputed here, as neither the actor's parameters nor its normaliser have changed since.
 
-    All samples enter H, damped by the identity, which the published code weights by 0.1. Measured after 400,000 steps
-    with delta 0.01: returns on HalfCheetah-2x3 and Ant-4x2 (means over three seeds), training steps/s and, on Ant-4x2,
-    the greatest KL of an update over the samples (median):
-
-    | samples in H                   | damping | HalfCheetah | Ant   | steps/s | greatest KL |
-    |--------------------------------|---------|-------------|-------|---------|-------------|
-    | all                            | 0.1     | 2,800       | 1,420 | 10,700  | 0.29        |
-    | all                            | 1       | 3,150       | 1,580 | 11,100  | 0.10        |
-    | those of every fifth step      | 0.1     | 2,720       | 1,240 | 13,600  | 0.27        |
-    | those for x, all for x^T H x   | 0.1     | 2,980       | 1,230 | 15,900  | 0.28        |
-    | those for x, all for x^T H x   | 1       | 3,230       | 1,450 | 14,900  | 0.10        |
-    | those for x, all for x^T H x   | 3       | 3,410       | 1,360 | 15,300  | 0.07        |
+    Takes B samples and M [B], returns the final ratio [B] and diagnostics. `TrustRegionSettings.damping` has figures.
     """
     old = actor(samples.observation, samples.mask)
-    log_prob = old.log_prob(samples.action)
+    log_prob = old.log_prob(samples.action)  # [B]
     surrogate = (torch.exp(log_prob - log_prob.detach()) * M).mean()
     g = parameters_to_vector(torch.autograd.grad(surrogate, list(actor.parameters())))
 
     H = fisher_vector_product(actor, samples, c.damping)
     x = conjugate_gradient(H, g, c.cg_steps)
-    curvature = g.dot(x)  # x^T H x, for every iterate of conjugate gradients that start from 0
+    curvature = g.dot(x)  # x^T H x: conjugate gradients from 0 keep x orthogonal to the residual g - H x
     step = x * torch.sqrt(2 * c.delta / curvature.clamp(min=1e-12))
 
     new, ratio, row = line_search(actor, samples, M, old, step, g.dot(step).item(), c)
@@ -53,9 +43,10 @@ def trust_region_step(
 
 @torch.no_grad()
 def line_search(
-    actor: Actor, samples: Samples, M: Tensor, old: Policy, step: Tensor, predicted: float, c: TrustRegionSettings
+    actor: Actor, samples: Samples, M: Tensor, old: Policy, step: Tensor, predicted_gain: float, c: TrustRegionSettings
 ) -> tuple[Policy, Tensor, Diagnostics]:
-    """Try theta + alpha^j step, j = 0, 1, ...; accept where KL <= delta and the gain is accept_ratio of the predicted.
+    """Try theta + alpha^j step, j = 0, 1, ...; accept the first with E[KL] <= delta and a gain above 0 and at least
+    accept_ratio of the predicted alpha^j g^T step.
 
     The gain is that of the surrogate, E[ratio M] - E[M] = E[(ratio - 1) M]. Where no step is accepted the parameters
     are as before, bit for bit, and so are the policy and its ratio of 1.
@@ -71,11 +62,11 @@ def line_search(
         ratio = torch.exp(new.log_prob(samples.action) - old_log_prob)
         gain = ((ratio - 1) * M).mean().item()
         kl = old.kl_divergence(new).mean().item()
-        if kl <= c.delta and gain > 0 and gain >= c.accept_ratio * scale * predicted:
-            row = {"accepted": 1, "backtracks": j, "predicted_gain": scale * predicted, "gain": gain}
+        if kl <= c.delta and gain > 0 and gain >= c.accept_ratio * scale * predicted_gain:
+            row = {"accepted": 1, "backtracks": j, "predicted_gain": scale * predicted_gain, "gain": gain}
             return new, ratio, row
     assign(parameters, theta)
-    row = {"accepted": 0, "backtracks": c.max_backtracks, "predicted_gain": predicted, "gain": 0.0}
+    row = {"accepted": 0, "backtracks": c.max_backtracks, "predicted_gain": scale * predicted_gain, "gain": 0.0}
     return old, torch.ones_like(M), row
 
 
@@ -88,12 +79,14 @@ def fisher_vector_product(actor: Actor, samples: Samples, damping: float) -> Cal
     J = fast.Jacobian(actor.network, actor.normaliser(samples.observation))
     policy = actor.distribution(J.outputs, samples.mask)
     parameters = list(actor.parameters())
-    free = len(parameters) - len(J.parameters)  # first come those that no observation enters, a Gaussian's log std
+    k = len(parameters) - len(J.parameters)  # `parameters` lists a Gaussian's log std first, which the network lacks
 
     def product(v: Tensor) -> Tensor:
         parts = split(v, parameters)
-        F_outputs, *F_free = policy.fisher_product(J.times(parts[free:]), *parts[:free])
-        Hv = [*F_free, *J.transposed_times(F_outputs / len(samples))]
+        Jv = J.times(parts[k:])  # [B, outputs of the network]
+        F_outputs, *F_log_std = policy.fisher_product(Jv, *parts[:k])
+        # log std is common to all samples: the mean of B equal blocks is one block, so it has no 1 / B
+        Hv = [*F_log_std, *J.transposed_times(F_outputs / len(samples))]
         return parameters_to_vector(Hv) + damping * v
 
     return product
@@ -108,9 +101,9 @@ def conjugate_gradient(product: Callable[[Tensor], Tensor], b: Tensor, steps: in
         if rr <= 1e-20:  # a guard, not a tolerance: the divisions below need what they divide by
             break
         Ap = product(p)
-        alpha = rr / p.dot(Ap).clamp(min=1e-20)
-        x += alpha * p
-        residual -= alpha * Ap
+        length = rr / p.dot(Ap).clamp(min=1e-20)
+        x += length * p
+        residual -= length * Ap
         rr, previous = residual.dot(residual), rr
         p = residual + rr / previous * p
     return x

@@ -211,7 +211,7 @@ class Turn:
 def record_turns(learner: OnPolicy) -> list[Turn]:
     """A list that fills with the turns of the learner's actors, in the order in which they move."""
     turns: list[Turn] = []
-    step = learner.step
+    step = learner.actor_step
 
     def recording(
         actor: Any, samples: Samples, M: Tensor, c: OnPolicySettings, generator: torch.Generator
@@ -222,7 +222,7 @@ def record_turns(learner: OnPolicy) -> list[Turn]:
         turns.append(Turn(agent, old, copy.deepcopy(actor), samples, handed, ratio.clone(), dict(row)))
         return ratio, row
 
-    learner.step = recording
+    learner.actor_step = recording
     return turns
 
 

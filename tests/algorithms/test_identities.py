@@ -78,7 +78,7 @@ def test_happo_without_its_factor_is_mappo() -> None:
 
     members = team()
     happo, mappo = build("happo", members), build("mappo", members)
-    happo.step = mappo.step = ratio_one
+    happo.actor_step = mappo.actor_step = ratio_one
     for k in range(3):
         happo.update(rollout(members, seed=k))
         mappo.update(rollout(members, seed=k))
@@ -238,7 +238,7 @@ def tabular_turns(order_seed: int) -> list[tuple[int, Tensor]]:
         ratio = NEW[agent] / OLD[agent]
         return ratio[torch.tensor([a[agent] for a in actions])], {}
 
-    learner.step = step
+    learner.actor_step = step
     learner._update_actors(rollout(members, T=1, E=8), [A] * 3)
     return handed
 

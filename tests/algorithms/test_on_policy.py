@@ -164,13 +164,13 @@ def test_advantages_come_from_the_critic_before_its_fit_and_actors_move_first() 
     before = copy.deepcopy(learner.critics[0])
     data = rollout(members, seed=2)
     critic_when_acting: list[list[Tensor]] = []
-    step = learner.step
+    step = learner.actor_step
 
     def watching(*given: Any) -> Any:
         critic_when_acting.append([x.clone() for x in learner.critics[0].state_dict().values()])
         return step(*given)
 
-    learner.step = watching
+    learner.actor_step = watching
     turns = record_turns(learner)
     learner.update(data)
     after = list(learner.critics[0].state_dict().values())
@@ -314,7 +314,7 @@ def test_one_huge_ratio_does_not_end_the_update(name: str) -> None:
     """Of 20 environments and 200 steps, as published: one of 4,000 samples then has all the weight."""
     members = team()
     learner = build(name, members)
-    step = learner.step
+    step = learner.actor_step
     moved: list[Any] = []
 
     def with_a_huge_ratio(actor: Any, *given: Any) -> Any:
@@ -324,7 +324,7 @@ def test_one_huge_ratio_does_not_end_the_update(name: str) -> None:
             ratio[13] = 2e19
         return ratio, row
 
-    learner.step = with_a_huge_ratio
+    learner.actor_step = with_a_huge_ratio
     rows = learner.update(acted(learner, members, T=200, E=20))
     assert len(moved) == 3
     assert finite(rows)
