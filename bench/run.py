@@ -27,6 +27,7 @@ from bench.store import files
 from bench.suite.model import SuiteError
 from bench.suite.overrides import only
 from bench.suite.resolving import load, trials
+from bench.suite.shipped import find
 from bench.trial import status
 from bench.trial.status import read_status
 
@@ -73,7 +74,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench.run", description=__doc__, allow_abbrev=False)
-    parser.add_argument("suite", type=Path, metavar="SUITE.yaml")
+    parser.add_argument(
+        "suite", type=find, metavar="SUITE.yaml", help="a file, or the name of a suite that comes with the benchmark"
+    )
     parser.add_argument("--jobs", type=positive, metavar="N", help="trials at once; default: cores / env-threads")
     parser.add_argument(
         "--env-threads",
