@@ -13,28 +13,23 @@ if __name__ == "__main__":
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import yaml
-from filelock import FileLock, Timeout
 
 from bench.cli.command import BAD_INPUT, positive
 from bench.runner.cost import costs, refuse_replays_beyond_memory
+from bench.runner.folder import LOCK, locked, refuse_changed
 from bench.runner.pool import run_trials
 from bench.runner.summary import physics_warning, plan
 from bench.store import files
-from bench.suite.model import Suite, SuiteError
+from bench.suite.model import SuiteError
 from bench.suite.overrides import only
 from bench.suite.resolving import load, trials
-from bench.suite.trial import Trial
+from bench.suite.shipped import find
 from bench.trial import status
 from bench.trial.status import read_status
-
-LOCK = ".lock"
-"""The file in a suite's results that the run at work there holds."""
 
 
 @command.entry
@@ -46,12 +41,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         planned = trials(suite, options.suite)
         selected = only(planned, options.only)
         folder = options.results / suite.name
-        _refuse_changed(suite, planned, folder)
+        refuse_changed(planned, folder)
         todo = [t for t in selected if read_status(t, folder).get("status") != "done"]
         jobs = options.jobs or max((os.cpu_count() or 1) // options.env_threads, 1)
         refuse_replays_beyond_memory(todo, jobs)
         if not options.dry_run and (folder / LOCK).exists():
-            with _locked(folder):
+            with locked(folder):
                 pass  # a folder at which another run is at work is refused before the costs are measured
         prices = costs(todo, options.env_threads)
     except (SuiteError, files.StoreError) as error:
@@ -64,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _locked(folder):
+        with locked(folder):
             files.write_text(folder / "suite.yaml", yaml.safe_dump(document, sort_keys=False))
             for t in planned:
                 status.register(t, folder)
@@ -77,43 +72,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold the lock of a suite's results; refused while another process holds it."""
-    try:
-        with FileLock(folder / LOCK, timeout=0):
-            yield
-    except Timeout:
-        raise SuiteError(
-            f"{folder}: another bench.run is at work there; wait for it or use another --results"
-        ) from None
-
-
-def _refuse_changed(suite: Suite, planned: Sequence[Trial], folder: Path) -> None:
-    """A stored trial of the same name must have meant the same, and all in the folder the same budget."""
-    if (folder / "study.yaml").exists():
-        raise SuiteError(f"{folder}: holds the results of a study; give the suite another name")
-    for stored in files.read_trials(folder):
-        budget: dict[str, Any] = {"steps": suite.steps, "evaluate": suite.evaluate.model_dump()}
-        was = {key: stored[key] for key in budget}
-        if stored["status"] != "waiting" and was != budget:
-            raise SuiteError(
-                f"{folder}: holds trials with {was}, the suite now says {budget} (config {stored['config_hash']}, now "
-                f"{planned[0].config_hash()}); give the suite another name or use another --results"
-            )
-    for t in planned:
-        about = read_status(t, folder)
-        hash_then = about.get("config_hash")
-        if about.get("status", "waiting") != "waiting" and hash_then != t.config_hash():
-            raise SuiteError(
-                f"{t.folder(folder)}: holds a trial with other settings (config {hash_then}, now {t.config_hash()}); "
-                f"give the suite another name, use another --results, or delete {t.folder(folder).parent}"
-            )
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench.run", description=__doc__, allow_abbrev=False)
-    parser.add_argument("suite", type=Path, metavar="SUITE.yaml")
+    parser.add_argument(
+        "suite", type=find, metavar="SUITE.yaml", help="a file, or the name of a suite that comes with the benchmark"
+    )
     parser.add_argument("--jobs", type=positive, metavar="N", help="trials at once; default: cores / env-threads")
     parser.add_argument(
         "--env-threads",

@@ -24,8 +24,12 @@ ALGORITHMS = [
     ["registry"],
     [""],  # the public face
 ]
-BENCH = [[""], ["store", "cli"], ["envs"], ["tasks"], ["suite"], ["trial"], ["runner"]]
+BENCH = [["store", "cli"], ["envs"], ["tasks"], ["suite"], ["trial"], ["runner"]]
 COMMANDS = ["run", "check", "golden", "reference", "speed", "tune", "tasks.__main__"]
+PYTHON = ["api"]
+"""What people import; like a command it imports the machinery, and nothing imports it but the public face, `bench`."""
+FACES = ["bench", "bench.__main__"]
+"""The public face, and the list of commands."""
 REPORT_MAY_IMPORT = ["store", "cli", "report"]
 HEAVY = {"torch", "gymnasium", "gymnasium_robotics", "mujoco", "pettingzoo", "mpe2", "algorithms"}
 """What a report must open without."""
@@ -70,17 +74,17 @@ def named(package: str) -> list[str]:
 
 
 def is_command(module: str) -> bool:
-    return any(within(module, f"bench.{command}") for command in [*COMMANDS, "report"])
+    return any(within(module, f"bench.{command}") for command in [*COMMANDS, *PYTHON, "report"])
 
 
 def level(module: str) -> int:
     """Where the package of a module of the machinery stands in the order."""
-    part = module.split(".")[1] if module != "bench" else ""
+    part = module.split(".")[1]
     return next(k for k, line in enumerate(BENCH) if part in line)
 
 
 def machinery() -> list[str]:
-    return [name for name in named("bench") if not is_command(name)]
+    return [name for name in named("bench") if not is_command(name) and name not in FACES]
 
 
 def test_the_reader_of_imports_tells_a_module_from_what_is_in_it() -> None:
@@ -90,9 +94,9 @@ def test_the_reader_of_imports_tells_a_module_from_what_is_in_it() -> None:
 
 def test_the_order_names_what_exists_and_every_module_has_its_place() -> None:
     assert sorted(f"algorithms.{name}".rstrip(".") for line in ALGORITHMS for name in line) == named("algorithms")
-    packages = {name.split(".")[1] for name in machinery() if "." in name}
-    assert packages == {name for line in BENCH for name in line if name}
-    for command in [*COMMANDS, "report"]:
+    assert {name.split(".")[1] for name in machinery()} == {name for line in BENCH for name in line}
+    assert {*FACES} <= {*modules()}
+    for command in [*COMMANDS, *PYTHON, "report"]:
         assert f"bench.{command}" in modules()
 
 
@@ -133,10 +137,15 @@ def test_no_module_imports_itself_by_a_detour(package: str) -> None:
 
 
 def test_no_command_imports_another() -> None:
-    for name in named("bench"):
-        own = [command for command in [*COMMANDS, "report"] if within(name, f"bench.{command}")]
+    for name in {*named("bench")} - {"bench"}:
+        own = [command for command in [*COMMANDS, *PYTHON, "report"] if within(name, f"bench.{command}")]
         others = {target for target in imports(name) if within(target, "bench") and is_command(target)}
         assert {target for target in others if not own or not within(target, f"bench.{own[0]}")} == set(), name
+
+
+def test_the_public_face_and_the_list_of_commands_are_light() -> None:
+    assert imports("bench") <= {"__future__", "importlib", "typing", "bench.api", "bench.store.results"}
+    assert imports("bench.__main__") <= {*sys.stdlib_module_names, "bench.cli.command"}
 
 
 def test_environments_know_nothing_of_learning_tasks_or_trials() -> None:

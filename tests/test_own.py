@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from functools import partial
+from importlib import import_module
 from importlib.metadata import EntryPoint, distribution
 from pathlib import Path
 from typing import Any
@@ -396,3 +397,14 @@ def test_the_suite_of_the_examples_runs_in_workers_that_find_its_modules(example
         ("python:meeting:Meeting:robots=3", label, seed) for label in ("happo", "early") for seed in (0, 1)
     }
     assert "early" in command(examples, "bench.report", "results/own")
+
+
+def test_the_example_from_python_trains_compares_and_plots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(EXAMPLES)
+    example = import_module("train_from_python")
+    results = example.train_all(tmp_path, steps=100, episodes=1, envs=2, rollout_length=25, hidden_sizes=[8])
+    table = example.compare(results)
+    assert list(table.index) == ["happo", "mappo"]
+    assert (table["min"] <= table["mean"]).all()
+    example.plot(results, tmp_path / "curves.png")
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")

@@ -22,7 +22,7 @@ from bench.store import files
 from bench.suite.resolving import load, trials
 from bench.suite.trial import Trial
 from bench.tasks.registry import make
-from bench.trial import session, setup, status, worker
+from bench.trial import collect, session, setup, status, worker
 from bench.trial.collect import play
 
 FIVE = ("ippo", "mappo", "happo", "hatrpo", "maddpg")
@@ -162,7 +162,7 @@ def test_seconds_leave_evaluation_out(tmp_path: Path, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(session.time, "perf_counter", lambda: clock[0])
     monkeypatch.setattr(OnPolicy, "update", update)
-    monkeypatch.setattr(session, "play", slow)
+    monkeypatch.setattr(collect, "play", slow)
     folder = finish(planned(tmp_path)["happo"], tmp_path / "tiny")
     assert list(records(folder).groupby("step")["seconds"].max()) == [0.0, 2.0, 4.0, 6.0]
     about = files.read_json(folder / "trial.json")
@@ -239,7 +239,7 @@ def test_evaluation_episodes_are_the_same_for_all_seeds_and_algorithms(
         starts.append(batch.state.tolist())
         return play(learner, batch)
 
-    monkeypatch.setattr(session, "play", look)
+    monkeypatch.setattr(collect, "play", look)
     for seed in (0, 1):
         for label in ("happo", "maddpg"):
             changes = {"steps": 100, "first_seed": seed}
@@ -266,7 +266,7 @@ def test_the_last_policy_is_played_once_where_it_is_the_best(tmp_path: Path, mon
         played = play(learner, batch)
         return replace(played, returns=played.returns * 0 + next(means)) if batch.envs == 2 else played
 
-    monkeypatch.setattr(session, "play", better_and_better)
+    monkeypatch.setattr(collect, "play", better_and_better)
     folder = finish(planned(tmp_path)["happo"], tmp_path / "tiny")
     assert counts == [2, 2, 2, 2, 20]
     rows = records(folder)
@@ -585,7 +585,7 @@ def test_a_checkpoint_of_another_version_fails_the_trial_and_says_what_to_do(tmp
 def test_episodes_are_the_same_however_many_are_played_at_once(
     tmp_path: Path, finished: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session, "AT_ONCE", 3)
+    monkeypatch.setattr(collect, "AT_ONCE", 3)
     here, there = records(finish(planned(tmp_path)["happo"], tmp_path / "tiny")), records(finished["happo"])
     assert list(here["length"]) == list(there["length"])
     assert np.allclose(here["episode_return"], there["episode_return"], rtol=1e-5)

@@ -30,7 +30,7 @@ from bench.store import files, scores
 from bench.suite import model, resolving
 from bench.suite.model import SuiteError
 from bench.suite.trial import Trial
-from bench.trial import session, status, worker
+from bench.trial import collect, session, status, worker
 from bench.trial.collect import play
 from bench.tune import __main__ as tune
 from bench.tune import results, space, storage, study, work
@@ -288,7 +288,7 @@ def test_a_study_evaluates_on_episodes_of_its_own_and_its_trials_say_so(
         starts.append({tuple(row) for row in batch.state.tolist()})
         return play(learner, batch)
 
-    monkeypatch.setattr(session, "play", look)
+    monkeypatch.setattr(collect, "play", look)
     worker.run(defaults, tmp_path / "study", os.getpid(), until=0)
     worker.run(in_a_suite, tmp_path / "suite", os.getpid())
     of_study, of_suite, *_, fresh = starts

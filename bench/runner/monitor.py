@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from bench.cli.command import counted
@@ -18,6 +19,7 @@ from bench.suite.trial import Trial
 from bench.trial.worker import Outcome
 
 MAX_ROWS = 20
+BAR_WIDTH = 30
 
 
 @dataclass
@@ -114,4 +116,19 @@ class Monitor(Display):
                 f"{state.rate:,.0f}",
                 clock(self._left(state)),
             )
+        return table
+
+
+class Bar(Monitor):
+    """The same for one trial: a bar on a terminal."""
+
+    def __init__(self, trial: Trial, suite_folder: Path):
+        super().__init__([trial], suite_folder, [0.0], jobs=1)
+
+    def table(self) -> Table:
+        """One row: the trial, the bar, and how far it is."""
+        (state,) = self.states.values()
+        table = Table.grid(padding=(0, 1))
+        bar = ProgressBar(total=state.trial.steps, completed=state.step, width=BAR_WIDTH)
+        table.add_row(state.trial.name, bar, self._progress(state))
         return table

@@ -116,7 +116,18 @@ def read_trial(path: Path) -> dict[str, Any]:
 
 def read_trials(suite_folder: Path) -> list[dict[str, Any]]:
     """The `trial.json` of every trial of a suite, in the order of their paths."""
-    return [read_trial(path) for path in sorted(suite_folder.glob("trials/*/*/seed-*/trial.json"))]
+    return [read_trial(path) for path in trial_files(suite_folder, "trial.json")]
+
+
+def trial_files(suite_folder: Path, name: str) -> list[Path]:
+    """The files called `name` of all trials of a suite, in the order of their paths."""
+    return sorted(suite_folder.glob(f"trials/*/*/seed-*/{name}"))
+
+
+def joined(suite_folder: Path, name: str) -> pd.DataFrame | None:
+    """The table `name` of all trials of a suite, one below the other; None where no trial has it."""
+    parts = [read_table(path) for path in trial_files(suite_folder, f"{name}.parquet")]
+    return pd.concat(parts, ignore_index=True) if parts else None
 
 
 def merge(suite_folder: Path) -> None:
@@ -125,6 +136,6 @@ def merge(suite_folder: Path) -> None:
     A suite without trials (a published one, which keeps only the joined tables) is left as it is.
     """
     for name in TABLES:
-        parts = [read_table(path) for path in sorted(suite_folder.glob(f"trials/*/*/seed-*/{name}.parquet"))]
-        if parts:
-            write_table(suite_folder / f"{name}.parquet", pd.concat(parts, ignore_index=True))
+        table = joined(suite_folder, name)
+        if table is not None:
+            write_table(suite_folder / f"{name}.parquet", table)

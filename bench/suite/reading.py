@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from bench.suite.model import Evaluate, Included, Suite, SuiteError, Tuning
+from bench.suite.shipped import what_there_is
 from bench.suite.yaml12 import parse
 
 M = TypeVar("M", bound=BaseModel)
@@ -92,7 +93,7 @@ def read(path: Path, model: type[BaseModel]) -> dict[str, Any]:
     try:
         text = path.read_text()
     except OSError as error:
-        raise SuiteError(f"{path}: cannot be read ({error.strerror}){_hint(model)}") from None
+        raise SuiteError(f"{path}: cannot be read ({error.strerror}){_hint(model, path)}") from None
     except UnicodeDecodeError:
         raise SuiteError(f"{path}: not a text file") from None
     try:
@@ -110,12 +111,11 @@ def read(path: Path, model: type[BaseModel]) -> dict[str, Any]:
     return document
 
 
-def _hint(model: type[BaseModel]) -> str:
+def _hint(model: type[BaseModel], path: Path) -> str:
     """Where files of that kind lie."""
     if model is Included:
         return "; a study leaves results/<study>/best.yaml"
-    near = sorted(str(p) for p in Path("suites").glob("*.yaml"))
-    return f"; suites here: {', '.join(near)}" if near else ""
+    return what_there_is(path)
 
 
 def first_line(error: yaml.YAMLError) -> str:

@@ -12,6 +12,11 @@ from torch import Tensor
 
 from algorithms import Learner, Rollout
 from bench.envs.batch import EnvBatch
+from bench.tasks import registry
+from bench.tasks.registry import Task
+
+AT_ONCE = 160
+"""Episodes that are evaluated as one batch, at most: an environment in Python may take megabytes."""
 
 
 class Collector:
@@ -140,3 +145,14 @@ def play(learner: Learner, batch: EnvBatch) -> Episodes:
         lengths += live
         live[batch.ended] = False
     return Episodes(returns, lengths)
+
+
+def play_episodes(
+    learner: Learner, task: Task, seeds: Sequence[np.random.SeedSequence], env_threads: int = 1
+) -> Episodes:
+    """One deterministic episode of a task for each seed, some of them at once."""
+    parts = [
+        play(learner, registry.make(task, seeds[k : k + AT_ONCE], auto_reset=False, env_threads=env_threads))
+        for k in range(0, len(seeds), AT_ONCE)
+    ]
+    return Episodes(np.concatenate([x.returns for x in parts]), np.concatenate([x.lengths for x in parts]))

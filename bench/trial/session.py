@@ -23,16 +23,11 @@ from algorithms import Diagnostics, Diverged
 from bench.envs.errors import EnvError
 from bench.store import files
 from bench.suite.trial import Trial
-from bench.tasks import registry
-from bench.trial.collect import Collector, play
+from bench.trial.collect import Collector, play_episodes
 from bench.trial.setup import evaluation_seeds, learner_and_batch
 
 FRESH_FACTOR = 10
 """The last and the best policy each play this many times the episodes of one evaluation (Gorsane et al. 2022)."""
-
-
-AT_ONCE = 160
-"""Episodes that are evaluated as one batch, at most: an environment in Python may take megabytes."""
 
 
 PROGRESS_SECONDS = 1.0
@@ -146,12 +141,7 @@ class Session:
     def _episodes(self, kind: str, count: int, stream: str) -> pd.DataFrame:
         """Play `count` episodes on the evaluation seeds of a stream: one row each."""
         start = time.perf_counter()
-        drawn = evaluation_seeds(stream, count)
-        parts = []
-        for first in range(0, count, AT_ONCE):
-            seeds = drawn[first : first + AT_ONCE]
-            batch = registry.make(self.trial.task, seeds, auto_reset=False, env_threads=self.env_threads)
-            parts.append(play(self.learner, batch))
+        played = play_episodes(self.learner, self.trial.task, evaluation_seeds(stream, count), self.env_threads)
         self.evaluation_seconds += time.perf_counter() - start
         return pd.DataFrame(
             {
@@ -160,8 +150,8 @@ class Session:
                 "step": self.step,
                 "gradient_updates": self.learner.gradient_updates,
                 "episode": np.arange(count),
-                "episode_return": np.concatenate([part.returns for part in parts]),
-                "length": np.concatenate([part.lengths for part in parts]),
+                "episode_return": played.returns,
+                "length": played.lengths,
                 "seconds": self.seconds,
             }
         )

@@ -32,6 +32,7 @@ from bench.runner.cost import costs, refuse_replays_beyond_memory
 from bench.runner.summary import physics_warning
 from bench.store import files
 from bench.suite.model import SuiteError
+from bench.suite.shipped import find
 from bench.trial.worker import MAX_ATTEMPTS
 from bench.tune import results
 from bench.tune.progress import Progress
@@ -198,7 +199,9 @@ def _time(plan: Plan, left: Counter[str], jobs: int) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench.tune", description=__doc__, allow_abbrev=False)
-    parser.add_argument("study", type=Path, metavar="STUDY.yaml")
+    parser.add_argument(
+        "study", type=find, metavar="STUDY.yaml", help="a file, or the name of a study that comes with the benchmark"
+    )
     parser.add_argument("--jobs", type=positive, default=os.cpu_count() or 1, metavar="N", help="tuning trials at once")
     parser.add_argument("--trials", type=positive, metavar="K", help="budget of each algorithm, instead of the file's")
     parser.add_argument("--storage", metavar="URL", help="file of Optuna's journal, or URL of a database")

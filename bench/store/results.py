@@ -1,0 +1,44 @@
+"""The results of a suite as frames."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from bench.store import files
+from bench.store.files import StoreError
+
+
+class Results(NamedTuple):
+    """What `read` gives."""
+
+    records: pd.DataFrame
+    """One row per evaluation episode; docs/results.md has the columns."""
+    updates: pd.DataFrame
+    """One row per update and agent; empty where the folder has no such table."""
+    trials: pd.DataFrame
+    """One row per trial: the keys of its `trial.json`, mappings as they are, and `folder`, which `load_team` takes.
+    Empty for a published suite, which keeps only its tables."""
+
+
+def read(folder: str | Path) -> Results:
+    """The results of a suite, `results/<suite>`, whether it is finished or still running. Writes nothing.
+
+    Raises `bench.store.files.StoreError`, one line with the path, for a folder without records or a broken file.
+    """
+    folder = Path(folder)
+    found = {name: _table(folder, name) for name in files.TABLES}
+    if found["records"] is None:
+        raise StoreError(f"{folder}: no records there; the results of a suite have trials/ or records.parquet")
+    trials = [files.read_trial(path) | {"folder": str(path.parent)} for path in files.trial_files(folder, "trial.json")]
+    updates = pd.DataFrame() if found["updates"] is None else found["updates"]
+    return Results(found["records"], updates, pd.DataFrame(trials))
+
+
+def _table(folder: Path, name: str) -> pd.DataFrame | None:
+    """What the trials have by now, or else the joined table."""
+    path = folder / f"{name}.parquet"
+    table = files.joined(folder, name)
+    return files.read_table(path) if table is None and path.exists() else table
