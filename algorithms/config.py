@@ -109,18 +109,18 @@ class MADDPGSettings:
     """T: steps of each environment between two rounds of gradient steps."""
     update_to_data: Positive = 0.03
     """Gradient steps of every network per environment step; HARL: 0.1. Returns after 100,000 steps on HalfCheetah-2x3,
-    seeds 1000 and 1001, and training steps/s of a core of an AMD EPYC:
+    seeds 1000 and 1001:
 
-    | update_to_data | batch_size | n_step | returns      | steps/s |
-    |----------------|------------|--------|--------------|---------|
-    | 0.03           | 500        | 20     | 2,200, 1,620 | 2,300   |
-    | 0.03           | 500        | 10     | 1,320, 1,060 | 2,300   |
-    | 0.02           | 1000       | 20     | 2,080, 1,070 | 1,800   |
-    | 0.05           | 256        | 20     | 780, 1,150   | 1,900   |
-    | 0.05           | 256        | 10     | 2,040, 1,000 | 2,100   |
-    | 0.05           | 256        | 1      | 610, 750     | 2,300   |
-    | 0.05           | 1000       | 20     | 1,710, 2,230 | 900     |
-    | 0.1            | 1000       | 20     | 2,550, 860   | 500     |
+    | update_to_data | batch_size | n_step | returns      |
+    |----------------|------------|--------|--------------|
+    | 0.03           | 500        | 20     | 2,200, 1,620 |
+    | 0.03           | 500        | 10     | 1,320, 1,060 |
+    | 0.02           | 1000       | 20     | 2,080, 1,070 |
+    | 0.05           | 256        | 20     | 780, 1,150   |
+    | 0.05           | 256        | 10     | 2,040, 1,000 |
+    | 0.05           | 256        | 1      | 610, 750     |
+    | 0.05           | 1000       | 20     | 1,710, 2,230 |
+    | 0.1            | 1000       | 20     | 2,550, 860   |
 
     The last line is the published one, with 10 environments, 50 steps between rounds and no limit on gradients."""
     batch_size: Count = 500
