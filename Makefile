@@ -31,7 +31,7 @@ bench: $(INSTALLED)
 	@echo "The report is results/quick/report.html: open it in a browser."
 
 test: $(INSTALLED_DEV)
-	$(PY) -m pytest $(ARGS)
+	$(PY) -m pytest -n auto $(ARGS)
 
 lint: $(INSTALLED_DEV)
 	$(PY) -m ruff check .
