@@ -14,7 +14,7 @@ import pytest
 
 from bench import __main__ as listing
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def commands() -> set[str]:

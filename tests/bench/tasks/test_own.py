@@ -35,7 +35,7 @@ from bench.tasks import plugins, registry
 from bench.trial import setup, status, worker
 from bench.trial.session import Session
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).resolve().parents[3]
 PLAIN = "python:own_envs:Plain"
 MINE = METHODS["happo"]
 """A method of one's own, by the name `python:test_own:MINE`."""

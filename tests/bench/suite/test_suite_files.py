@@ -15,7 +15,7 @@ from bench.suite.resolving import load, trials
 from bench.suite.trial import Trial
 from bench.tasks import registry
 
-SUITES = Path(__file__).parent.parent / "suites"
+SUITES = Path(__file__).resolve().parents[3] / "suites"
 PAPER = [
     "Ant-2x4",
     "Ant-4x2",

@@ -16,7 +16,7 @@ from bench.runner.cost import Cost
 from bench.suite.shipped import find, shipped
 from bench.tune import __main__ as tune
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).resolve().parents[3]
 NAMES = sorted(path.stem for path in (ROOT / "suites").glob("*.yaml"))
 
 

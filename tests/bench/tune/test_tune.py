@@ -35,7 +35,7 @@ from bench.trial.collect import play
 from bench.tune import __main__ as tune
 from bench.tune import results, space, storage, study, work
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[3]
 RATE = {"kind": "float", "low": 1e-4, "high": 5e-3, "log": True}
 TINY: dict[str, Any] = {
     "name": "tiny",

@@ -25,7 +25,7 @@ from bench.store import files
 from bench.suite.trial import Trial
 from bench.trial import session, status, worker
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[3]
 TINY: dict[str, Any] = {
     "name": "tiny",
     "steps": 100,
