@@ -215,7 +215,7 @@ def test_values_that_do_not_fit_the_grid_together_are_refused(tmp_path: Path) ->
 
 
 def parameters(**entries: dict[str, Any]) -> space.Parameters:
-    return {name: space.KINDS[entry["kind"]].model_validate(entry) for name, entry in entries.items()}
+    return {name: space.PARAMETER_KINDS[entry["kind"]].model_validate(entry) for name, entry in entries.items()}
 
 
 def test_a_conditional_parameter_is_asked_for_only_where_its_condition_holds() -> None:
