@@ -12,6 +12,7 @@ import algorithms
 from algorithms import SettingError
 from algorithms.registry import Method, Settings
 from bench.store.files import slug
+from bench.store.resolved import Algorithm, Resolved
 from bench.suite import methods
 from bench.suite.model import SKIP, Matrix, Suite, SuiteError
 from bench.suite.overrides import include, override
@@ -53,6 +54,21 @@ def trials(suite: Suite, path: Path) -> list[Trial]:
     """Tasks x algorithms x seeds; refuses whatever a task, an algorithm or their pairing does not allow."""
     _refuse_tuning_seeds(suite, path)
     return over_seeds(suite, pairings(suite, path), suite.tuning)
+
+
+def resolved(planned: Sequence[Trial]) -> Resolved:
+    """What a suite or study was resolved to, for reports."""
+    tasks = list(dict.fromkeys(t.task.label for t in planned))
+    known = {t.label: t.method for t in planned}
+    place = {name: index for index, name in enumerate(algorithms.METHODS)}
+    labels = sorted(known, key=lambda label: place.get(known[label].name, len(place)))
+    pairs = {(t.task.label, t.label) for t in planned}
+    return Resolved(
+        methods=[*place],
+        tasks=tasks,
+        algorithms={x: Algorithm(known[x].name, known[x].summary, known[x].ablation) for x in labels},
+        skipped=[(task, label) for task in tasks for label in labels if (task, label) not in pairs],
+    )
 
 
 @contextmanager

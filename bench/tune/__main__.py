@@ -33,6 +33,7 @@ from bench.runner.pool import load_error
 from bench.runner.summary import physics_warning
 from bench.store import files
 from bench.suite.model import SuiteError
+from bench.suite.resolving import resolved
 from bench.trial.worker import MAX_ATTEMPTS
 from bench.tune import results
 from bench.tune.progress import Progress
@@ -64,6 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         folder.mkdir(parents=True, exist_ok=True)
         ledger = Ledger(plan, folder, where)
         files.write_text(folder / "study.yaml", yaml.safe_dump(document, sort_keys=False))
+        resolved([t for own in plan.defaults.values() for t in own]).write(folder)
     except (SuiteError, files.StoreError) as error:
         print(error, file=sys.stderr)
         return BAD_INPUT
