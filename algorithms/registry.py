@@ -30,51 +30,68 @@ class Method:
     """Only where the update is simultaneous: in a sequential one a shared actor would change before the next agent."""
     ablation: bool = False
     """Not a published method: a combination that shows what one choice does."""
+    name: str = ""
+    """What suites and messages call it. A method of the user's own gets the name by which it was found."""
+
+    def configure(self, given: Mapping[str, Any]) -> Settings:
+        """Its settings, all but `given` at their defaults."""
+        matmul_library()  # raises SettingError for an unknown library in the environment variable
+        result = strict(self.settings, given)
+        if getattr(result, "share_actors", False) and not self.can_share_actors:
+            raise SettingError(
+                "share_actors",
+                f"{self.name} cannot share actors: its update is sequential, and a shared actor would have changed "
+                "already when the next agent's turn comes",
+            )
+        return result
+
+    def build(self, team: Team, settings: Settings, seeds: Mapping[str, int]) -> Learner:
+        """A new learner for `team`; `seeds` holds one seed for each of `algorithms.PURPOSES`."""
+        check(team, settings)
+        return self.make(team, settings, seeds)
 
 
-def _on_policy(critic: Critic, update: Update, step: Step, ablation: bool = False) -> Method:
+def _on_policy(name: str, critic: Critic, update: Update, step: Step, ablation: bool = False) -> Method:
     return Method(
         partial(OnPolicy, critic=critic, update=update, step=step),
         ClipSettings if step is clip_step else TrustRegionSettings,
         f"{critic} critic, {update} update, {step.__name__.replace('_', ' ')}",
         update == "simultaneous",
         ablation,
+        name,
     )
 
 
-METHODS: dict[str, Method] = {
-    #                    critic           update          one actor's step
-    "ippo": _on_policy("decentralised", "simultaneous", clip_step),
-    "mappo": _on_policy("centralised", "simultaneous", clip_step),
-    "happo": _on_policy("centralised", "sequential", clip_step),
-    "hatrpo": _on_policy("centralised", "sequential", trust_region_step),
-    "maddpg": Method(MADDPG, MADDPGSettings, "off-policy, one central action-value critic per agent", False),
-    # Ablations: the trust region without the sequential update, the sequential update without a centralised critic.
-    "matrpo": _on_policy("centralised", "simultaneous", trust_region_step, ablation=True),
-    "haippo": _on_policy("decentralised", "sequential", clip_step, ablation=True),
+METHODS: Mapping[str, Method] = {
+    method.name: method
+    for method in (
+        #           name      critic           update          one actor's step
+        _on_policy("ippo", "decentralised", "simultaneous", clip_step),
+        _on_policy("mappo", "centralised", "simultaneous", clip_step),
+        _on_policy("happo", "centralised", "sequential", clip_step),
+        _on_policy("hatrpo", "centralised", "sequential", trust_region_step),
+        Method(MADDPG, MADDPGSettings, "off-policy, one central action-value critic per agent", False, name="maddpg"),
+        # Ablations: the trust region without the sequential update, the sequential update without a centralised critic.
+        _on_policy("matrpo", "centralised", "simultaneous", trust_region_step, ablation=True),
+        _on_policy("haippo", "decentralised", "sequential", clip_step, ablation=True),
+    )
 }
 
 
 def settings(name: str, given: Mapping[str, Any]) -> Settings:
     """The settings of method `name`, all but `given` at their defaults."""
-    matmul_library()  # part of no method: it refuses a wrong MARL_BENCH_MATMUL before anything is computed
-    if name not in METHODS:
-        raise SettingError("algorithm", f"unknown algorithm {name!r}; valid: {', '.join(METHODS)}")
-    method = METHODS[name]
-    result = strict(method.settings, given)
-    if getattr(result, "share_actors", False) and not method.can_share_actors:
-        raise SettingError(
-            "share_actors",
-            f"{name} cannot share actors: its update is sequential, and a shared actor would have changed already when "
-            "the next agent's turn comes",
-        )
-    return result
+    return _row(name).configure(given)
 
 
 def build(name: str, team: Team, given: Settings, seeds: Mapping[str, int]) -> Learner:
-    """A new learner for `team`; `seeds` holds one seed for each of `algorithms.PURPOSES`."""
-    check(team, given)
-    return METHODS[name].make(team, given, seeds)
+    """A new learner of method `name`; see `Method.build`."""
+    return _row(name).build(team, given, seeds)
+
+
+def _row(name: str) -> Method:
+    if name not in METHODS:
+        raise SettingError("algorithm", f"unknown algorithm {name!r}; valid: {', '.join(METHODS)}")
+    return METHODS[name]
 
 
 def check(team: Team, given: Settings) -> None:

@@ -30,7 +30,6 @@ from bench.tasks import registry
 from bench.tasks.batch_contract import batch_is_the_environment, batch_seeds, numbers, resume, speed
 from bench.tasks.contract import agents, ends, masks, observations, replay, rewards, seeds, spaces_, state
 from bench.tasks.random_episodes import ContractError, TaskUnderCheck, playing
-from bench.tasks.registry import kind
 
 
 @command.entry
@@ -42,8 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         task = registry.task(options.task, dict(_option(text) for text in options.set))
-        made = kind(task.name).environment
-        make = made and made(task.name, task.options)
+        make = task.environment()
     except SettingError as error:
         parser.error(f"{error.key}: {error}")
     print(task.label)

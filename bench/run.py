@@ -22,11 +22,11 @@ from bench.cli.command import BAD_INPUT, positive
 from bench.runner.cost import costs, refuse_replays_beyond_memory
 from bench.runner.folder import LOCK, locked, refuse_changed
 from bench.runner.pool import run_trials
-from bench.runner.summary import physics_warning, plan
+from bench.runner.summary import describe, physics_warning
 from bench.store import files
 from bench.suite.model import SuiteError
 from bench.suite.overrides import only
-from bench.suite.resolving import load, trials
+from bench.suite.resolving import load, resolved, trials
 from bench.suite.shipped import find
 from bench.trial import status
 from bench.trial.status import read_status
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (SuiteError, files.StoreError) as error:
         print(error, file=sys.stderr)
         return BAD_INPUT
-    print(plan(selected, prices, folder, jobs), flush=True)
+    print(describe(selected, prices, folder, jobs), flush=True)
     if warning := physics_warning(todo):
         print(warning, file=sys.stderr)
     if options.dry_run:
@@ -61,6 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         folder.mkdir(parents=True, exist_ok=True)
         with locked(folder):
             files.write_text(folder / "suite.yaml", yaml.safe_dump(document, sort_keys=False))
+            resolved(planned).write(folder)
             for t in planned:
                 status.register(t, folder)
             return run_trials(todo, folder, jobs, options.env_threads, prices)

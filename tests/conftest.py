@@ -16,14 +16,3 @@ def no_workers_afterwards() -> Iterator[None]:
     yield
     signal.signal(signal.SIGTERM, handler)
     get_reusable_executor().shutdown(wait=True, kill_workers=True)
-
-
-@pytest.fixture
-def no_methods_afterwards() -> Iterator[None]:
-    """A method of the user's own becomes a row of the table where a suite names it; other tests should not meet it."""
-    from algorithms import METHODS  # not before the modules that say how many threads there are
-
-    before = dict(METHODS)
-    yield
-    METHODS.clear()
-    METHODS.update(before)

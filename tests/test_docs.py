@@ -179,7 +179,6 @@ def test_every_example_is_shown() -> None:
     assert {f"examples/{x}" for x in ("meeting.py", "early.py", "own.yaml", "train_from_python.py")} <= shown
 
 
-@pytest.mark.usefixtures("no_methods_afterwards")
 @pytest.mark.parametrize(("page", "title", "code"), everywhere("yaml"))
 def test_every_suite_and_study_is_valid(
     page: Path, title: str, code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

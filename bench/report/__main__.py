@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from bench.report import page, plots, stats, study_page, study_results
-from bench.report.load import ReportError, Suite, find_suites, load
+from bench.report.load import ReportError, SuiteResults, find_suites, load
 from bench.store import files
 
 RESULTS = Path("results")
@@ -28,12 +28,12 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"bench.report: {message}; valid: python -m bench.report [--help] [DIR/<suite> ...]\n")
 
 
-def write(suite: Suite) -> str:
+def write(suite: SuiteResults) -> str:
     """Write the figures, tables and page of one suite into its folder; returns what the terminal shows."""
-    states = stats.trial_states(suite.records, suite.trials, suite.skipped)
+    states = stats.trial_states(suite.records, suite.trials, suite.skipped, suite.algorithms.methods)
     curves = stats.curves(suite.records, states)
     table = stats.returns_table(suite.records, states)
-    figure = plots.curves(curves, states)
+    figure = plots.curves(curves, states, suite.algorithms)
     # all is made before anything is written, so that the files of one folder always belong together
     outputs = {
         "curves.svg": plots.svg(figure),
@@ -49,7 +49,7 @@ def write(suite: Suite) -> str:
     return "\n".join([suite.name, "", short, *notes, str(suite.folder / "report.html"), ""])
 
 
-def write_study(study: study_results.Study) -> str:
+def write_study(study: study_results.StudyResults) -> str:
     """The same for a study."""
     outputs = study_page.write_files(study)
     for name, content in outputs.items():
@@ -70,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for folder in folders or find_suites(RESULTS)
         ]
         for one in loaded:
-            print(write_study(one) if isinstance(one, study_results.Study) else write(one))
+            print(write_study(one) if isinstance(one, study_results.StudyResults) else write(one))
     except ReportError as error:
         print(f"bench.report: {error}", file=sys.stderr)
         return command.BAD_INPUT

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
 from bench.cli.command import counted
+from bench.report.algorithms import Algorithms
 from bench.store import files
+from bench.store.resolved import Resolved
 
 TRIAL_KEYS = ("task", "algorithm", "seed", "steps", "config_hash", "status", "provenance")
 SHOWN_TRIALS = 4  # trials named per group in a refusal, which must stay one readable line
@@ -23,8 +25,8 @@ class ReportError(Exception):
 
 
 @dataclass(frozen=True)
-class Suite:
-    """What a report is made from."""
+class SuiteResults:
+    """The results of a suite, from which its report is made."""
 
     folder: Path
     """Where the report is written."""
@@ -32,13 +34,25 @@ class Suite:
     """One row per evaluation episode."""
     trials: list[dict[str, Any]]
     """The contents of every trial.json; empty for a published suite that kept only its tables."""
-    skipped: set[tuple[str, str]]
-    """The pairings (task, algorithm) that the suite leaves out on purpose."""
+    resolved: Resolved | None
+    """What the suite file was resolved to; None for results without that file."""
 
     @property
     def name(self) -> str:
         """The suite's name: that of its folder, so that a copy can be told from the original."""
         return self.folder.resolve().name
+
+    @cached_property
+    def algorithms(self) -> Algorithms:
+        """Its algorithms; what `resolved.json` does not name is as its trials say, else its label is its method."""
+        labels = dict.fromkeys([*self.records["algorithm"], *(trial["algorithm"] for trial in self.trials)])
+        methods = {trial["algorithm"]: str(trial.get("method") or trial["algorithm"]) for trial in self.trials}
+        return Algorithms.of(self.resolved, {label: methods.get(label, label) for label in labels})
+
+    @property
+    def skipped(self) -> set[tuple[str, str]]:
+        """The pairings (task, algorithm) that the suite leaves out."""
+        return {*self.resolved.skipped} if self.resolved else set()
 
 
 def find_suites(root: Path) -> list[Path]:
@@ -59,7 +73,7 @@ def _has_records(folder: Path) -> bool:
     return merged or any(folder.glob("trials/*/*/seed-*/records.parquet"))
 
 
-def load(folder: Path) -> Suite:
+def load(folder: Path) -> SuiteResults:
     """The suite in `folder`, merged up to this moment, or a `ReportError`."""
     if not folder.is_dir():
         raise ReportError(f"{folder}: no such folder; a suite is a folder with trials/ or records.parquet")
@@ -73,25 +87,11 @@ def load(folder: Path) -> Suite:
             raise ReportError(f"{folder}: no records yet, {have}; a suite has trials/ or records.parquet")
         files.merge(folder)
         records = files.read_table(folder / "records.parquet")
+        resolved = Resolved.read(folder)
     except files.StoreError as error:
         raise ReportError(" ".join(str(error).split())) from error
     _check_records(folder / "records.parquet", records)
-    tasks = {*records["task"].unique(), *(trial["task"] for trial in trials)}
-    return Suite(folder, records, trials, _skipped(folder / "suite.yaml", tasks))
-
-
-def _skipped(path: Path, tasks: set[str]) -> set[tuple[str, str]]:
-    """What `per_task` of the suite file skips, a key being a task's label or else the name of tasks."""
-    if not path.is_file():
-        return set()
-    found = set()
-    try:
-        for key, entries in yaml.safe_load(path.read_text()).get("per_task", {}).items():
-            meant = [task for task in tasks if task == key] or [t for t in tasks if t.startswith(f"{key}:")]
-            found |= {(task, label) for label, change in entries.items() if change == "skip" for task in meant}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError) as error:
-        raise ReportError(f"{path}: not a suite file as bench.run writes it ({type(error).__name__})") from error
-    return found
+    return SuiteResults(folder, records, trials, resolved)
 
 
 def _statuses(trials: list[dict[str, Any]]) -> str:

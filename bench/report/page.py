@@ -14,7 +14,8 @@ from markupsafe import Markup
 
 from bench.cli.command import counted
 from bench.report import plots, stats
-from bench.report.load import Suite, trial_name
+from bench.report.algorithms import in_order
+from bench.report.load import SuiteResults, trial_name
 
 ENVIRONMENT = jinja2.Environment(
     loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
@@ -122,7 +123,7 @@ def markdown(rows: list[dict[str, str]]) -> str:
     return "".join(layout.format(*line) for line in [cells[0], rule, *cells[1:]])
 
 
-def gaps(suite: Suite, states: pd.DataFrame) -> list[dict[str, str]]:
+def gaps(suite: SuiteResults, states: pd.DataFrame) -> list[dict[str, str]]:
     """Every trial that is not done, or whose returns are not finite: where it stands, and why."""
     known = {(trial["task"], trial["algorithm"], trial["seed"]): trial for trial in suite.trials}
     rows = []
@@ -153,7 +154,7 @@ def gaps(suite: Suite, states: pd.DataFrame) -> list[dict[str, str]]:
     return rows
 
 
-def facts(suite: Suite, states: pd.DataFrame) -> dict[str, str]:
+def facts(suite: SuiteResults, states: pd.DataFrame) -> dict[str, str]:
     """What was run, in a few lines."""
     records, trials = suite.records, suite.trials
     episodes = records.groupby(["task", "algorithm", "seed", "kind", "step"], observed=True).size()
@@ -178,11 +179,25 @@ def facts(suite: Suite, states: pd.DataFrame) -> dict[str, str]:
     return found
 
 
-def _skipped(suite: Suite) -> dict[str, str]:
+def _skipped(suite: SuiteResults) -> dict[str, str]:
     """The pairings that the suite leaves out: each algorithm with its tasks."""
     tasks = {label: sorted(task for task, other in suite.skipped if other == label) for _, label in suite.skipped}
-    parts = [f"{label} on {', '.join(tasks[label])}" for label in stats.sort_labels(tasks)]
+    parts = [f"{label} on {', '.join(tasks[label])}" for label in in_order(tasks, suite.algorithms.methods)]
     return {"skipped by the suite": "; ".join(parts)} if parts else {}
+
+
+def compared(suite: SuiteResults, labels: list[str]) -> list[dict[str, str]]:
+    """What each label stands for, as far as `resolved.json` says it."""
+    known = suite.resolved.algorithms if suite.resolved else {}
+    return [
+        {
+            "algorithm": label,
+            "method": known[label].method,
+            "summary": known[label].summary + ("; an ablation" if known[label].ablation else ""),
+        }
+        for label in labels
+        if label in known
+    ]
 
 
 def _span(values: Iterable[int]) -> str:
@@ -191,7 +206,7 @@ def _span(values: Iterable[int]) -> str:
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
-def warnings(suite: Suite, states: pd.DataFrame) -> list[str]:
+def warnings(suite: SuiteResults, states: pd.DataFrame) -> list[str]:
     """What must be said before any number is read."""
     found = []
     undone = int((states["state"] != "done").sum())
@@ -215,8 +230,8 @@ def warnings(suite: Suite, states: pd.DataFrame) -> list[str]:
         found.append(f"Uncommitted changes: {dirty} of {total} ran code that no commit holds.")
     budgets = {trial["algorithm"]: tuning(trial) for trial in suite.trials}
     if len({*budgets.values()}) > 1:
-        said = "; ".join(f"{label}: {budgets[label]}" for label in stats.sort_labels(budgets))
-        found.append(f"Unequal tuning: {said}. What was tuned more may only for that be better.")
+        parts = "; ".join(f"{label}: {budgets[label]}" for label in in_order(budgets, suite.algorithms.methods))
+        found.append(f"Unequal tuning: {parts}. What was tuned more may only for that be better.")
     return found
 
 
@@ -229,7 +244,7 @@ def tuning(trial: dict[str, Any]) -> str:
     return f"{trials} of {about['steps']:,} steps on {seeds} (study {about['study']})"
 
 
-def provenance(suite: Suite) -> list[dict[str, str]]:
+def provenance(suite: SuiteResults) -> list[dict[str, str]]:
     """What the trials ran on: one row per fact and value, with the number of trials that it holds for."""
     tally: Counter[tuple[str, str]] = Counter()
     for trial in suite.trials:
@@ -247,7 +262,7 @@ def provenance(suite: Suite) -> list[dict[str, str]]:
     ]
 
 
-def config_hashes(suite: Suite) -> list[dict[str, str]]:
+def config_hashes(suite: SuiteResults) -> list[dict[str, str]]:
     """One row per task and algorithm: its method and the one hash of its configuration."""
     found = {(trial["task"], trial["algorithm"]): trial for trial in suite.trials}
     return [
@@ -259,7 +274,7 @@ def config_hashes(suite: Suite) -> list[dict[str, str]]:
             "hash": trial["config_hash"][:16],
         }
         for task in sorted({task for task, _ in found})
-        for label in stats.sort_labels(label for _, label in found)
+        for label in in_order((label for _, label in found), suite.algorithms.methods)
         if (trial := found.get((task, label)))
     ]
 
@@ -275,16 +290,16 @@ def inline_svg(svg: bytes, prefix: str, label: str) -> Markup:
     return Markup(text.replace("<svg ", Markup('<svg role="img" aria-label="{}" ').format(label), 1))
 
 
-def html(suite: Suite, states: pd.DataFrame, curves: pd.DataFrame, table: pd.DataFrame) -> str:
+def html(suite: SuiteResults, states: pd.DataFrame, curves: pd.DataFrame, table: pd.DataFrame) -> str:
     """The page."""
     tasks = sorted(states["task"].unique())
     rows = returns_rows(table)
-    figures = [plots.svg(plots.task_curves(task, curves, states)) for task in tasks]
+    figures = [plots.svg(plots.task_curves(task, curves, states, suite.algorithms)) for task in tasks]
     panels = [
         inline_svg(figure, f"panel{index}", f"Learning curves on {task}")
         for index, (figure, task) in enumerate(zip(figures, tasks, strict=True))
     ]
-    labels = stats.sort_labels(states["algorithm"])
+    labels = in_order(states["algorithm"])
     return ENVIRONMENT.get_template("report.html").render(
         name=suite.name,
         warnings=warnings(suite, states),
@@ -292,11 +307,12 @@ def html(suite: Suite, states: pd.DataFrame, curves: pd.DataFrame, table: pd.Dat
         gaps=gaps(suite, states),
         panels=panels,
         caption=plots.curve_caption(states),
-        styles={label: plots.style(label) for label in labels},
+        styles={label: suite.algorithms.styles[label] for label in labels},
         glyphs=GLYPHS,
         tables={task: [row for row in rows if row["task"] == task] for task in tasks},
         planned=states["seed"].nunique(),
         mamujoco=any(task.startswith("mamujoco/") for task in tasks),
+        compared=compared(suite, labels),
         provenance=provenance(suite),
         hashes=config_hashes(suite),
     )

@@ -6,9 +6,7 @@ import io
 import math
 import re
 import textwrap
-import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import matplotlib
@@ -19,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from bench.report import stats
+from bench.report.algorithms import Algorithms, Style, in_order
 
 INK, RULE, PAPER = "#1f2329", "#d9dde3", "#fefefe"  # the page puts its own in their place, also in dark mode
 RC: dict[Any, Any] = {
@@ -47,64 +45,14 @@ PANEL_WIDTH, PANEL_HEIGHT = 4.3, 3.1  # inches
 NOTE_WIDTH, TITLE_WIDTH = 52, 40  # characters of a note and of a title that fit above a panel
 LINE_HEIGHT = 0.15  # inches of one more line of a title or of a label in the legend
 
-# After Okabe and Ito: they differ in lightness too, and each method has its own marker
-PALETTE = {
-    "ippo": "#56b4e9",
-    "mappo": "#0173b2",
-    "happo": "#d55e00",
-    "hatrpo": "#c065b0",
-    "maddpg": "#029e73",
-    "haippo": "#de8f05",
-    "matrpo": "#9c6b3f",
-}
-MARKERS = dict(zip(PALETTE, "osDv^XP", strict=True))
-VARIANT_DASHES = ((1.2, 1.6), (6, 1.8, 1.2, 1.8), (8, 2.5))
-VARIANT_MARKERS = "osDv^XPp"
 
-
-@dataclass(frozen=True)
-class Style:
-    """How one algorithm looks wherever it is drawn."""
-
-    color: str
-    """As #rrggbb."""
-    marker: str
-    """Matplotlib's letter."""
-    dash: tuple[float, ...]
-    """Lengths of ink and gap in line widths; empty for a solid line."""
-
-
-def style(label: str) -> Style:
-    """The look of the algorithm `label`, a function of the label alone.
-
-    The part before the first "-" is the family and gives the colour; "-shared" is dashed, any other variant
-    has one of the other dash patterns. An unknown family gets a hue from a checksum of its name: always the
-    same one, though two such families may look alike.
-    """
-    family, _, variant = label.partition("-")
-    digest = zlib.crc32(label.encode())
-    color = PALETTE.get(family) or _hashed_color(family)
-    marker = MARKERS.get(family) if variant in ("", "shared") else None
-    if variant == "shared":
-        dash: tuple[float, ...] = (4.0, 1.6)
-    else:
-        dash = VARIANT_DASHES[digest % len(VARIANT_DASHES)] if variant else ()
-    return Style(color, marker or VARIANT_MARKERS[digest // 7 % len(VARIANT_MARKERS)], dash)
-
-
-def _hashed_color(family: str) -> str:
-    digest = zlib.crc32(family.encode())
-    hue, lightness = digest % 24 / 24, (0.48, 0.62)[digest // 24 % 2]
-    return str(sns.husl_palette(1, h=hue, s=0.85, l=lightness).as_hex()[0])
-
-
-def curves(frame: pd.DataFrame, states: pd.DataFrame) -> Figure:
+def curves(frame: pd.DataFrame, states: pd.DataFrame, algorithms: Algorithms) -> Figure:
     """One panel per task of `stats.curves`, with legend and caption: a figure that can stand alone."""
     tasks = sorted(states["task"].unique())
     columns = 2 if len(tasks) == 4 else min(len(tasks), 3)
     rows = math.ceil(len(tasks) / columns)
     titles = [_title(task) for task in tasks]
-    handles = [handle(label) for label in stats.sort_labels(frame["algorithm"])]
+    handles = [handle(label, algorithms) for label in in_order(frame["algorithm"], states["algorithm"])]
     per_row = _legend_columns(handles, PANEL_WIDTH * columns)
     caption = textwrap.fill(curve_caption(states), width=max(60, 62 * columns))
     more_lines = sum(max(t.count("\n") for t in titles[i : i + columns]) for i in range(0, len(tasks), columns))
@@ -115,7 +63,7 @@ def curves(frame: pd.DataFrame, states: pd.DataFrame) -> Figure:
         axes = figure.subplots(rows, columns, squeeze=False, gridspec_kw={"hspace": 0.09})
         for index, ax in enumerate(axes.flat):
             if index < len(tasks):
-                _panel(ax, tasks[index], frame, states)
+                _panel(ax, tasks[index], frame, states, algorithms)
                 ax.set_ylabel("team return per episode" if index % columns == 0 else "")
                 ax.set_xlabel("environment steps" if index + columns >= len(tasks) else "")
             else:
@@ -125,13 +73,13 @@ def curves(frame: pd.DataFrame, states: pd.DataFrame) -> Figure:
     return figure
 
 
-def task_curves(task: str, frame: pd.DataFrame, states: pd.DataFrame) -> Figure:
+def task_curves(task: str, frame: pd.DataFrame, states: pd.DataFrame, algorithms: Algorithms) -> Figure:
     """The panel of one task for the page, which has a legend, a heading and a caption of its own."""
     height = PANEL_HEIGHT + LINE_HEIGHT * _title(task).count("\n")
     with matplotlib.rc_context(RC):
         figure = Figure(figsize=(PANEL_WIDTH * 1.15, height), layout="constrained")
         ax = figure.subplots()
-        _panel(ax, task, frame, states)
+        _panel(ax, task, frame, states, algorithms)
         ax.set_xlabel("environment steps")
         ax.set_ylabel("team return per episode")
     return figure
@@ -157,7 +105,7 @@ def seed_note(states: pd.DataFrame) -> str:
     planned = states["seed"].nunique()
     word = "seed" if planned == 1 else "seeds"
     groups = [
-        (int(count), stats.sort_labels(finished.index[finished == count]))
+        (int(count), in_order(finished.index[finished == count], states["algorithm"]))
         for count in sorted(finished.unique(), reverse=True)
     ]
     if len(groups) == 1:
@@ -168,13 +116,13 @@ def seed_note(states: pd.DataFrame) -> str:
     )
 
 
-def _panel(ax: Axes, task: str, frame: pd.DataFrame, states: pd.DataFrame) -> None:
+def _panel(ax: Axes, task: str, frame: pd.DataFrame, states: pd.DataFrame, algorithms: Algorithms) -> None:
     """Draw all algorithms of one task."""
     here = frame[frame["task"] == task]
     if here.empty:
         ax.text(0.5, 0.5, "no records yet", transform=ax.transAxes, ha="center")
-    for label in stats.sort_labels(here["algorithm"]):
-        _curve(ax, label, here[here["algorithm"] == label])
+    for label in in_order(here["algorithm"], states["algorithm"]):
+        _curve(ax, algorithms.styles[label], here[here["algorithm"] == label])
     steps = float(states.loc[states["task"] == task, "steps"].iloc[0])
     ax.set_xlim(-0.015 * steps, 1.015 * steps)
     ax.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
@@ -205,9 +153,8 @@ def _title(task: str) -> str:
     return "\n".join(textwrap.fill(line, TITLE_WIDTH) for line in lines if line)
 
 
-def _curve(ax: Axes, label: str, curve: pd.DataFrame) -> None:
+def _curve(ax: Axes, look: Style, curve: pd.DataFrame) -> None:
     """Draw one algorithm: its band, a pale line through all points, the full line where all seeds are."""
-    look = style(label)
     every = max(1, len(curve) // 7)
     ax.fill_between(curve["step"], curve["low"], curve["high"], color=look.color, alpha=0.16, linewidth=0)
     complete = curve.assign(iqm=curve["iqm"].where(curve["seeds"] == curve["planned"]))
@@ -231,8 +178,9 @@ def _curve(ax: Axes, label: str, curve: pd.DataFrame) -> None:
             )
 
 
-def handle(label: str) -> Line2D:
-    look = style(label)
+def handle(label: str, algorithms: Algorithms) -> Line2D:
+    """The entry of an algorithm in a legend."""
+    look = algorithms.styles[label]
     text = textwrap.fill(label, TITLE_WIDTH)
     line = Line2D([], [], color=look.color, marker=look.marker, markersize=4.5, linewidth=1.6, label=text)
     if look.dash:

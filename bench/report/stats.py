@@ -14,9 +14,10 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
+from bench.report.algorithms import in_order
+
 Floats = NDArray[np.float64]
 
-KNOWN = ("ippo", "mappo", "happo", "hatrpo", "maddpg", "haippo", "matrpo")
 CONFIDENCE = 0.95
 RESAMPLES = 5000
 
@@ -54,16 +55,6 @@ def interval(values: Floats) -> tuple[Floats, Floats]:
     return low, high
 
 
-def sort_labels(labels: Iterable[str]) -> list[str]:
-    """Algorithms in one order everywhere: known families first, each with its variants, then the rest."""
-
-    def place(label: str) -> tuple[int, str]:
-        family = label.split("-")[0]
-        return (KNOWN.index(family) if family in KNOWN else len(KNOWN), label)
-
-    return sorted(set(labels), key=place)
-
-
 def seed_returns(records: pd.DataFrame, kind: str) -> pd.DataFrame:
     """One row per task, algorithm, seed and step: `value`, the evaluation's mean return, and its `episodes`."""
     chosen = records[records["kind"] == kind]
@@ -74,11 +65,15 @@ def seed_returns(records: pd.DataFrame, kind: str) -> pd.DataFrame:
 
 
 def trial_states(
-    records: pd.DataFrame, trials: list[dict[str, Any]], skipped: Collection[tuple[str, str]] = ()
+    records: pd.DataFrame,
+    trials: list[dict[str, Any]],
+    skipped: Collection[tuple[str, str]] = (),
+    order: Iterable[str] = (),
 ) -> pd.DataFrame:
     """The matrix tasks x algorithms x seeds, one row per cell, whether or not the trial exists.
 
     A pairing (task, algorithm) in `skipped` is not planned: it has rows only for trials that have records all the same.
+    Algorithms stand in `order`, then as they appear; tables and figures follow the order of these rows.
 
     Columns: task, algorithm, seed; `state` (done, running, waiting, failed, incomplete, missing); `reached`, the last
     step of the grid that was evaluated; `steps`, the budget of the task; `seconds` of training; `error`. Without
@@ -94,6 +89,7 @@ def trial_states(
     known = {(trial["task"], trial["algorithm"], trial["seed"]): trial for trial in trials}
     ended = _ended(records, budget)
     cells = set(reached) | set(known)
+    labels = in_order([*records["algorithm"], *(trial["algorithm"] for trial in trials)], order)
     rows = [
         {
             "task": task,
@@ -106,7 +102,7 @@ def trial_states(
             "error": _error(known.get(cell)),
         }
         for task in sorted({cell[0] for cell in cells})
-        for algorithm in sort_labels(cell[1] for cell in cells)
+        for algorithm in labels
         for seed in sorted({cell[2] for cell in cells})
         for cell in [(task, algorithm, seed)]
         if cell in reached or (task, algorithm) not in skipped

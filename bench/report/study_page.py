@@ -8,10 +8,10 @@ from typing import Any
 import pandas as pd
 
 from bench.report import page, plots, study_plots, study_results
-from bench.report.study_results import Study
+from bench.report.study_results import StudyResults
 
 
-def write_files(study: Study) -> dict[str, bytes]:
+def write_files(study: StudyResults) -> dict[str, bytes]:
     """File name -> content of all that the report on a study consists of."""
     curves = study_results.budget_curves(study)
     rows = budget_rows(study, curves)
@@ -25,7 +25,7 @@ def write_files(study: Study) -> dict[str, bytes]:
     }
 
 
-def budget_rows(study: Study, curves: pd.DataFrame) -> list[dict[str, str]]:
+def budget_rows(study: StudyResults, curves: pd.DataFrame) -> list[dict[str, str]]:
     """Expected best after k trials per algorithm, as text."""
     defaults = study_results.defaults(study)
     rows = []
@@ -58,7 +58,7 @@ def winners(curves: pd.DataFrame) -> list[str]:
     return lines
 
 
-def best_rows(study: Study) -> list[dict[str, str]]:
+def best_rows(study: StudyResults) -> list[dict[str, str]]:
     """Per algorithm: the best settings, and whether they beat the defaults."""
     rows = []
     defaults = study_results.defaults(study)
@@ -99,7 +99,7 @@ def _beats(top: dict[str, Any] | None, mine: pd.DataFrame) -> str:
     return f"in {sum(ours[key] > theirs[key] for key in theirs)} of {len(theirs)}"
 
 
-def facts(study: Study) -> dict[str, str]:
+def facts(study: StudyResults) -> dict[str, str]:
     """What was searched, in a few lines."""
     about = study.document
     first, seeds = about.get("first_seed", 1000), about["seeds"]
@@ -114,7 +114,7 @@ def facts(study: Study) -> dict[str, str]:
     }
 
 
-def html(study: Study, curves: pd.DataFrame, rows: list[dict[str, str]]) -> str:
+def html(study: StudyResults, curves: pd.DataFrame, rows: list[dict[str, str]]) -> str:
     """The page."""
     labels = study.labels
     figures = {"budget": study_plots.budget(study, curves), "history": study_plots.history(study)}
@@ -126,7 +126,7 @@ def html(study: Study, curves: pd.DataFrame, rows: list[dict[str, str]]) -> str:
     budget = study.document["trials"]
     missing = {label: budget - int((study.trials["algorithm"] == label).sum()) for label in labels}
     short = [f"{label} lacks {count}" for label, count in missing.items() if count > 0]
-    absent = [label for label in study.document["algorithms"] if label not in labels]
+    absent = [label for label in study.algorithms.methods if label not in labels]
     return page.ENVIRONMENT.get_template("tuning.html").render(
         name=study.name,
         folder=study.folder,
@@ -142,7 +142,7 @@ def html(study: Study, curves: pd.DataFrame, rows: list[dict[str, str]]) -> str:
         budgets=rows,
         winners=winners(curves),
         best=best_rows(study),
-        styles={label: plots.style(label) for label in labels},
+        styles={label: study.algorithms.styles[label] for label in labels},
         glyphs=page.GLYPHS,
         sampler=study.document.get("sampler", "tpe"),
     )

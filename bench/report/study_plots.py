@@ -14,22 +14,23 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from bench.report import plots, stats, study_results
-from bench.report.study_results import Study
+from bench.report.algorithms import Style, in_order
+from bench.report.study_results import StudyResults
 
 UNIT = "normalised return"
 SMALL_WIDTH, SMALL_HEIGHT = 2.5, 2.1  # inches of a panel among many
 
 
-def budget(study: Study, curves: pd.DataFrame) -> Figure:
+def budget(study: StudyResults, curves: pd.DataFrame) -> Figure:
     """Expected best after k trials, one line per algorithm, with the defaults as rings at the left."""
     with matplotlib.rc_context(plots.RC):
         figure = Figure(figsize=(plots.PANEL_WIDTH * 1.6, plots.PANEL_HEIGHT * 1.3), layout="constrained")
         ax = figure.subplots()
         for label in study.labels:
-            _budget_curve(ax, label, curves[curves["algorithm"] == label])
+            _budget_curve(ax, study.algorithms.styles[label], curves[curves["algorithm"] == label])
         most = int(curves["trials"].max())
         for place, (label, value) in enumerate(study_results.defaults(study).items()):
-            look = plots.style(label)
+            look = study.algorithms.styles[label]
             ax.plot(
                 0.35 + 0.3 * place / len(study.labels),
                 value,
@@ -48,8 +49,7 @@ def budget(study: Study, curves: pd.DataFrame) -> Figure:
     return figure
 
 
-def _budget_curve(ax: Axes, label: str, curve: pd.DataFrame) -> None:
-    look = plots.style(label)
+def _budget_curve(ax: Axes, look: Style, curve: pd.DataFrame) -> None:
     ax.fill_between(curve["trials"], curve["low"], curve["high"], color=look.color, alpha=0.14, linewidth=0)
     (line,) = ax.plot(
         curve["trials"],
@@ -65,12 +65,12 @@ def _budget_curve(ax: Axes, label: str, curve: pd.DataFrame) -> None:
         line.set_dashes(look.dash)
 
 
-def history(study: Study) -> Figure:
+def history(study: StudyResults) -> Figure:
     """Every tuning trial in the order of the search, the best so far, and the defaults: one panel per algorithm."""
 
     def draw(ax: Axes, label: str) -> None:
         mine = study.trials[study.trials["algorithm"] == label].sort_values("number")
-        look, ring = plots.style(label), plots.PAPER
+        look, ring = study.algorithms.styles[label], plots.PAPER
         for state, fill in (("complete", look.color), ("pruned", ring)):
             part = mine[mine["state"] == state]
             ax.plot(part["number"], part["value"], look.marker, color=look.color, markerfacecolor=fill, markersize=4.5)
@@ -88,25 +88,25 @@ def history(study: Study) -> Figure:
     return _panels(study.labels, draw, sharey=True, width=2.0)
 
 
-def importance(study: Study) -> Figure:
+def importance(study: StudyResults) -> Figure:
     """The share of each parameter, one panel per algorithm that has enough trials."""
     frame = study.importances
 
     def draw(ax: Axes, label: str) -> None:
         mine = frame[frame["algorithm"] == label].sort_values("importance")
-        ax.barh(mine["parameter"], mine["importance"], color=plots.style(label).color, height=0.62)
+        ax.barh(mine["parameter"], mine["importance"], color=study.algorithms.styles[label].color, height=0.62)
         ax.set_xlim(0, 1)
         ax.grid(visible=False, axis="y")
         ax.set_title(f"{label}, {mine['trials'].iloc[0]} trials", loc="left", fontsize=9, weight="bold")
         ax.set_ylabel("")
 
-    return _panels(stats.sort_labels(frame["algorithm"]), draw, unit="", width=3.3)
+    return _panels(in_order(frame["algorithm"], study.labels), draw, unit="", width=3.3)
 
 
-def slices(study: Study, label: str) -> Figure:
+def slices(study: StudyResults, label: str) -> Figure:
     """The return of every tuning trial over each parameter of one algorithm: rings were cut, crosses diverged."""
     points = study_results.parameters(study, label)
-    look = plots.style(label)
+    look = study.algorithms.styles[label]
 
     def draw(ax: Axes, name: str) -> None:
         mine = points[points["parameter"] == name]
@@ -145,7 +145,7 @@ def _positions(ax: Axes, settings: pd.Series, searched: dict[str, Any]) -> stats
     return settings.to_numpy(np.float64)
 
 
-def trade_off(study: Study) -> Figure:
+def trade_off(study: StudyResults) -> Figure:
     """Return over training time of every complete tuning trial; the line joins those that nothing beats in both."""
     with matplotlib.rc_context(plots.RC):
         figure = Figure(figsize=(plots.PANEL_WIDTH * 1.6, plots.PANEL_HEIGHT * 1.2), layout="constrained")
@@ -153,7 +153,7 @@ def trade_off(study: Study) -> Figure:
         for label in study.labels:
             chosen = (study.trials["algorithm"] == label) & (study.trials["state"] == "complete")
             mine = study.trials[chosen].sort_values("seconds")
-            look = plots.style(label)
+            look = study.algorithms.styles[label]
             ax.plot(mine["seconds"], mine["value"], look.marker, color=look.color, markersize=4.5, alpha=0.7)
             front = mine[mine["value"] > mine["value"].cummax().shift(fill_value=-np.inf)]
             ax.plot(front["seconds"], front["value"], color=look.color, linewidth=1.4, drawstyle="steps-post")
@@ -163,8 +163,8 @@ def trade_off(study: Study) -> Figure:
     return figure
 
 
-def _legend(figure: Figure, study: Study) -> None:
-    handles = [plots.handle(label) for label in study.labels]
+def _legend(figure: Figure, study: StudyResults) -> None:
+    handles = [plots.handle(label, study.algorithms) for label in study.labels]
     figure.legend(handles=handles, loc="outside upper left", ncols=len(handles), frameon=False, handlelength=3)
 
 

@@ -13,8 +13,10 @@ import pandas as pd
 import yaml
 
 from bench.report import stats
+from bench.report.algorithms import Algorithms, in_order
 from bench.report.load import ReportError
 from bench.store import files
+from bench.store.resolved import Resolved
 
 COLUMNS = ("study", "algorithm", "number", "state", "value", "seconds", "default", "params", "returns")
 BUDGETS = (1, 2, 3, 5, 10, 20, 50, 100)
@@ -22,8 +24,8 @@ BUDGETS = (1, 2, 3, 5, 10, 20, 50, 100)
 
 
 @dataclass(frozen=True)
-class Study:
-    """What the page of a study is made from."""
+class StudyResults:
+    """The results of a study, from which its report is made."""
 
     folder: Path
     trials: pd.DataFrame
@@ -31,6 +33,7 @@ class Study:
     importances: pd.DataFrame
     document: dict[str, Any]
     """The study file."""
+    algorithms: Algorithms
 
     @property
     def name(self) -> str:
@@ -39,8 +42,8 @@ class Study:
 
     @property
     def labels(self) -> list[str]:
-        """Algorithms in the order of all figures."""
-        return stats.sort_labels(self.trials["algorithm"])
+        """The algorithms with finished tuning trials, in the order of all tables and figures."""
+        return in_order(self.trials["algorithm"], self.algorithms.methods)
 
 
 def is_study(folder: Path) -> bool:
@@ -48,7 +51,7 @@ def is_study(folder: Path) -> bool:
     return (folder / "study.yaml").is_file()
 
 
-def load(folder: Path) -> Study:
+def load(folder: Path) -> StudyResults:
     """The study in `folder`, or a `ReportError`."""
     path = folder / "tuning.parquet"
     if not path.is_file():
@@ -56,6 +59,7 @@ def load(folder: Path) -> Study:
     try:
         trials = files.read_table(path)
         importances = files.read_table(folder / "importances.parquet")
+        resolved = Resolved.read(folder)
         document = yaml.safe_load((folder / "study.yaml").read_text())
     except (files.StoreError, OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ReportError(" ".join(str(error).split())) from error
@@ -63,7 +67,8 @@ def load(folder: Path) -> Study:
         raise ReportError(f"{path}: lacks {', '.join(missing)}; a table of tuning trials has {', '.join(COLUMNS)}")
     if not isinstance(document, dict) or not isinstance(document.get("trials"), int):
         raise ReportError(f"{folder / 'study.yaml'}: not a study file as bench.tune writes it")
-    return Study(folder, trials.assign(score=scores(trials)), importances, document)
+    algorithms = Algorithms.of(resolved, {label: label for label in trials["algorithm"]})
+    return StudyResults(folder, trials.assign(score=scores(trials)), importances, document, algorithms)
 
 
 def scores(trials: pd.DataFrame) -> pd.Series[float]:
@@ -102,7 +107,7 @@ def expected_best_interval(values: stats.Floats) -> tuple[stats.Floats, stats.Fl
     return low, high
 
 
-def budget_curves(study: Study) -> pd.DataFrame:
+def budget_curves(study: StudyResults) -> pd.DataFrame:
     """One row per algorithm and number of trials k: `best`, the expected best of k, with `low` and `high`."""
     parts = []
     for label in study.labels:
@@ -126,24 +131,23 @@ def leaders(curves: pd.DataFrame, k: int) -> list[str]:
     here = curves[curves["trials"] == k]
     top = here.iloc[int(here["best"].to_numpy().argmax())]
     level = here["low"].isna() | (here["high"] >= top["low"])  # without an interval nothing is told apart
-    others = stats.sort_labels(here.loc[level, "algorithm"])
-    return [str(top["algorithm"]), *(label for label in others if label != top["algorithm"])]
+    return in_order([str(top["algorithm"]), *here.loc[level, "algorithm"]])
 
 
-def defaults(study: Study) -> dict[str, float]:
+def defaults(study: StudyResults) -> dict[str, float]:
     """label -> the normalised return of the defaults; NaN where they diverged or have not been tried."""
     rows = study.trials[study.trials["default"]].set_index("algorithm")["value"].astype(float)
     return {label: float(rows.get(label, np.nan)) for label in study.labels}
 
 
-def best(study: Study, label: str) -> dict[str, Any] | None:
+def best(study: StudyResults, label: str) -> dict[str, Any] | None:
     """The complete tuning trial of an algorithm with the highest return; None without any."""
     trials = study.trials
     mine = trials[(trials["algorithm"] == label) & (trials["state"] == "complete")]
     return None if mine.empty else dict(mine.iloc[int(mine["value"].astype(float).to_numpy().argmax())])
 
 
-def parameters(study: Study, label: str) -> pd.DataFrame:
+def parameters(study: StudyResults, label: str) -> pd.DataFrame:
     """One row per tuning trial and parameter of an algorithm: `parameter`, `setting`, `score`, `state`."""
     mine = study.trials[study.trials["algorithm"] == label]
     rows = [
@@ -156,7 +160,7 @@ def parameters(study: Study, label: str) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns, dtype=object).astype({"score": float, "default": bool})
 
 
-def searched(study: Study, label: str, parameter: str) -> dict[str, Any]:
+def searched(study: StudyResults, label: str, parameter: str) -> dict[str, Any]:
     """What the study file says of the range of a parameter; a label's own goes over what is shared."""
     space = study.document["space"]
     found = space.get("own", {}).get(label, {}).get(parameter) or space["shared"][parameter]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from joblib import Parallel, delayed, parallel_config
 from joblib.externals.loky import ProcessPoolExecutor, get_reusable_executor
-from joblib.externals.loky.process_executor import TerminatedWorkerError
+from joblib.externals.loky.process_executor import BrokenProcessPool, TerminatedWorkerError
 
 from bench.cli.command import INTERRUPTED, counted
 from bench.runner.cost import Cost
@@ -49,7 +49,8 @@ def outcomes(todo: Sequence[Trial], folder: Path, jobs: int, env_threads: int) -
     """Run trials in joblib's workers, each outcome as it comes.
 
     joblib gives up its whole pool when one worker dies (killed, out of memory). The pool is built anew and the trials
-    without an outcome go on from their checkpoints, unless one has died too often without getting further.
+    without an outcome go on from their checkpoints, unless one has died too often without getting further. It also
+    does when a worker cannot load a trial, whose method or settings it cannot import; then each trial runs alone.
     """
     pending = list(todo)
     while pending:
@@ -66,6 +67,10 @@ def outcomes(todo: Sequence[Trial], folder: Path, jobs: int, env_threads: int) -
             for lost in [t for t in pending if _is_hopeless(t, folder)]:
                 pending.remove(lost)
                 yield _alone(lost, folder, env_threads)
+        except BrokenProcessPool:
+            print("A worker cannot load a trial; from now on they run one after the other.", file=sys.stderr)
+            yield from (_alone(t, folder, env_threads) for t in pending)
+            return
 
 
 def _is_hopeless(lost: Trial, folder: Path) -> bool:
@@ -74,19 +79,26 @@ def _is_hopeless(lost: Trial, folder: Path) -> bool:
 
 
 def _alone(lost: Trial, folder: Path, env_threads: int) -> Outcome:
-    """Run a trial that was at work whenever a pool died by itself: now a death is its own."""
+    """Run a trial in a process of its own, so that the failure of a process can only be its own."""
     executor = ProcessPoolExecutor(max_workers=1)
     try:
         outcome: Outcome = executor.submit(worker.run, lost, folder, os.getpid(), env_threads).result()
     except TerminatedWorkerError:
-        outcome = _give_up(lost, folder)
+        error = "its process died again and again, at last when it ran alone (killed, or out of memory?)"
+        outcome = _give_up(lost, folder, error)
+    except BrokenProcessPool as broken:
+        outcome = _give_up(lost, folder, load_error(broken))
     finally:
         executor.shutdown(wait=True, kill_workers=True)
     return outcome
 
 
-def _give_up(lost: Trial, folder: Path) -> Outcome:
+def load_error(broken: BrokenProcessPool) -> str:
+    """Why a worker could not load what it was sent: the last line of its traceback."""
+    return str(broken.__cause__ or broken).strip(' \n"').splitlines()[-1]
+
+
+def _give_up(lost: Trial, folder: Path, error: str) -> Outcome:
     about = read_status(lost, folder)
-    error = "its process died again and again, at last when it ran alone (killed, or out of memory?)"
     files.write_json(lost.folder(folder) / "trial.json", about | {"status": "failed", "error": error})
     return Outcome(lost, "failed", error)

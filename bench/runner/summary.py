@@ -1,4 +1,4 @@
-"""What the user is told before a suite runs: what will be run, and what it will cost."""
+"""What a command prints before a suite runs: its trials, what they will cost, and a warning of other physics."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from bench.store import files
 from bench.suite.trial import Trial
 
 
-def plan(selected: Sequence[Trial], prices: dict[Trial, Cost], folder: Path, jobs: int) -> str:
-    """What will be run and what it will cost."""
+def describe(selected: Sequence[Trial], prices: dict[Trial, Cost], folder: Path, jobs: int) -> str:
+    """The selected trials, and the time, memory and disk that those still to run (`prices`) will need."""
     todo = list(prices)
     tasks = list(dict.fromkeys(t.task.label for t in selected))
     labels = list(dict.fromkeys(t.label for t in selected))
@@ -30,12 +30,12 @@ def plan(selected: Sequence[Trial], prices: dict[Trial, Cost], folder: Path, job
         f"  seeds       {', '.join(map(str, seeds))}",
     ]
     if tuned := {t.label: t.tuning for t in selected if t.tuning}:
-        said = [
+        budgets = [
             f"{label} ({counted(x.trials, 'trial')} of {x.study}{x.overridden and f'; by --set: {x.overridden}'})"
             for label, x in tuned.items()
         ]
         lines.append(
-            f"  tuned       {', '.join(said)}; untuned: {', '.join(x for x in labels if x not in tuned) or 'none'}"
+            f"  tuned       {', '.join(budgets)}; untuned: {', '.join(x for x in labels if x not in tuned) or 'none'}"
         )
     if done := len(selected) - len(todo):
         lines.append(f"  {done} {'is' if done == 1 else 'are'} done already, {len(todo)} to run")
@@ -55,7 +55,7 @@ def plan(selected: Sequence[Trial], prices: dict[Trial, Cost], folder: Path, job
 
 
 def physics_warning(todo: Sequence[Trial]) -> str:
-    """One line where the physics of some robot are not those of golden.json: nobody should train in vain."""
+    """One line if the physics of a robot differ from golden.json: its results could not be reported; else empty."""
     verdicts = {t.task.robot: fingerprint.verdict(t.task.robot) for t in todo if t.task.robot is not None}
     wrong = "; ".join(f"{robot}: {verdict}" for robot, verdict in verdicts.items() if verdict != files.GOLDEN)
     return wrong and (

@@ -150,7 +150,7 @@ def planned(chosen: Sequence[Task], names: Sequence[str], given: Mapping[str, An
     for task, (name, own) in itertools.product(chosen, settings.items()):
         algorithms.check(registry.team(task), own)
         block = own.envs * own.rollout_length
-        made.append(Trial("speed", task, name, name, own, 0, block, block, 1))
+        made.append(Trial("speed", task, name, algorithms.METHODS[name], own, 0, block, block, 1))
     return made
 
 
@@ -169,9 +169,10 @@ def _setting(text: str) -> tuple[str, Any]:
 
 def _settings(name: str, given: Mapping[str, Any]) -> Settings:
     """The defaults of an algorithm under those given that it has; MADDPG learns from the first step on."""
-    known = {field.name for field in fields(algorithms.METHODS[name].settings)}
+    method = algorithms.METHODS[name]
+    known = {field.name for field in fields(method.settings)}
     own = {key: value for key, value in given.items() if key in known}
-    return algorithms.settings(name, {"warmup_steps": 0, **own} if "warmup_steps" in known else own)
+    return method.configure({"warmup_steps": 0, **own} if "warmup_steps" in known else own)
 
 
 def _envs(chosen: Sequence[Task], env_threads: int) -> list[dict[str, Any]]:

@@ -10,8 +10,9 @@ from typing import Any
 
 import algorithms
 from algorithms import SettingError
-from algorithms.registry import Settings
+from algorithms.registry import Method, Settings
 from bench.store.files import slug
+from bench.store.resolved import Algorithm, Resolved
 from bench.suite import methods
 from bench.suite.model import SKIP, Matrix, Suite, SuiteError
 from bench.suite.overrides import include, override
@@ -55,6 +56,21 @@ def trials(suite: Suite, path: Path) -> list[Trial]:
     return over_seeds(suite, pairings(suite, path), suite.tuning)
 
 
+def resolved(planned: Sequence[Trial]) -> Resolved:
+    """What a suite or study was resolved to, for reports."""
+    tasks = list(dict.fromkeys(t.task.label for t in planned))
+    known = {t.label: t.method for t in planned}
+    place = {name: index for index, name in enumerate(algorithms.METHODS)}
+    labels = sorted(known, key=lambda label: place.get(known[label].name, len(place)))
+    pairs = {(t.task.label, t.label) for t in planned}
+    return Resolved(
+        methods=[*place],
+        tasks=tasks,
+        algorithms={x: Algorithm(known[x].name, known[x].summary, known[x].ablation) for x in labels},
+        skipped=[(task, label) for task in tasks for label in labels if (task, label) not in pairs],
+    )
+
+
 @contextmanager
 def _at(path: Path, where: str) -> Iterator[None]:
     """Turn a SettingError into a SuiteError that says where in the file it arose."""
@@ -93,9 +109,9 @@ def _tasks(suite: Matrix, path: Path) -> list[Task]:
     return made
 
 
-def _algorithms(suite: Matrix, path: Path) -> dict[str, tuple[str, Settings]]:
-    """label -> (algorithm, settings): the label's own settings over those of `defaults` that the algorithm has."""
-    made: dict[str, tuple[str, Settings]] = {}
+def _algorithms(suite: Matrix, path: Path) -> dict[str, tuple[Method, Settings]]:
+    """label -> its method and settings: the label's own settings over those of `defaults` that the method has."""
+    made: dict[str, tuple[Method, Settings]] = {}
     unused = set(suite.defaults)
     for label, entry in suite.algorithms.items():
         own = dict(entry or {})
@@ -103,18 +119,17 @@ def _algorithms(suite: Matrix, path: Path) -> dict[str, tuple[str, Settings]]:
         with _at(path, f"algorithms.{label}"):
             if not isinstance(name, str):
                 raise SettingError("algorithm", f"unknown algorithm {name!r}; valid: {', '.join(methods.valid())}")
-            known = methods.method(name).settings.__dataclass_fields__
+            method = methods.method(name)
+        known = method.settings.__dataclass_fields__
         shared = {key: value for key, value in suite.defaults.items() if key in known}
         unused -= set(shared)
         with _at(path, "defaults"):
             if shared:
-                algorithms.settings(name, {key: value for key, value in shared.items() if key not in own})
+                method.configure({key: value for key, value in shared.items() if key not in own})
         with _at(path, f"algorithms.{label}"):
-            made[label] = (name, algorithms.settings(name, shared | own))
+            made[label] = (method, method.configure(shared | own))
     if unused:
-        valid = sorted(
-            {key for name, _ in made.values() for key in algorithms.METHODS[name].settings.__dataclass_fields__}
-        )
+        valid = sorted({key for method, _ in made.values() for key in method.settings.__dataclass_fields__})
         raise SuiteError(
             f"{path}: defaults.{min(unused)}: no algorithm of this suite has this setting; valid: {', '.join(valid)}"
         )
@@ -125,15 +140,15 @@ def pairings(suite: Matrix, path: Path) -> list[Pairing]:
     """Tasks and algorithms without what `per_task` skips; its settings go over those of the label."""
     chosen_tasks, chosen = _tasks(suite, path), _algorithms(suite, path)
     changes = _changes(suite, chosen_tasks, list(chosen), path)
-    made = []
+    made: list[Pairing] = []
     for task in chosen_tasks:
-        for label, (algorithm, settings) in chosen.items():
+        for label, (method, settings) in chosen.items():
             key, change = changes.get((task, label), ("", {}))
             if change == SKIP:
                 continue
             if change:
                 with _at(path, f"per_task.{key}.{label}"):
-                    settings = algorithms.settings(algorithm, asdict(settings) | change)
+                    settings = method.configure(asdict(settings) | change)
             check_grid(suite, task, label, settings, path)
             try:
                 algorithms.check(registry.team(task), settings)
@@ -142,8 +157,8 @@ def pairings(suite: Matrix, path: Path) -> list[Pairing]:
                 raise SuiteError(
                     f"{path}: {where}.{label}.{error.key}: on {task.label}: {error}; per_task may skip this pairing"
                 ) from None
-            made.append((task, label, algorithm, settings))
-    _refuse_empty(chosen_tasks, list(chosen), {(task, label) for task, label, *_ in made}, path)
+            made.append(Pairing(task, label, method, settings))
+    _refuse_empty(chosen_tasks, list(chosen), {(pairing.task, pairing.label) for pairing in made}, path)
     return made
 
 

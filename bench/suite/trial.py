@@ -7,11 +7,12 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import algorithms
-from algorithms.registry import Settings
+from algorithms.registry import Method, Settings
 from bench.store.files import trial_folder
+from bench.suite import methods
 from bench.suite.model import EvaluationSeeds, Matrix, Tuning
 from bench.tasks.registry import Task
 
@@ -23,15 +24,22 @@ class Trial:
     suite: str
     task: Task
     label: str
-    algorithm: str
+    method: Method
     settings: Settings
     seed: int
     steps: int
     every: int
     episodes: int
     tuning: Tuning | None = None
-    """Where the settings come from; their values are what `config` holds."""
+    """Where the settings were tuned; not part of `config`, which holds their values."""
     evaluation_seeds: EvaluationSeeds = "suite"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle the method by its name, as functions are: the user's own may hold lambdas, which cannot be pickled."""
+        return self.__dict__ | {"method": self.method.name}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state | {"method": methods.method(state["method"])})
 
     @property
     def name(self) -> str:
@@ -39,11 +47,11 @@ class Trial:
         return f"{self.task.label} {self.label} seed {self.seed}"
 
     def config(self) -> dict[str, Any]:
-        """All that its numbers follow from, apart from the seed and the code."""
+        """Everything that its numbers depend on, except the seed and the code."""
         return {
             "task": self.task.name,
             "options": self.task.options.named(),
-            "algorithm": self.algorithm,
+            "algorithm": self.method.name,
             "settings": asdict(self.settings),
             "steps": self.steps,
             "evaluate": {"every": self.every, "episodes": self.episodes},
@@ -62,26 +70,28 @@ class Trial:
         return trial_folder(suite_folder, self.task.label, self.label, self.seed)
 
 
-Pairing = tuple[Task, str, str, Settings]
-"""task, label, algorithm and the settings that belong to both"""
+class Pairing(NamedTuple):
+    """An algorithm on a task, with the settings that it has there."""
+
+    task: Task
+    label: str
+    method: Method
+    settings: Settings
 
 
-def over_seeds(matrix: Matrix, paired: Iterable[Pairing], tuning: Mapping[str, Tuning]) -> list[Trial]:
+def over_seeds(matrix: Matrix, pairings: Iterable[Pairing], tuning: Mapping[str, Tuning]) -> list[Trial]:
     """The trials of pairings: one for each seed."""
     return [
         Trial(
             suite=matrix.name,
-            task=task,
-            label=label,
-            algorithm=algorithm,
-            settings=settings,
+            **pairing._asdict(),
             seed=seed,
             steps=matrix.steps,
             every=matrix.evaluate.every,
             episodes=matrix.evaluate.episodes,
-            tuning=tuning.get(label),
+            tuning=tuning.get(pairing.label),
             evaluation_seeds=matrix.evaluation_seeds,
         )
-        for task, label, algorithm, settings in paired
+        for pairing in pairings
         for seed in range(matrix.first_seed, matrix.first_seed + matrix.seeds)
     ]

@@ -1,7 +1,4 @@
-"""Tasks by name: "mamujoco/HalfCheetah-2x3" with options -> a batch of environments. `bench.kinds` says how.
-
-`python -m bench.tasks` lists them.
-"""
+"""`python -m bench.tasks`: list the tasks with their agents, sizes and papers."""
 
 from __future__ import annotations
 
@@ -39,7 +36,7 @@ PAPERS: dict[str, tuple[str, ...]] = {
     "mamujoco/HumanoidStandup-17x1": (KUBA,),
     "mamujoco/ManySegmentSwimmer-10x2": (KUBA,),
 }
-"""Whose comparison of these methods a task is part of."""
+"""task -> the papers that compare these methods on it."""
 
 
 @command.entry
@@ -66,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _describe(name: str) -> dict[str, Any]:
-    """A task as it is unless told; of one that cannot be made, only what is missing."""
+    """A task with its default options; if it cannot be made, why."""
     about = {"task": name, "papers": list(PAPERS.get(name, ()))}
     try:
         made = task(name, {})
@@ -109,7 +106,7 @@ def _actions(spaces: Sequence[str], sizes: Sequence[int]) -> str:
 
 
 def _short(sizes: Sequence[int]) -> str:
-    """Sizes per agent, one for all where they agree, a range where they are many."""
+    """Sizes per agent: one number if all agree, a range if there are more than four."""
     if len({*sizes}) == 1:
         return str(sizes[0])
     return ", ".join(map(str, sizes)) if len(sizes) <= 4 else f"{min(sizes)} to {max(sizes)}"

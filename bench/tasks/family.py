@@ -17,7 +17,7 @@ Steps = Annotated[int, Bounds(1, MAX_STEPS)]
 
 
 class Options:
-    """What a task was told."""
+    """The options of a task."""
 
     def named(self) -> dict[str, Any]:
         """Every option by name."""
@@ -25,27 +25,32 @@ class Options:
 
     @property
     def limit(self) -> int | None:
-        """Steps after which an episode is cut; None where only the environment knows."""
+        """Steps after which an episode is truncated; None: only the environment ends it."""
         return None
 
 
 @dataclass(frozen=True)
-class Kind:
-    """One row: everything that is asked of a kind of tasks."""
+class Family:
+    """Tasks that are named, configured and made in the same way.
+
+    Its functions are module-level functions, so that a task can be pickled.
+    """
 
     form: str
-    """How its tasks are called."""
+    """The form of its task names, for messages."""
     has: Callable[[str], bool]
-    """Whether a name is one of its tasks', by its form."""
+    """Whether a name has that form."""
     names: Callable[[], list[str]]
-    """The tasks that can be listed."""
+    """The tasks to list."""
     options: Callable[[str, Mapping[str, Any]], Options]
-    """The options of the task of that name, refusing what does not exist."""
+    """(name, options by name) -> the checked options; raises SettingError."""
     defaults: Callable[[str], Mapping[str, Any]]
-    """What each option is unless told."""
+    """(name) -> the default of every option."""
     make: Callable[..., EnvBatch]
-    """(name, options, seeds, auto_reset, env_threads) -> one environment per seed, as one batch"""
+    """(name, options, seeds, auto_reset, env_threads) -> one environment per seed, as one batch."""
     origin: Callable[[str], dict[str, Any]]
-    """The versions that its numbers follow from, as they enter a trial's identity."""
+    """(name) -> the versions that its numbers depend on, as they enter a trial's config hash."""
     environment: Callable[[str, Any], Callable[[], Any]] | None = None
-    """(name, options) -> what makes the bare PettingZoo environment, where there is one."""
+    """(name, options) -> a function that makes the single PettingZoo environment; None: there is none."""
+    robot: Callable[[str], str] | None = None
+    """(name) -> the MuJoCo robot whose physics it runs on; None: it runs without MuJoCo."""

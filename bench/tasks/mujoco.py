@@ -17,7 +17,7 @@ from bench.envs.batch import EnvBatch
 from bench.envs.mujoco import MujocoBatch, ObservationMode
 from bench.envs.robots import MAX_SEGMENTS, ROBOTS
 from bench.store.provenance import mujoco_version
-from bench.tasks.family import Kind, Options, Steps
+from bench.tasks.family import Family, Options, Steps
 
 MAX_OBSK = 100
 
@@ -33,7 +33,7 @@ class MujocoOptions(Options):
     obsk: Annotated[int, Bounds(0, MAX_OBSK)] = 1
     """How many joints away an agent sees, for `local` observations."""
     episode_length: Steps
-    """Steps after which an episode is cut; unless told Gymnasium's: 1000, Reacher's 50, Pusher's 100."""
+    """Steps after which an episode is truncated. Default as in Gymnasium: 1000, Reacher 50, Pusher 100."""
 
     @property
     def limit(self) -> int | None:
@@ -41,7 +41,7 @@ class MujocoOptions(Options):
 
 
 def robot_parts(name: str) -> tuple[str, str]:
-    """The robot and the partition in a task's name, refusing either with what there is instead."""
+    """The robot and the partition in a task's name; raises SettingError with the valid ones."""
     robot, _, partition = name.partition("/")[2].partition("-")
     if robot not in ROBOTS:
         raise SettingError(
@@ -66,7 +66,7 @@ def robot_parts(name: str) -> tuple[str, str]:
 
 
 def near_name(name: str) -> str:
-    """The question whether a task was meant whose robot has nearly that name, whatever the case of its letters."""
+    """The hint "did you mean ...?" for a misspelt robot, upper and lower case ignored; empty without a near match."""
     robot, _, partition = name.rpartition("/")[2].partition("-")
     known = {robot.lower(): robot for robot in ROBOTS}
     near = [known[match] for match in difflib.get_close_matches(robot.lower(), known)]
@@ -101,12 +101,33 @@ def _mujoco_batch(
     return MujocoBatch(robot, partition, seeds, auto_reset=auto_reset, env_threads=env_threads, **asdict(options))
 
 
-MUJOCO = Kind(
+def _is_mujoco(name: str) -> bool:
+    return name.startswith("mamujoco/")
+
+
+def _mujoco_names() -> list[str]:
+    return [f"mamujoco/{robot}-{partition}" for robot, spec in ROBOTS.items() for partition in spec.listed()]
+
+
+def _mujoco_defaults(name: str) -> dict[str, Any]:
+    return _mujoco_options(name, {}).named()
+
+
+def _mujoco_origin(name: str) -> dict[str, Any]:
+    return {"mujoco": mujoco_version()}
+
+
+def _robot(name: str) -> str:
+    return robot_parts(name)[0]
+
+
+MUJOCO = Family(
     form=f"mamujoco/<robot>-<partition> with robots {', '.join(ROBOTS)}",
-    has=lambda name: name.startswith("mamujoco/"),
-    names=lambda: [f"mamujoco/{robot}-{cut}" for robot, spec in ROBOTS.items() for cut in spec.listed()],
+    has=_is_mujoco,
+    names=_mujoco_names,
     options=_mujoco_options,
-    defaults=lambda name: _mujoco_options(name, {}).named(),
+    defaults=_mujoco_defaults,
     make=_mujoco_batch,
-    origin=lambda name: {"mujoco": mujoco_version()},
+    origin=_mujoco_origin,
+    robot=_robot,
 )

@@ -16,12 +16,12 @@ from bench.envs.batch import EnvBatch
 from bench.envs.errors import EnvError, one_line_with_place
 from bench.envs.parallel import ParallelBatch
 from bench.tasks import plugins
-from bench.tasks.family import Kind, Options
+from bench.tasks.family import Family, Options
 from bench.tasks.mujoco import MUJOCO
 from bench.tasks.pettingzoo import PETTINGZOO
 
 GROUP = "bench.tasks"
-"""The entry points that are tasks: the name is the task's, the object a function that makes a ParallelEnv."""
+"""The group of entry points that are tasks: each names a task and loads a function that makes a ParallelEnv."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,9 +29,9 @@ class FactoryOptions(Options):
     """Options of a task of the user's own."""
 
     episode_length: int | None = None
-    """Steps after which an episode is cut, on top of the environment's own ends; None: only those."""
+    """Steps after which an episode is truncated, unless the environment ends it earlier; None: only the latter."""
     arguments: str = "{}"
-    """What its factory is told, as JSON."""
+    """The arguments of its factory, as JSON, so that lists can be hashed too."""
 
     def named(self) -> dict[str, Any]:
         return {"episode_length": self.episode_length, **json.loads(self.arguments)}
@@ -61,7 +61,7 @@ def _factory_options(name: str, options: Mapping[str, Any]) -> FactoryOptions:
 
 
 def _refuse_unknown(name: str, factory: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
-    """Arguments that the factory does not take, and those that it needs and did not get."""
+    """Refuse arguments that the factory does not take, and missing ones that it needs."""
     try:
         signature = inspect.signature(factory)
     except ValueError:  # of some that are written in C
@@ -90,7 +90,7 @@ def _factory_environment(name: str, options: FactoryOptions) -> Callable[[], Any
 def _factory_batch(
     name: str, options: FactoryOptions, seeds: Sequence[np.random.SeedSequence], *, auto_reset: bool, env_threads: int
 ) -> EnvBatch:
-    """Whatever goes wrong in an environment that is new here is told in one line."""
+    """One environment per seed; whatever the user's code raises becomes a SettingError of one line."""
     make = _factory_environment(name, options)
     try:
         return ParallelBatch(make, seeds, episode_length=options.episode_length, auto_reset=auto_reset)
@@ -101,18 +101,30 @@ def _factory_batch(
 
 
 def own_names() -> list[str]:
-    """Without those that have the name of a task that is listed already."""
+    """The entry points of the group, without those that have the name of a built-in task."""
     listed = {*MUJOCO.names(), *PETTINGZOO.names()}
     return [name for name in plugins.points(GROUP) if name not in listed]
 
 
-OWN = Kind(
+def _is_own(name: str) -> bool:
+    return name.startswith(plugins.PREFIX) or name in plugins.points(GROUP)
+
+
+def _factory_defaults(name: str) -> dict[str, Any]:
+    return {"episode_length": None}
+
+
+def _factory_origin(name: str) -> dict[str, Any]:
+    return {"versions": plugins.versions(name, GROUP)}
+
+
+OWN = Family(
     form="python:package.module:factory",
-    has=lambda name: name.startswith(plugins.PREFIX) or name in plugins.points(GROUP),
+    has=_is_own,
     names=own_names,
     options=_factory_options,
-    defaults=lambda name: {"episode_length": None},
+    defaults=_factory_defaults,
     make=_factory_batch,
-    origin=lambda name: {"versions": plugins.versions(name, GROUP)},
+    origin=_factory_origin,
     environment=_factory_environment,
 )

@@ -16,7 +16,7 @@ from algorithms import SettingError
 from algorithms.validation import Bounds, Count, strict
 from bench.envs.batch import EnvBatch
 from bench.envs.parallel import ParallelBatch
-from bench.tasks.family import Kind, Options, Steps
+from bench.tasks.family import Family, Options, Steps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +26,7 @@ class ParticleOptions(Options):
     continuous_actions: bool = False
     """Actions in [0, 1] for each direction and word instead of one choice."""
     max_cycles: Steps = 25
-    """Steps after which an episode is cut."""
+    """Steps after which an episode is truncated."""
 
     @property
     def limit(self) -> int | None:
@@ -48,7 +48,7 @@ class WalkerOptions(Options):
     n_walkers: Annotated[int, Bounds(2)] = 3
     """Walkers that carry the package."""
     max_cycles: Steps = 500
-    """Steps after which an episode is cut. The environment itself would call that a termination."""
+    """Steps after which an episode is truncated. The environment itself would report a termination."""
 
     @property
     def limit(self) -> int | None:
@@ -62,17 +62,17 @@ class Zoo:
     module: str
     options: type[Options]
     packages: tuple[str, ...]
-    """Whose versions its numbers follow from."""
+    """The packages whose versions its numbers depend on."""
     fixed: Mapping[str, Any] = field(default_factory=dict)
-    """What it is always told."""
-    cuts: bool = True
-    """Whether it cuts its episodes itself, and says that it did."""
+    """Arguments that are the same for every task."""
+    truncates: bool = True
+    """Whether it truncates its episodes itself and reports that as a truncation."""
     extra: str = ""
-    """The extra of this project that brings what it needs."""
+    """The optional dependencies (extra) of this project that it needs."""
 
 
 SHARED = {"local_ratio": 0.0}
-"""All of the reward is the team's."""
+"""The reward of each agent is that of the team, without a part of its own."""
 
 
 ZOO = {
@@ -84,7 +84,7 @@ ZOO = {
         WalkerOptions,
         ("pettingzoo", "box2d", "box2d-py"),
         {"shared_reward": True},
-        cuts=False,
+        truncates=False,
         extra="sisl",
     ),
 }
@@ -93,7 +93,7 @@ ZOO = {
 def _zoo(name: str) -> Zoo:
     known = name.removeprefix("pettingzoo/")
     if known not in ZOO:
-        valid = ", ".join(f"pettingzoo/{there}" for there in ZOO)
+        valid = ", ".join(f"pettingzoo/{name}" for name in ZOO)
         raise SettingError("name", f"unknown task {name!r}; valid: {valid}, or python:package.module:factory")
     return ZOO[known]
 
@@ -106,10 +106,10 @@ def _zoo_environment(name: str, options: Options) -> Callable[[], Any]:
         if not zoo.extra:
             raise
         raise SettingError("name", f"{name} needs the extra {zoo.extra}: pip install '.[{zoo.extra}]'") from error
-    told = {**zoo.fixed, **options.named()}
-    if not zoo.cuts:
-        told["max_cycles"] = told["max_cycles"] + 1
-    return partial(module.parallel_env, **told)
+    arguments = {**zoo.fixed, **options.named()}
+    if not zoo.truncates:
+        arguments["max_cycles"] += 1  # the batch truncates one step earlier
+    return partial(module.parallel_env, **arguments)
 
 
 def _zoo_batch(
@@ -119,8 +119,8 @@ def _zoo_batch(
     return ParallelBatch(
         _zoo_environment(name, options),
         seeds,
-        episode_length=None if zoo.cuts else options.limit,
-        own_state=False,  # mpe2's are all observations, and multiwalker's fails once a walker fell
+        episode_length=None if zoo.truncates else options.limit,
+        own_state=False,  # mpe2's is all observations, and multiwalker's fails once a walker has fallen
         leaves=False,
         auto_reset=auto_reset,
     )
@@ -134,12 +134,28 @@ def _zoo_origin(name: str) -> dict[str, Any]:
     return {"versions": installed}
 
 
-PETTINGZOO = Kind(
+def _is_pettingzoo(name: str) -> bool:
+    return name.startswith("pettingzoo/")
+
+
+def _zoo_names() -> list[str]:
+    return [f"pettingzoo/{known}" for known in ZOO]
+
+
+def _zoo_options(name: str, options: Mapping[str, Any]) -> Options:
+    return strict(_zoo(name).options, options)
+
+
+def _zoo_defaults(name: str) -> dict[str, Any]:
+    return _zoo(name).options().named()
+
+
+PETTINGZOO = Family(
     form="pettingzoo/<environment>",
-    has=lambda name: name.startswith("pettingzoo/"),
-    names=lambda: [f"pettingzoo/{known}" for known in ZOO],
-    options=lambda name, options: strict(_zoo(name).options, options),
-    defaults=lambda name: _zoo(name).options().named(),
+    has=_is_pettingzoo,
+    names=_zoo_names,
+    options=_zoo_options,
+    defaults=_zoo_defaults,
     make=_zoo_batch,
     origin=_zoo_origin,
     environment=_zoo_environment,

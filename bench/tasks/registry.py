@@ -1,9 +1,9 @@
-"""Tasks by name: which there are, and how one becomes a batch of environments."""
+"""Tasks by name: which exist, and how one becomes a batch of environments."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -12,21 +12,21 @@ import numpy as np
 from algorithms import SettingError, Team
 from bench.envs.batch import EnvBatch
 from bench.tasks import plugins
-from bench.tasks.family import Kind, Options
-from bench.tasks.mujoco import MUJOCO, MujocoOptions, near_name, robot_parts
+from bench.tasks.family import Family, Options
+from bench.tasks.mujoco import MUJOCO, near_name
 from bench.tasks.own import GROUP, OWN, own_names
 from bench.tasks.pettingzoo import PETTINGZOO
 
-KINDS = (MUJOCO, PETTINGZOO, OWN)
+FAMILIES = (MUJOCO, PETTINGZOO, OWN)
 
 
-def kind(name: str) -> Kind:
-    """The kind of the task of that name, refusing an entry point whose name is taken."""
+def family(name: str) -> Family:
+    """The family of the task of that name; refuses an unknown name and an entry point whose name is taken."""
     plugins.refuse_taken(name, GROUP, ("mamujoco/", "pettingzoo/", plugins.PREFIX), "name")
-    for found in KINDS:
+    for found in FAMILIES:
         if found.has(name):
             return found
-    forms = "; ".join(known.form for known in KINDS)
+    forms = "; ".join(known.form for known in FAMILIES)
     own = "".join(f"; {name}" for name in own_names())
     raise SettingError(
         "name", f"unknown task {name!r}{near_name(name)}; valid: {forms}{own}; `python -m bench.tasks` lists them"
@@ -35,25 +35,26 @@ def kind(name: str) -> Kind:
 
 @dataclass(frozen=True)
 class Task:
-    """A name and its options."""
+    """An environment with its options. Tasks are equal if name and options are."""
 
     name: str
     options: Options
+    family: Family = field(compare=False, repr=False)
 
     @property
     def robot(self) -> str | None:
-        """Whose physics it runs on; None where it is none of MuJoCo's."""
-        return robot_parts(self.name)[0] if isinstance(self.options, MujocoOptions) else None
+        """The MuJoCo robot whose physics it runs on; None: it runs without MuJoCo."""
+        return self.family.robot and self.family.robot(self.name)
 
     @property
     def episode_length(self) -> int | None:
-        """Steps after which an episode is cut; None where only the environment knows."""
+        """Steps after which an episode is truncated; None: only the environment ends it."""
         return self.options.limit
 
     @property
     def label(self) -> str:
         """The name with every option that is not at its default: what tables call this task."""
-        default = kind(self.name).defaults(self.name)
+        default = self.family.defaults(self.name)
         own = [
             f"{key}={value}"
             for key, value in self.options.named().items()
@@ -61,30 +62,34 @@ class Task:
         ]
         return ":".join([self.name, *own])
 
+    def environment(self) -> Callable[[], Any] | None:
+        """A function that makes the single PettingZoo environment; None: the family has no such environments."""
+        return self.family.environment and self.family.environment(self.name, self.options)
+
     def origin(self) -> dict[str, Any]:
-        """The versions that its numbers follow from: part of a trial's identity."""
-        return kind(self.name).origin(self.name)
+        """The versions that its numbers depend on: part of a trial's config hash."""
+        return self.family.origin(self.name)
 
 
 def names() -> list[str]:
-    """Every task that can be listed: of robots that have any number of segments those of the papers."""
-    return [name for known in KINDS for name in known.names()]
+    """Every task that can be listed; of robots with any number of segments only the partitions of the papers."""
+    return [name for known in FAMILIES for name in known.names()]
 
 
 def task(name: str, options: Mapping[str, Any]) -> Task:
-    """The task of that name, refusing what does not exist."""
-    return Task(name, kind(name).options(name, options))
+    """The task of that name; raises SettingError for an unknown name or option."""
+    own = family(name)
+    return Task(name, own.options(name, options), own)
 
 
 def make(
     task: Task, seeds: Sequence[np.random.SeedSequence], *, auto_reset: bool = True, env_threads: int = 1
 ) -> EnvBatch:
-    """One environment per seed, as one batch; MuJoCo's are stepped by `env_threads` threads."""
-    made = kind(task.name).make
-    return made(task.name, task.options, seeds, auto_reset=auto_reset, env_threads=env_threads)
+    """One environment per seed, as one batch; those of MuJoCo are stepped by `env_threads` threads."""
+    return task.family.make(task.name, task.options, seeds, auto_reset=auto_reset, env_threads=env_threads)
 
 
 @cache
 def team(task: Task) -> Team:
-    """The sizes of a task's agents."""
+    """The sizes and spaces of a task's agents."""
     return make(task, [np.random.SeedSequence(0)]).team

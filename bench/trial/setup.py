@@ -8,7 +8,6 @@ import torch
 import algorithms
 from algorithms import Learner
 from bench.envs.batch import EnvBatch
-from bench.suite import methods
 from bench.suite.trial import Trial
 from bench.tasks import registry
 
@@ -45,7 +44,6 @@ def prepare_process() -> None:
 
 def learner_and_batch(trial: Trial, env_threads: int = 1) -> tuple[Learner, EnvBatch]:
     """The untrained learner and the training environments of a trial."""
-    methods.method(trial.algorithm)  # of the user's own, it has yet to be found in this process
     own, environments = seeds(trial.seed)
     batch = registry.make(trial.task, environments.spawn(trial.settings.envs), env_threads=env_threads)
-    return algorithms.build(trial.algorithm, batch.team, trial.settings, own), batch
+    return trial.method.build(batch.team, trial.settings, own), batch

@@ -53,7 +53,7 @@ def _about(trial: Trial) -> dict[str, Any]:
         "suite": trial.suite,
         "task": trial.task.label,
         "algorithm": trial.label,
-        "method": trial.algorithm,
+        "method": trial.method.name,
         "seed": trial.seed,
         "steps": trial.steps,
         "evaluate": {"every": trial.every, "episodes": trial.episodes},

@@ -23,15 +23,17 @@ from pathlib import Path
 import yaml
 from joblib import Parallel, delayed, parallel_config
 from joblib.externals.loky import get_reusable_executor
-from joblib.externals.loky.process_executor import TerminatedWorkerError
+from joblib.externals.loky.process_executor import BrokenProcessPool, TerminatedWorkerError
 from optuna.trial import TrialState
 
 from bench.cli.command import BAD_INPUT, INTERRUPTED, counted, positive
 from bench.cli.display import clock
 from bench.runner.cost import costs, refuse_replays_beyond_memory
+from bench.runner.pool import load_error
 from bench.runner.summary import physics_warning
 from bench.store import files
 from bench.suite.model import SuiteError
+from bench.suite.resolving import resolved
 from bench.suite.shipped import find
 from bench.trial.worker import MAX_ATTEMPTS
 from bench.tune import results
@@ -64,6 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         folder.mkdir(parents=True, exist_ok=True)
         ledger = Ledger(plan, folder, where)
         files.write_text(folder / "study.yaml", yaml.safe_dump(document, sort_keys=False))
+        resolved([t for own in plan.defaults.values() for t in own]).write(folder)
     except (SuiteError, files.StoreError) as error:
         print(error, file=sys.stderr)
         return BAD_INPUT
@@ -90,6 +93,9 @@ def run(plan: Plan, ledger: Ledger, where: str, jobs: int) -> int:
         results.write(plan, ledger)
         print("Stopped. The same command goes on from the last evaluation of each trial.", file=sys.stderr)
         return INTERRUPTED
+    except BrokenProcessPool as broken:
+        print(f"A worker cannot load the study: {load_error(broken)}", file=sys.stderr)
+        return 1
     try:
         table = results.write(plan, ledger)
     except OSError as error:

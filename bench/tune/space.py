@@ -12,11 +12,11 @@ from typing import Annotated, Any, Literal
 import optuna
 from pydantic import Field
 
-import algorithms
 from algorithms import SettingError
-from algorithms.registry import METHODS, Settings
+from algorithms.registry import Settings
 from bench.suite.model import Strict, SuiteError
 from bench.suite.reading import validated
+from bench.suite.trial import Pairing
 
 
 class Parameter(Strict):
@@ -90,7 +90,7 @@ class Categorical(Parameter):
         return scalar(value) in map(scalar, self.choices)
 
 
-KINDS: dict[str, type[Float] | type[Categorical]] = {"float": Float, "int": Int, "categorical": Categorical}
+PARAMETER_KINDS: dict[str, type[Float] | type[Categorical]] = {"float": Float, "int": Int, "categorical": Categorical}
 Parameters = dict[str, Float | Categorical]
 """What is tuned of one algorithm: setting -> its range, in the order in which values are asked for."""
 
@@ -132,27 +132,26 @@ def extremes(parameters: Parameters) -> Iterator[dict[str, Any]]:
                 yield chosen
 
 
-def spaces(
-    document: Mapping[str, Any], labels: Mapping[str, tuple[str, Settings]], path: Path
-) -> dict[str, Parameters]:
-    """label -> parameters: those that are shared by all algorithms that have the setting, then a label's own."""
+def spaces(document: Mapping[str, Any], labels: Mapping[str, Pairing], path: Path) -> dict[str, Parameters]:
+    """label -> parameters: the shared ones that its method has as settings, then its own."""
     shared, own = document.get("shared", {}), document.get("own", {})
     for label in own:
         if label not in labels:
             raise SuiteError(f"{path}: space.own.{label}: not an algorithm of this study; valid: {', '.join(labels)}")
     made: dict[str, Parameters] = {}
-    for label, (method, settings) in labels.items():
-        known = METHODS[method].settings.__dataclass_fields__
+    for label, pairing in labels.items():
+        known = pairing.method.settings.__dataclass_fields__
         entries = {name: ("space.shared", entry) for name, entry in shared.items() if name in known}
         entries |= {name: (f"space.own.{label}", entry) for name, entry in own.get(label, {}).items()}
         if not entries:
             raise SuiteError(f"{path}: space: nothing to tune of {label}; valid: {', '.join(known)}")
         for name, (where, _) in entries.items():
             if name not in known:
-                raise SuiteError(f"{path}: {where}.{name}: {method} has no such setting; valid: {', '.join(known)}")
+                reason = f"{pairing.method.name} has no such setting; valid: {', '.join(known)}"
+                raise SuiteError(f"{path}: {where}.{name}: {reason}")
         made[label] = {name: _parameter(entry, f"{where}.{name}", path) for name, (where, entry) in entries.items()}
         for name, (where, _) in entries.items():
-            _check(name, made[label], method, settings, f"{path}: {where}.{name}")
+            _check(name, made[label], pairing, f"{path}: {where}.{name}")
     for name in shared:
         if not any(name in parameters for parameters in made.values()):
             raise SuiteError(f"{path}: space.shared.{name}: no algorithm of this study has this setting")
@@ -161,10 +160,10 @@ def spaces(
 
 def _parameter(entry: Any, where: str, path: Path) -> Float | Categorical:
     kind = entry.get("kind") if isinstance(entry, dict) else None
-    if not isinstance(kind, str) or kind not in KINDS:
-        example = "{kind: float, low: 1e-4, high: 1e-2, log: true}"
-        raise SuiteError(f"{path}: {where}.kind: {kind!r} is none of {', '.join(KINDS)}; write for example {example}")
-    made = validated(KINDS[kind], entry, path, f"{where}.")
+    if not isinstance(kind, str) or kind not in PARAMETER_KINDS:
+        valid, example = ", ".join(PARAMETER_KINDS), "{kind: float, low: 1e-4, high: 1e-2, log: true}"
+        raise SuiteError(f"{path}: {where}.kind: {kind!r} is none of {valid}; write for example {example}")
+    made = validated(PARAMETER_KINDS[kind], entry, path, f"{where}.")
     if isinstance(made, Float) and (made.low >= made.high or (made.log and made.low <= 0)):
         needed = "low must be below high" + " and above 0 where log is true" * made.log
         raise SuiteError(f"{path}: {where}: {needed}, not {made.low} and {made.high}")
@@ -175,18 +174,16 @@ def _parameter(entry: Any, where: str, path: Path) -> Float | Categorical:
     return made
 
 
-def _refuse_wrong_choices(
-    name: str, parameter: Float | Categorical, method: str, settings: Settings, where: str
-) -> None:
+def _refuse_wrong_choices(name: str, parameter: Float | Categorical, pairing: Pairing, where: str) -> None:
     """What the setting itself refuses of the choices, which says more than that its default is missing."""
     for value in parameter.extremes():
         try:
-            algorithms.settings(method, asdict(settings) | {name: value})
+            pairing.method.configure(asdict(pairing.settings) | {name: value})
         except SettingError as error:
             raise SuiteError(f"{where}: {name}={value}: {error}") from None
 
 
-def _check(name: str, parameters: Parameters, method: str, settings: Settings, where: str) -> None:
+def _check(name: str, parameters: Parameters, pairing: Pairing, where: str) -> None:
     """A condition must be one that can hold, and the defaults must lie in the space that is compared with them."""
     for parent, wanted in parameters[name].when.items():
         before = list(parameters)[: list(parameters).index(name)]
@@ -197,9 +194,9 @@ def _check(name: str, parameters: Parameters, method: str, settings: Settings, w
         for value in _list(wanted):
             if not parameters[parent].has(value):
                 raise SuiteError(f"{where}.when.{parent}: {value!r} is not among the values of {parent}")
-    default = asdict(settings)[name]
-    if name in point(parameters, settings) and not parameters[name].has(default):
-        _refuse_wrong_choices(name, parameters[name], method, settings, where)
+    default = asdict(pairing.settings)[name]
+    if name in point(parameters, pairing.settings) and not parameters[name].has(default):
+        _refuse_wrong_choices(name, parameters[name], pairing, where)
         raise SuiteError(
             f"{where}: its default {scalar(default)} lies outside; the defaults are the first trial of every "
             "algorithm: widen the range, or set another default under defaults or algorithms"

@@ -14,13 +14,12 @@ from pydantic import Field
 
 import algorithms
 from algorithms import SettingError
-from algorithms.registry import Settings
 from bench.store import scores
 from bench.suite.model import SKIP, EvaluationSeeds, Matrix, Positive, Strict, SuiteError
 from bench.suite.overrides import override
 from bench.suite.reading import read, validated
 from bench.suite.resolving import check_grid, pairings
-from bench.suite.trial import Trial, over_seeds
+from bench.suite.trial import Pairing, Trial, over_seeds
 from bench.tasks import registry
 from bench.tasks.registry import Task
 from bench.tune.space import Parameters, extremes, spaces
@@ -70,10 +69,7 @@ class Plan:
 
     def instances(self, label: str, values: dict[str, Any]) -> list[Trial]:
         """The trials that one point of the space is judged by: tasks x seeds, seeds innermost."""
-        return [
-            replace(t, settings=algorithms.settings(t.algorithm, asdict(t.settings) | values))
-            for t in self.defaults[label]
-        ]
+        return [replace(t, settings=t.method.configure(asdict(t.settings) | values)) for t in self.defaults[label]]
 
     @cached_property
     def hash(self) -> str:
@@ -99,12 +95,14 @@ def load(path: Path, overrides: Sequence[str] = ()) -> tuple[Plan, dict[str, Any
     study = validated(Study, document, path)
     _check_search(study, path)
     found = pairings(study, path)
-    _refuse_without_reference((task for task, *_ in found), path)
-    labels = {label: (method, settings) for _, label, method, settings in found}
+    _refuse_without_reference((pairing.task for pairing in found), path)
+    labels = {pairing.label: pairing for pairing in found}
     made = spaces(study.space.model_dump(), labels, path)
-    for task, label, method, settings in found:
-        _check_corners(study, task, label, method, settings, made[label], path)
-    defaults = {label: over_seeds(study, [pair for pair in found if pair[1] == label], {}) for label in labels}
+    for pairing in found:
+        _check_corners(study, pairing, made[pairing.label], path)
+    defaults = {
+        label: over_seeds(study, [pairing for pairing in found if pairing.label == label], {}) for label in labels
+    }
     return Plan(study, defaults, made), document
 
 
@@ -148,17 +146,15 @@ def _refuse_without_reference(chosen: Iterable[Task], path: Path) -> None:
             )
 
 
-def _check_corners(
-    study: Study, task: Task, label: str, method: str, settings: Settings, parameters: Parameters, path: Path
-) -> None:
-    """No pair of extreme values may be one that the algorithm, the task or the grid refuses."""
+def _check_corners(study: Study, pairing: Pairing, parameters: Parameters, path: Path) -> None:
+    """Refuse a space in which a pair of extreme values suits the algorithm, the task or the evaluation grid badly."""
     for values in extremes(parameters):
-        said = ", ".join(f"{name}={value}" for name, value in values.items())
+        corner = f"{pairing.label} with " + ", ".join(f"{name}={value}" for name, value in values.items())
         try:
-            made = algorithms.settings(method, asdict(settings) | values)
-            algorithms.check(registry.team(task), made)
-            check_grid(study, task, label, made, path)
+            made = pairing.method.configure(asdict(pairing.settings) | values)
+            algorithms.check(registry.team(pairing.task), made)
+            check_grid(study, pairing.task, pairing.label, made, path)
         except SettingError as error:
-            raise SuiteError(f"{path}: space: {label} with {said} on {task.label}: {error.key}: {error}") from None
+            raise SuiteError(f"{path}: space: {corner} on {pairing.task.label}: {error.key}: {error}") from None
         except SuiteError as error:
-            raise SuiteError(f"{error} (space: {label} with {said})") from None
+            raise SuiteError(f"{error} (space: {corner})") from None

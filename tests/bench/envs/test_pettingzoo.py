@@ -224,7 +224,7 @@ def test_the_team_has_the_sizes_of_its_agents() -> None:
     assert (team.observation_sizes, team.action_spaces) == ((3, 11), (Discrete((3,)), Discrete((5,))))
     assert (team.state_size, team.agents_leave, team.has_mask) == (14, False, ())
     masked = batch(own_envs.Choosing).team
-    assert (masked.action_spaces, masked.masked) == ((Discrete((3,)), Discrete((2, 3))), (True, False))
+    assert (masked.action_spaces, masked.has_mask) == ((Discrete((3,)), Discrete((2, 3))), (True, False))
 
 
 def test_a_batch_is_as_many_batches_of_one() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -19,9 +20,12 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 
-from bench.report import page, plots, stats
+from algorithms import METHODS
+from bench.report import algorithms, page, plots, stats
 from bench.report.__main__ import main
+from bench.report.algorithms import Algorithms, Style
 from bench.store import files
+from bench.store.resolved import Algorithm, Resolved
 
 TASK = "mamujoco/HalfCheetah-6x1"
 STEPS = 200
@@ -271,7 +275,7 @@ def test_unequal_tuning_is_said_loudly(suite: Path, capsys: pytest.CaptureFixtur
     assert "Unequal tuning" not in capsys.readouterr().out
     write_trial(suite, "mappo", tuning=None)
     assert main([str(suite)]) == 0
-    said = "Unequal tuning: mappo: not tuned; happo: 8 trials of 20,000 steps on 2 seeds (study lately)."
+    said = "Unequal tuning: happo: 8 trials of 20,000 steps on 2 seeds (study lately); mappo: not tuned."
     assert said in capsys.readouterr().out
     assert said in (suite / "report.html").read_text()
 
@@ -334,18 +338,75 @@ def test_without_arguments_all_suites_under_results(
     assert "results/two/report.html" in shown
 
 
+# the order of algorithms
+
+
+def resolved(**methods: str) -> Resolved:
+    """What a suite of one task was resolved to, given as label=method."""
+    about = {label: Algorithm(method, f"what {method} is", method == "matrpo") for label, method in methods.items()}
+    return Resolved([*METHODS], [TASK], about, [])
+
+
+def shown(suite: Path) -> list[str]:
+    assert main([str(suite)]) == 0
+    return list(pd.read_csv(suite / "returns.csv")["algorithm"])
+
+
+def test_algorithms_stand_in_the_order_in_which_they_appear(suite: Path) -> None:
+    for label in ("zeta", "mappo", "happo", "alpha"):
+        write_trial(suite, label)
+    files.merge(suite)
+    records = files.read_table(suite / "records.parquet")
+    shutil.rmtree(suite / "trials")
+    order = ["zeta", "mappo", "happo", "alpha"]
+    files.write_table(suite / "records.parquet", pd.concat([records[records["algorithm"] == x] for x in order]))
+    assert shown(suite) == order
+    (suite / "report.html").unlink()
+    resolved(mappo="mappo", happo="happo", alpha="matrpo").write(suite)
+    assert shown(suite) == ["mappo", "happo", "alpha", "zeta"]
+
+
+def test_what_was_resolved_gives_labels_their_colours_and_says_what_they_are(suite: Path) -> None:
+    for label in ("happo", "mine"):
+        write_trial(suite, label)
+    resolved(happo="happo", mine="matrpo").write(suite)
+    assert main([str(suite)]) == 0
+    html = (suite / "report.html").read_text()
+    assert "what happo is</td>" in html
+    assert "what matrpo is; an ablation</td>" in html
+    for look in styles(happo="happo", mine="matrpo").values():
+        assert f'stroke="{look.color}"' in html
+
+
+def test_without_it_methods_are_given_colours_as_they_appear(suite: Path) -> None:
+    for label in ("beta", "alpha"):
+        write_trial(suite, label, method="one" if label == "beta" else "two")
+    assert main([str(suite)]) == 0
+    html = (suite / "report.html").read_text()
+    assert [f'stroke="{color}"' in html for color in algorithms.COLORS[:3]] == [True, True, False]
+
+
 # figures
 
 
+def styles(**methods: str) -> dict[str, Style]:
+    """What labels look like, given as label=method."""
+    return Algorithms(methods, [*METHODS]).styles
+
+
 def test_colour_depends_on_the_label_alone() -> None:
-    assert plots.style("mappo") == plots.Style("#0173b2", "s", ())
-    assert plots.style("mappo-shared").color == plots.style("mappo").color
-    assert plots.style("mappo-shared").dash
-    assert plots.style("mine") == plots.style("mine")
+    """And on its method, whatever else is in the suite."""
+    few, many = styles(mappo="mappo", mine="python:a:B"), styles(wide="happo", mine="python:a:B", mappo="mappo")
+    assert few["mappo"] == many["mappo"] == Style("#0173b2", "s", ())
+    assert few["mine"] == many["mine"]
+    assert many["wide"].color == styles(happo="happo")["happo"].color
+    assert many["wide"].dash
+    shared = Algorithms({"mappo-shared": "mappo"}, [*METHODS]).styles["mappo-shared"]
+    assert shared == Style("#0173b2", "s", algorithms.SHARED_DASH)
 
 
 def test_known_algorithms_differ_in_colour_and_marker() -> None:
-    looks = [plots.style(label) for label in stats.KNOWN]
+    looks = [*styles(**{name: name for name in METHODS}).values()]
     assert len({look.color for look in looks}) == len({look.marker for look in looks}) == len(looks)
 
 
@@ -370,12 +431,15 @@ LONG_TASKS = [
 ]
 
 
-def figure_frames(tasks: list[str], algorithms: tuple[str, ...] = ("mappo",)) -> tuple[pd.DataFrame, pd.DataFrame]:
+def figure_frames(
+    tasks: list[str], labels: tuple[str, ...] = ("mappo",)
+) -> tuple[pd.DataFrame, pd.DataFrame, Algorithms]:
     """Curves and states of one seed per task and algorithm, from 0 to 1000 steps."""
-    pairings = [{"task": task, "algorithm": algorithm} for task in tasks for algorithm in algorithms]
+    pairings = [{"task": task, "algorithm": label} for task in tasks for label in labels]
     points = [{"step": step, "iqm": 0.1 * step, "low": np.nan, "high": np.nan} for step in (0, 500, 1000)]
     curves = pd.DataFrame([{**pairing, **point, "seeds": 1, "planned": 1} for pairing in pairings for point in points])
-    return curves, pd.DataFrame([{**pairing, "seed": 0, "reached": 1000, "steps": 1000} for pairing in pairings])
+    states = pd.DataFrame([{**pairing, "seed": 0, "reached": 1000, "steps": 1000} for pairing in pairings])
+    return curves, states, Algorithms({label: label for label in labels}, [*METHODS])
 
 
 def boxes(texts: Iterable[Text]) -> list[Bbox]:

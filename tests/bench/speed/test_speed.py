@@ -251,7 +251,7 @@ def tiny(name: str, **options: Any) -> Trial:
     given: dict[str, Any] = {"envs": 2, "rollout_length": 7, "hidden_sizes": [8]}
     given |= {"warmup_steps": 0, "batch_size": 4, "buffer_size": 100} if name == "maddpg" else {}
     task = registry.task("mamujoco/Hopper-3x1", options)
-    return Trial("speed", task, name, name, settings(name, given), 0, 14, 14, 1)
+    return Trial("speed", task, name, METHODS[name], settings(name, given), 0, 14, 14, 1)
 
 
 def test_bare_physics_go_through_the_states_of_training_and_the_episodes_that_began(hurried: None) -> None:
@@ -445,7 +445,7 @@ def test_unless_told_the_five_methods_are_measured_at_their_defaults_and_maddpg_
     five = ("ippo", "mappo", "happo", "hatrpo", "maddpg")
     assert [(t.task.name, t.label) for t in measured] == [(f"mamujoco/{r}", name) for r in robots for name in five]
     for t in measured:
-        assert t.settings == settings(t.algorithm, {"warmup_steps": 0} if t.label == "maddpg" else {})
+        assert t.settings == settings(t.method.name, {"warmup_steps": 0} if t.label == "maddpg" else {})
 
 
 def test_a_setting_reaches_the_algorithms_that_have_it() -> None:

@@ -15,6 +15,7 @@ from bench import run
 from bench.report import __main__ as report
 from bench.report import stats
 from bench.store import files
+from bench.store.resolved import Resolved
 from bench.suite.resolving import load, trials
 from bench.suite.trial import Trial
 
@@ -222,7 +223,7 @@ def test_a_skipped_pairing_is_not_missing_from_a_report(tmp_path: Path, capsys: 
         write_trial(folder, label, task=task)
     assert report.main([str(folder)]) == 0
     assert "Incomplete: 1 of 4" in capsys.readouterr().out
-    files.write_text(folder / "suite.yaml", "per_task: {b: {mappo: skip}}\n")
+    Resolved([], ["a", "b:obsk=2"], {}, [("b:obsk=2", "mappo")]).write(folder)
     assert report.main([str(folder)]) == 0
     assert "Incomplete" not in capsys.readouterr().out
     page = (folder / "report.html").read_text()
@@ -239,7 +240,7 @@ def test_a_pairing_that_was_run_before_it_was_skipped_keeps_its_rows(tmp_path: P
     write_trial(folder, "happo", 1)
     task = states_of(folder)["task"].iloc[0]
     records, found = files.read_table(folder / "records.parquet"), files.read_trials(folder)
-    states = stats.trial_states(records, found, {(task, "mappo")})
+    states = stats.trial_states(records, found, {(task, "mappo")}, ["mappo", "happo"])
     assert states[["algorithm", "seed"]].to_numpy().tolist() == [["mappo", 0], ["happo", 0], ["happo", 1]]
 
 
@@ -252,15 +253,15 @@ def test_a_trial_that_waits_for_what_is_now_skipped_is_forgotten(tmp_path: Path)
     assert list(stats.trial_states(records, found, {(task, "mappo")})["algorithm"]) == ["happo"]
 
 
-@pytest.mark.parametrize("text", ["[1]", "per_task: 5", "per_task: {a: 5}", "a: [", "{}: 1"])
+@pytest.mark.parametrize("text", ["[1]", "{}", '{"methods": 5}', "a: [", '{"a": NaN'])
 def test_a_broken_suite_file_is_named_by_the_report(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str
 ) -> None:
     folder = tmp_path / "demo"
     write_trial(folder)
-    files.write_text(folder / "suite.yaml", text)
+    files.write_text(folder / "resolved.json", text)
     assert report.main([str(folder)]) == 2
-    says(capsys.readouterr().err, str(folder / "suite.yaml"), "not a suite file")
+    says(capsys.readouterr().err, str(folder / "resolved.json"), "not ")
 
 
 def test_a_run_writes_no_trial_of_a_skipped_pairing_and_reports_on_the_rest(
@@ -271,6 +272,15 @@ def test_a_run_writes_no_trial_of_a_skipped_pairing_and_reports_on_the_rest(
     path = write(tmp_path, **short, per_task={HOPPER: {"clipped": "skip", "maddpg": "skip"}})
     assert run.main([str(path), "--results", str(tmp_path / "results"), "--jobs", "1"]) == 0
     assert len(files.read_trials(tmp_path / "results" / "demo")) == 4
+    found = Resolved.read(tmp_path / "results" / "demo")
+    assert found is not None
+    assert found.skipped == [(f"{HOPPER}:episode_length=20", label) for label in ("clipped", "maddpg")]
+    assert {label: about.method for label, about in found.algorithms.items()} == {
+        "clipped": "mappo",
+        "happo": "happo",
+        "maddpg": "maddpg",
+    }
+    assert [*found.algorithms] == ["clipped", "happo", "maddpg"]  # mappo, of which clipped is one, comes first
     capsys.readouterr()
     assert report.main([str(tmp_path / "results" / "demo")]) == 0
     assert "Incomplete" not in capsys.readouterr().out

@@ -272,7 +272,7 @@ def test_trials_are_tasks_by_algorithms_by_seeds(tmp_path: Path) -> None:
 
 def test_a_label_may_name_another_algorithm(tmp_path: Path) -> None:
     trial = next(t for t in made(tmp_path) if t.label == "clipped")
-    assert trial.algorithm == "mappo"
+    assert trial.method is METHODS["mappo"]
     assert trial.settings == METHODS["mappo"].settings(envs=2, rollout_length=50, hidden_sizes=(16,), clip=0.1)
 
 

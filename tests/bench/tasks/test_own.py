@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import re
 import shutil
 import subprocess
@@ -48,9 +49,6 @@ SUITE: dict[str, Any] = {
     "algorithms": {"happo": None},
     "defaults": {"envs": 2, "rollout_length": 50, "hidden_sizes": [8]},
 }
-
-
-pytestmark = pytest.mark.usefixtures("no_methods_afterwards")
 
 
 @pytest.fixture
@@ -315,7 +313,7 @@ def test_two_entry_points_of_one_name_are_refused_where_it_is_used(monkeypatch: 
 def test_an_entry_point_is_an_algorithm(points: dict[str, EntryPoint], tmp_path: Path) -> None:
     points["mine"] = EntryPoint("mine", "test_own:MINE", methods.GROUP)
     (found,) = planned(tmp_path, algorithms={"mine": {"clip": 0.3}})
-    assert (found.algorithm, found.settings.clip) == ("mine", 0.3)  # type: ignore[union-attr]
+    assert (found.method.name, found.settings.clip) == ("mine", 0.3)  # type: ignore[union-attr]
     with pytest.raises(SuiteError, match=r"unknown algorithm 'yours'; valid: ippo, .*, mine, python:"):
         planned(tmp_path, algorithms={"yours": None})
 
@@ -334,10 +332,36 @@ def test_an_entry_point_cannot_take_an_algorithms_name(points: dict[str, EntryPo
 
 def test_a_method_of_ones_own_is_built_with_its_settings(tmp_path: Path) -> None:
     (found,) = planned(tmp_path, algorithms={"label": {"algorithm": "python:test_own:MINE", "clip": 0.3}})
-    assert (found.label, found.algorithm) == ("label", "python:test_own:MINE")
-    METHODS.pop(found.algorithm)  # as in a worker, which has not read the suite
+    assert (found.label, found.method.name) == ("label", "python:test_own:MINE")
+    assert found.method.name not in METHODS
     learner, _ = setup.learner_and_batch(found)
     assert learner.settings.clip == 0.3  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", ["happo", "python:test_own:MINE", "python:test_own:ONE"])
+def test_a_trial_travels_with_its_method_although_that_may_hold_a_lambda(tmp_path: Path, name: str) -> None:
+    (found,) = planned(tmp_path, algorithms={"label": {"algorithm": name}})
+    sent = pickle.dumps(found)
+    methods._own.cache_clear()  # as in a worker, which has not read the suite
+    back = pickle.loads(sent)
+    assert (back, hash(back), back.config_hash()) == (found, hash(found), found.config_hash())
+    assert (back.method.name, back.method.make) == (name, found.method.make)
+
+
+@pytest.mark.usefixtures("no_workers_afterwards")
+def test_a_method_that_workers_cannot_import_fails_its_own_trials_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "only_here.py").write_text(
+        f"import os\nassert os.getpid() == {os.getpid()}, 'not in workers'\nfrom test_own import MINE\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    planned(tmp_path, algorithms={"x": {"algorithm": "python:only_here:MINE"}, "happo": None})
+    assert run([str(tmp_path / "suite.yaml"), "--results", str(tmp_path), "--jobs", "2"]) == 1
+    out, err = capsys.readouterr()
+    assert "A worker cannot load a trial" in err
+    assert re.search(r"failed .* x seed 0  .*importing only_here raised AssertionError: not in workers", out)
+    assert re.search(r"done .* happo seed 0", out)
 
 
 @pytest.mark.parametrize(

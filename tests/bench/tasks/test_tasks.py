@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import pickle
 import subprocess
 import sys
 from contextlib import nullcontext
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from helpers import finite
@@ -44,6 +46,17 @@ def test_the_list_has_a_line_for_every_task_and_nothing_is_printed_besides() -> 
     assert header.split() == ["task", "agents", "state", "observations", "actions", "papers"]
     families = ["mamujoco/ManySegmentSwimmer-NxM:", "mamujoco/ManySegmentAnt-NxM:", "python:package.module:factory:"]
     assert [line.split()[0] for line in lines] == [*registry.names(), *families]
+
+
+@pytest.mark.parametrize("name", ["mamujoco/Hopper-3x1", "pettingzoo/simple_spread_v3", "python:own_envs:Plain"])
+def test_a_task_holds_its_family_and_both_are_equal_after_pickling(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = registry.task(name, {})
+    monkeypatch.setattr(registry, "FAMILIES", ())
+    back = pickle.loads(pickle.dumps(task))
+    assert (back, hash(back), back.family) == (task, hash(task), task.family)
+    assert (back.label, back.robot, back.origin()) == (name, "Hopper" if "Hopper" in name else None, task.origin())
+    assert (back.environment() is None) == name.startswith("mamujoco/")
+    assert registry.make(back, [np.random.SeedSequence(0)]).team == registry.team(task)
 
 
 def test_building_every_task_prints_nothing() -> None:

@@ -27,6 +27,7 @@ from bench.report import study_results
 from bench.report.__main__ import main as report
 from bench.runner.cost import Cost
 from bench.store import files, scores
+from bench.store.resolved import Resolved
 from bench.suite import model, resolving
 from bench.suite.model import SuiteError
 from bench.suite.trial import Trial
@@ -215,7 +216,7 @@ def test_values_that_do_not_fit_the_grid_together_are_refused(tmp_path: Path) ->
 
 
 def parameters(**entries: dict[str, Any]) -> space.Parameters:
-    return {name: space.KINDS[entry["kind"]].model_validate(entry) for name, entry in entries.items()}
+    return {name: space.PARAMETER_KINDS[entry["kind"]].model_validate(entry) for name, entry in entries.items()}
 
 
 def test_a_conditional_parameter_is_asked_for_only_where_its_condition_holds() -> None:
@@ -863,6 +864,21 @@ def test_the_report_knows_a_study_by_its_folder(whole: Path, capsys: pytest.Capt
     assert "Incomplete" not in page
     for name in ("budget.svg", "budget.png", "budget.csv", "budget.md"):
         assert (whole / "tiny" / name).stat().st_size > 0
+
+
+def test_a_study_is_reported_in_the_order_of_what_it_was_resolved_to(whole: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(whole / "tiny", tmp_path / "tiny")
+    found = Resolved.read(folder)
+    assert found is not None
+    assert {label: about.method for label, about in found.algorithms.items()} == {"happo": "happo", "hatrpo": "hatrpo"}
+    assert study_results.load(folder).labels == ["happo", "hatrpo"]
+    turned = dict(reversed(found.algorithms.items())) | {"later": found.algorithms["happo"]}
+    dataclasses.replace(found, algorithms=turned).write(folder)
+    assert study_results.load(folder).labels == ["hatrpo", "happo"]
+    assert report([str(folder)]) == 0
+    assert "later lacks all" in (folder / "report.html").read_text()
+    (folder / "resolved.json").unlink()
+    assert study_results.load(folder).labels == ["happo", "hatrpo"]
 
 
 def test_a_study_without_a_finished_trial_has_no_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
