@@ -40,7 +40,6 @@ SMALL: dict[str, Any] = {"steps": 100, "episodes": 2, "envs": 2, "rollout_length
 MINE = METHODS["happo"]
 """A method of one's own, by the name `python:test_api:MINE`."""
 
-pytestmark = pytest.mark.usefixtures("no_methods_afterwards")
 
 
 def train(algorithm: str = "happo", task: Any = HOPPER, **changes: Any) -> pd.DataFrame:
