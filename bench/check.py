@@ -1,7 +1,7 @@
-"""`python -m bench.check TASK`: does a task keep its word? One line per check, `ok` or what is wrong, and its speed.
+"""`python -m bench.check TASK`: check a task, one line per check (`ok` or what is wrong), and measure its speed.
 
-Everything that training relies on is tried with random actions: agents, spaces, observations, rewards, ends, masks,
-seeds, and that an episode is a function of its seed and its actions, to the bit. Exit status 1 where a check failed.
+Everything that training relies on is checked with random actions: agents, spaces, observations, rewards, ends, masks,
+seeds, and that an episode is bitwise a function of its seed and its actions. Exit status 1 if a check failed.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from bench.tasks.random_episodes import ContractError, TaskUnderCheck, playing
 
 @command.entry
 def main(arguments: Sequence[str] | None = None) -> int:
-    """0 where all is well, 1 where a check failed, 2 for a task that is none."""
+    """0 if all checks pass, 1 if one fails, 2 for an invalid task."""
     parser = argparse.ArgumentParser(prog="python -m bench.check", description=__doc__, allow_abbrev=False)
     parser.add_argument("task", metavar="TASK", help="such as pettingzoo/simple_spread_v3 or python:module:factory")
     parser.add_argument("--set", action="append", default=[], metavar="OPTION=VALUE", help="an option of the task")
@@ -70,21 +70,21 @@ def _option(text: str) -> tuple[str, Any]:
 
 
 def tried(name: str, check: Callable[..., str], *about: Any) -> str | None:
-    """What a check notes; None where it failed, with the line that says so printed."""
+    """The note of a check; None if it failed, which is printed."""
     try:
         return check(*about)
     except (ContractError, EnvError, SettingError) as error:
         complaint = str(error)
-    except (Exception, SystemExit) as error:  # of the environment, most likely
+    except (Exception, SystemExit) as error:  # most likely raised by the environment
         complaint = f"raised {one_line_with_place(error)}"
     print(f"FAILED  {name}: {complaint}", flush=True)
     return None
 
 
 def checks(subject: TaskUnderCheck) -> dict[str, tuple[Callable[[TaskUnderCheck], str], Sequence[str]]]:
-    """Each check by what it looks at, with those that would fail before it for the same cause.
+    """name -> a check, and the checks that must pass first, because it would fail for the same cause.
 
-    The bare environment first, where there is one, then its batch, where nothing was wrong with the bare one.
+    First the single environment, if there is one; then the batch, if the single environment is correct.
     """
     made = ("agents", "spaces")
     bare: dict[str, tuple[Callable[[TaskUnderCheck], str], Sequence[str]]] = {

@@ -1,4 +1,4 @@
-"""What a run will cost, measured on this machine before it starts: seconds, memory, disk."""
+"""The cost of a run, measured on this machine before it starts: seconds, memory, disk."""
 
 from __future__ import annotations
 
@@ -31,29 +31,29 @@ from bench.trial.session import FRESH_FACTOR
 from bench.trial.setup import learner_and_batch
 
 PROBE_STEPS = 10
-"""Length T of the rollouts that are timed: long enough for a rate, short enough to wait for."""
+"""Length T of the rollouts that are timed."""
 
 PROBE_EPISODES = 4
-"""Episodes that tell how long episodes are, where a task does not say."""
+"""Episodes from which the episode length is estimated if the task has no limit."""
 ENDLESS_STEPS, ENDLESS_SECONDS = 10_000, 30.0
-"""Steps, and seconds, after which one of those is taken not to end."""
+"""Steps and seconds after which such an episode is considered endless."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one trial."""
+    """The cost of one trial."""
 
     seconds: float
     memory: float
-    """Bytes at the peak."""
+    """Peak memory in bytes."""
     disk: float
-    """Bytes that stay."""
+    """Bytes on disk that stay."""
     checkpoint: float
     """Bytes on disk while it runs."""
 
 
 def refuse_replays_beyond_memory(trials: Sequence[Trial], jobs: int) -> None:
-    """Raise SuiteError if the `jobs` trials with the largest replays cannot be at work at once."""
+    """Raise SuiteError if the `jobs` largest replay buffers do not fit into memory together."""
     largest = sorted(trials, key=_replay_bytes, reverse=True)[:jobs]
     needed, memory = sum(map(_replay_bytes, largest)), machine_memory()
     if needed > memory:
@@ -65,7 +65,7 @@ def refuse_replays_beyond_memory(trials: Sequence[Trial], jobs: int) -> None:
 
 
 def machine_memory() -> float:
-    """Bytes of memory that this machine has, infinitely many where the system does not say."""
+    """Bytes of memory of this machine; infinity if the system does not report it."""
     try:
         return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     except (AttributeError, ValueError, OSError):
@@ -73,7 +73,7 @@ def machine_memory() -> float:
 
 
 def costs(trials: Sequence[Trial], env_threads: int = 1, fresh_episodes: bool = True) -> dict[Trial, Cost]:
-    """The cost of each trial, with or without the fresh episodes that it plays at its end.
+    """The cost of each trial, with or without its final episodes.
 
     Trials that differ only in their seed are measured once.
     """
@@ -91,7 +91,7 @@ def costs(trials: Sequence[Trial], env_threads: int = 1, fresh_episodes: bool = 
                 raise SuiteError(f"{trial.name}: {error.key}: {error}") from error
             except SuiteError:
                 raise
-            except (Exception, SystemExit) as error:  # of the user's code, but for what lacks memory
+            except (Exception, SystemExit) as error:  # from the user's code, or for lack of memory
                 if not _lacks_memory(error):
                     raise SuiteError(f"{trial.name}: {one_line_with_place(error)}") from error
                 reason = str(error).partition("\n")[0] or type(error).__name__
@@ -100,7 +100,7 @@ def costs(trials: Sequence[Trial], env_threads: int = 1, fresh_episodes: bool = 
 
 
 def _lacks_memory(error: BaseException) -> bool:
-    """Torch has no type of its own for it."""
+    """Whether an error means too little memory, for which torch has no exception type."""
     words = str(error).lower()
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError) and ("not enough memory" in words or "can't allocate" in words)
@@ -108,7 +108,7 @@ def _lacks_memory(error: BaseException) -> bool:
 
 
 def _announced(pairings: Sequence[Trial]) -> Generator[Trial]:
-    """The pairings; where they are many, a line on stderr says what the wait is for, and on a terminal counts them."""
+    """The pairings one by one; if there are several, with a line on stderr that counts them on a terminal."""
     console = Console(stderr=True)
     line = f"Measuring what {len(pairings)} pairings will cost on this machine ..."
     if len(pairings) < 2:
@@ -158,11 +158,11 @@ def longest_episode(task: Task) -> int:
 
 
 def _seconds_per_step(trial: Trial, env_threads: int) -> tuple[float, float]:
-    """Seconds of collecting and of learning per environment step, from one short rollout after one to warm up."""
+    """Seconds of collecting and of learning per environment step, from a short rollout after one for warm-up."""
     settings = _short(trial.settings)
     learner, batch = learner_and_batch(replace(trial, settings=settings), env_threads)
     collector = Collector(batch, PROBE_STEPS)
-    with suppress(Diverged):  # the trial will say so
+    with suppress(Diverged):  # the trial will report it
         learner.update(collector.collect(learner))
     start = time.perf_counter()
     rollout = collector.collect(learner)
@@ -174,7 +174,7 @@ def _seconds_per_step(trial: Trial, env_threads: int) -> tuple[float, float]:
 
 
 def _short(settings: Settings) -> Settings:
-    """The settings with rollouts of PROBE_STEPS, and what must fit into such a rollout made to."""
+    """The settings with rollouts of PROBE_STEPS, and others reduced to fit such a rollout."""
     samples = PROBE_STEPS * settings.envs
     limits = {"n_step": PROBE_STEPS, "actor_minibatches": samples, "critic_minibatches": samples}
     fitting = {key: min(getattr(settings, key), most) for key, most in limits.items() if hasattr(settings, key)}
@@ -184,7 +184,7 @@ def _short(settings: Settings) -> Settings:
 
 
 def _data_bytes(trial: Trial) -> float:
-    """What grows with the settings: the replay, or a rollout with the activations of its gradient in float32."""
+    """Memory that grows with the settings: the replay buffer, or a rollout and the activations of its gradient."""
     sizes, settings = team(trial.task), trial.settings
     features = sum(sizes.observation_sizes) + sizes.state_size
     if isinstance(settings, MADDPGSettings):
@@ -195,7 +195,7 @@ def _data_bytes(trial: Trial) -> float:
 
 
 def _replay_bytes(trial: Trial) -> float:
-    """A trial's replay at its fullest, twice: a checkpoint copies it. 0 for what learns on-policy."""
+    """Twice the full replay buffer of a trial, because a checkpoint copies it; 0 for on-policy methods."""
     settings = trial.settings
     if not isinstance(settings, MADDPGSettings):
         return 0.0
@@ -203,6 +203,6 @@ def _replay_bytes(trial: Trial) -> float:
 
 
 def _resident_bytes() -> float:
-    """The peak memory of this process, which has by then done what a worker does, on little data."""
+    """The peak memory of this process, which has by then done the work of a worker on little data."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak * (1.0 if sys.platform == "darwin" else 1024.0)

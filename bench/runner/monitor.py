@@ -1,6 +1,6 @@
-"""What the user sees while a suite runs: how far each trial is.
+"""The live display of a suite: the progress of each trial.
 
-Trials write their progress into files, so the monitor works the same whatever process they run in.
+Trials write their progress to files, so it does not matter in which process they run.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ BAR_WIDTH = 30
 
 @dataclass
 class State:
-    """One trial as the monitor last saw it."""
+    """The last known progress of a trial."""
 
     trial: Trial
     status: str = "waiting"
@@ -48,7 +48,7 @@ class Monitor(Display):
         self.folder, self.jobs = suite_folder, jobs
 
     def ended(self, outcome: Outcome) -> None:
-        """Say that a trial ended: a line that stays, above the live table."""
+        """Print a permanent line about a trial that ended, above the live table."""
         state = self.states[outcome.trial]
         state.status, state.step = outcome.status, outcome.trial.steps
         state.seconds, state.evaluation = outcome.seconds, outcome.evaluation
@@ -68,13 +68,13 @@ class Monitor(Display):
             yield f"        {state.trial.name}  {self._progress(state)}"
 
     def _look(self, state: State) -> None:
-        """Read a trial's progress file, if it has begun."""
+        """Read the progress file of a trial, if it has started."""
         path = state.trial.folder(self.folder) / "progress.json"
         try:
             if path.stat().st_mtime < self.started:  # left by an earlier run
                 return
             progress = files.read_json(path)
-        except (OSError, files.StoreError):  # not there yet, or no longer
+        except (OSError, files.StoreError):  # the trial has not started, or just ended
             return
         state.status = "running"
         state.step, state.evaluation, state.seconds = (progress[key] for key in ("step", "evaluation", "seconds"))
@@ -88,7 +88,7 @@ class Monitor(Display):
         return f"{state.step:,} steps ({share})  {value}  {state.rate:,.0f} steps/s  {clock(self._left(state))} left"
 
     def _left(self, state: State) -> float:
-        """Seconds of work left in a trial: by its own rate once it has one."""
+        """Seconds that a trial still takes: by its own rate, before that by the estimate."""
         if state.status in ("done", "failed"):
             return 0.0
         if not state.rate:
@@ -96,7 +96,7 @@ class Monitor(Display):
         return (state.trial.steps - state.step) / state.rate
 
     def table(self) -> Table:
-        """Running trials, then the sums."""
+        """The running trials, under a title with the totals."""
         counts = {status: sum(s.status == status for s in self.states.values()) for status in ("done", "failed")}
         left = sum(self._left(state) for state in self.states.values()) / self.jobs
         of = counted(len(self.states), "trial")

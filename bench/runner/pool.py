@@ -1,4 +1,4 @@
-"""Many trials at once with joblib, and what becomes of those whose process dies."""
+"""Many trials at once with joblib, including those whose process dies."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from bench.trial.worker import MAX_ATTEMPTS, Outcome
 
 
 def run_trials(todo: Sequence[Trial], folder: Path, jobs: int, env_threads: int, prices: dict[Trial, Cost]) -> int:
-    """Run the trials, say how each ended, and join their tables."""
+    """Run the trials, print how each ended, and merge their tables."""
     failed = 0
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill is a Ctrl-C
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # SIGTERM acts as Ctrl-C
     try:
         with Monitor(todo, folder, [prices[t].seconds for t in todo], jobs) as monitor:
             for outcome in outcomes(todo, folder, jobs, env_threads):
@@ -46,11 +46,11 @@ def run_trials(todo: Sequence[Trial], folder: Path, jobs: int, env_threads: int,
 
 
 def outcomes(todo: Sequence[Trial], folder: Path, jobs: int, env_threads: int) -> Iterator[Outcome]:
-    """Run trials in joblib's workers, each outcome as it comes.
+    """Run trials in joblib's workers; yields outcomes as they come.
 
     joblib gives up its whole pool when one worker dies (killed, out of memory). The pool is built anew and the trials
-    without an outcome go on from their checkpoints, unless one has died too often without getting further. It also
-    does when a worker cannot load a trial, whose method or settings it cannot import; then each trial runs alone.
+    without an outcome resume from their checkpoints; one that has died too often without a new checkpoint runs alone.
+    joblib also gives up when a worker cannot load a trial, because an import fails there; then every trial runs alone.
     """
     pending = list(todo)
     while pending:
@@ -79,7 +79,7 @@ def _is_hopeless(lost: Trial, folder: Path) -> bool:
 
 
 def _alone(lost: Trial, folder: Path, env_threads: int) -> Outcome:
-    """Run a trial in a process of its own, so that the failure of a process can only be its own."""
+    """Run a trial in a process of its own, so that it is the cause if that process dies."""
     executor = ProcessPoolExecutor(max_workers=1)
     try:
         outcome: Outcome = executor.submit(worker.run, lost, folder, os.getpid(), env_threads).result()

@@ -1,4 +1,4 @@
-"""What suite files say, as pydantic models: no unknown keys, no conversions."""
+"""Suite files as pydantic models: no unknown keys, no conversions."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ Seeds = Annotated[int, Field(ge=1, le=10_000)]
 
 
 EvaluationSeeds = Literal["suite", "study"]
-"""Which seeds the episodes of the evaluation grid are drawn from: studies choose settings on other episodes than suites
-compare them on."""
+"""The stream of evaluation seeds of the grid: studies choose settings on other episodes than those on which suites
+compare algorithms."""
 
 
 SKIP = "skip"
-"""What `per_task` says of a pairing that is left out."""
+"""The value in `per_task` for a pairing that is left out."""
 
 
 class SuiteError(Exception):
@@ -35,34 +35,34 @@ class Strict(BaseModel):
 
 
 class Tuning(Strict):
-    """Where settings were tuned: what a comparison must say of them."""
+    """How settings were tuned, which reports have to mention."""
 
     study: Name
     trials: Positive
-    """Tuning trials of this algorithm that finished, the defaults among them."""
+    """Finished tuning trials of this algorithm, including the defaults."""
     steps: Positive
     """Environment steps of each task and seed of a tuning trial."""
     first_seed: int
     seeds: Positive
     hash: str
-    """Of the study's table of trials."""
+    """Hash of the study's table of tuning trials."""
     overridden: str = ""
-    """Settings that `--set` changed after that, joined by commas."""
+    """Settings that `--set` changed afterwards, joined by commas."""
 
     def used(self) -> range:
-        """The seeds that the settings were chosen by, and so must not be judged by."""
+        """The seeds on which the settings were chosen, on which they must not be compared."""
         return range(self.first_seed, self.first_seed + self.seeds)
 
 
 class Evaluate(Strict):
-    """When and how long policies are evaluated."""
+    """The evaluation grid: every how many steps, and with how many episodes."""
 
     every: Positive
     episodes: Positive
 
 
 class Matrix(Strict):
-    """Tasks x algorithms x seeds as a file states them, tasks and algorithms not yet looked up."""
+    """Tasks x algorithms x seeds as a file states them, with tasks and algorithms not yet resolved."""
 
     evaluation_seeds: ClassVar[EvaluationSeeds]
     name: Name
@@ -81,11 +81,11 @@ class Suite(Matrix):
 
     evaluation_seeds: ClassVar[EvaluationSeeds] = "suite"
     tuning: dict[Name, Tuning] = {}
-    """label -> where its settings were tuned."""
+    """label -> how its settings were tuned."""
 
 
 class Included(Strict):
-    """The `best.yaml` of a study: settings of labels, and where each was tuned."""
+    """The `best.yaml` of a study: the settings of each label, and how they were tuned."""
 
     algorithms: Annotated[dict[Name, dict[str, Any]], Field(min_length=1)]
     tuning: dict[Name, Tuning]

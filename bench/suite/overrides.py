@@ -1,4 +1,4 @@
-"""Changes of a suite from the command line: `--set`, `--include` and `--only`."""
+"""The options `--set`, `--include` and `--only`, which change a suite from the command line."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bench.suite.yaml12 import parse
 
 
 def only(chosen: list[Trial], selections: Iterable[str]) -> list[Trial]:
-    """The trials that every selection (`algorithm=happo,mappo`, `task=...`, `seed=0,1`) names."""
+    """The trials that match every selection (`algorithm=happo,mappo`, `task=...`, `seed=0,1`)."""
     for selection in selections:
         key, equals, values = selection.partition("=")
         of_trial = {
@@ -36,9 +36,9 @@ def only(chosen: list[Trial], selections: Iterable[str]) -> list[Trial]:
 
 
 def include(document: dict[str, Any], source: Path, path: Path) -> list[str]:
-    """Merge the settings that a study found under the labels of a suite's document, with where they were tuned.
+    """Merge the settings in a study's `best.yaml` into the document of a suite, and how they were tuned.
 
-    Returns the labels.
+    Returns the labels that got settings.
     """
     found = validated(Included, read(source, Included), source)
     labels = [label for label in found.algorithms if label in document["algorithms"]]
@@ -58,7 +58,7 @@ def include(document: dict[str, Any], source: Path, path: Path) -> list[str]:
 
 
 def override(document: dict[str, Any], change: str) -> None:
-    """Apply one `path=value`, its value read as YAML; mappings on the way are made where they are missing."""
+    """Apply one `path=value` to the document. The value is YAML; missing mappings along the path are created."""
     dotted, equals, text = change.partition("=")
     if not equals or "" in dotted.split("."):
         raise SuiteError(f"--set {change}: write path=value, for example algorithms.happo.clip=0.1")
@@ -87,6 +87,6 @@ def override(document: dict[str, Any], change: str) -> None:
 
 
 def _index(items: list[Any], key: str) -> int | None:
-    """The place in a list that a part of a `--set` path names."""
+    """The list index that a part of a `--set` path stands for; None if it is none."""
     names = [str(index) for index in range(len(items))]
     return names.index(key) if key in names else None

@@ -23,23 +23,23 @@ TYPE_NAMES = {
     "string_type": "a word",
     "int_type": "a whole number",
 }
-"""What each kind of value is called in errors."""
+"""pydantic's error types -> the expected value, for messages."""
 
 
 UNKNOWN = ("extra_forbidden", "invalid_key")
-"""pydantic's words for a key that a suite does not have, the second for one that is no word."""
+"""pydantic's error types for an unknown key, and for a key that is not a string."""
 
 
 STUDY_KEYS = ("trials", "space", "objectives", "pruner", "sampler", "sampler_seed")
-"""What a study says besides the keys of a suite."""
+"""The keys of a study file that a suite file does not have."""
 
 
 KEY = "[key]"
-"""The end of pydantic's path to a key that is wrong, after the key itself."""
+"""The last part of pydantic's path to an invalid key, after the key itself."""
 
 
 def validated(model: type[M], document: dict[str, Any], path: Path, where: str = "") -> M:
-    """`document`, the part `where` of the file `path`, as a `model`."""
+    """`document`, which is the part `where` of the file `path`, as a `model`."""
     try:
         return model.model_validate(document)
     except ValidationError as error:
@@ -47,7 +47,7 @@ def validated(model: type[M], document: dict[str, Any], path: Path, where: str =
 
 
 def _explain(error: ValidationError, model: type[BaseModel]) -> str:
-    """The first complaint of pydantic as `key: what is wrong; what would be valid`."""
+    """The first error of pydantic as `key: what is wrong; what would be valid`."""
     first = min(error.errors(), key=lambda e: not _is_about_a_key(e["type"], e["loc"]))  # it explains what is missing
     parts = [str(part) for i, part in enumerate(first["loc"]) if not (first["loc"][0] == "tasks" and i == 2)]
     value = first["input"]
@@ -82,14 +82,14 @@ def _is_about_a_key(kind: str, loc: tuple[int | str, ...]) -> bool:
 
 
 def unshared(value: Any) -> Any:
-    """A copy in which no two places are one object, as a YAML anchor and its aliases are."""
+    """A deep copy in which no object occurs twice, as a YAML anchor and its aliases do."""
     if isinstance(value, dict):
         return {key: unshared(part) for key, part in value.items()}
     return [unshared(part) for part in value] if isinstance(value, list) else value
 
 
 def read(path: Path, model: type[BaseModel]) -> dict[str, Any]:
-    """The mapping in a YAML file, which is to become a `model`."""
+    """The mapping in a YAML file; `model` is what it will be validated as, for messages."""
     try:
         text = path.read_text()
     except OSError as error:
@@ -112,7 +112,7 @@ def read(path: Path, model: type[BaseModel]) -> dict[str, Any]:
 
 
 def _hint(model: type[BaseModel], path: Path) -> str:
-    """Where files of that kind lie."""
+    """A hint for messages: where files of that kind are found."""
     if model is Included:
         return "; a study leaves results/<study>/best.yaml"
     return what_there_is(path)

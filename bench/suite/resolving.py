@@ -1,4 +1,4 @@
-"""A checked suite -> its trials: tasks and algorithms looked up, settings merged, and what does not fit refused."""
+"""Validated suite -> trials: tasks and methods are looked up, settings merged, invalid combinations refused."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from bench.tasks.registry import Task
 
 
 def load(path: Path, overrides: Sequence[str] = (), includes: Sequence[Path] = ()) -> tuple[Suite, dict[str, Any]]:
-    """The checked suite in the file `path`, and the mapping it was made from.
+    """The validated suite in the file `path`, and the mapping it was made from.
 
-    Over what the file says of a label go the settings that `--include` brings, and over those `--set`.
+    Settings from `--include` override those of a label in the file, and `--set` overrides both.
     """
     document = read(path, Suite)
     brought: dict[str, Path] = {}
@@ -51,7 +51,7 @@ def load(path: Path, overrides: Sequence[str] = (), includes: Sequence[Path] = (
 
 
 def trials(suite: Suite, path: Path) -> list[Trial]:
-    """Tasks x algorithms x seeds; refuses whatever a task, an algorithm or their pairing does not allow."""
+    """Tasks x algorithms x seeds; refuses what a task, an algorithm or their pairing does not allow."""
     _refuse_tuning_seeds(suite, path)
     return over_seeds(suite, pairings(suite, path), suite.tuning)
 
@@ -73,7 +73,7 @@ def resolved(planned: Sequence[Trial]) -> Resolved:
 
 @contextmanager
 def _at(path: Path, where: str) -> Iterator[None]:
-    """Turn a SettingError into a SuiteError that says where in the file it arose."""
+    """Turn a SettingError into a SuiteError that names its place in the file."""
     try:
         yield
     except SettingError as error:
@@ -81,7 +81,7 @@ def _at(path: Path, where: str) -> Iterator[None]:
 
 
 def _refuse_tuning_seeds(suite: Suite, path: Path) -> None:
-    """What settings were chosen by says nothing of how good they are."""
+    """Refuse to compare settings on the seeds on which they were chosen, which would favour them."""
     for label, tuning in suite.tuning.items():
         if label not in suite.algorithms:
             valid = ", ".join(suite.algorithms)
@@ -102,7 +102,7 @@ def _tasks(suite: Matrix, path: Path) -> list[Task]:
             if not isinstance(options.get("name"), str):
                 raise SettingError("name", f"a task needs a name; valid: {', '.join(registry.names())}")
             task = registry.task(options.pop("name"), options)
-            registry.team(task)  # one that cannot be made is refused here
+            registry.team(task)  # refuses a task that cannot be made
         if slug(task.label) in [slug(other.label) for other in made]:
             raise SuiteError(f"{path}: tasks.{index}: {task.label} stands there twice")
         made.append(task)
@@ -110,7 +110,7 @@ def _tasks(suite: Matrix, path: Path) -> list[Task]:
 
 
 def _algorithms(suite: Matrix, path: Path) -> dict[str, tuple[Method, Settings]]:
-    """label -> its method and settings: the label's own settings over those of `defaults` that the method has."""
+    """label -> its method and settings: its own override those of `defaults` that the method has."""
     made: dict[str, tuple[Method, Settings]] = {}
     unused = set(suite.defaults)
     for label, entry in suite.algorithms.items():
@@ -137,7 +137,7 @@ def _algorithms(suite: Matrix, path: Path) -> dict[str, tuple[Method, Settings]]
 
 
 def pairings(suite: Matrix, path: Path) -> list[Pairing]:
-    """Tasks and algorithms without what `per_task` skips; its settings go over those of the label."""
+    """Tasks x algorithms without the pairings that `per_task` skips; its settings override those of the label."""
     chosen_tasks, chosen = _tasks(suite, path), _algorithms(suite, path)
     changes = _changes(suite, chosen_tasks, list(chosen), path)
     made: list[Pairing] = []
@@ -163,7 +163,7 @@ def pairings(suite: Matrix, path: Path) -> list[Pairing]:
 
 
 def _refuse_empty(chosen: list[Task], labels: list[str], made: set[tuple[Task, str]], path: Path) -> None:
-    """A task without any algorithm, or an algorithm without any task, has no place in the suite."""
+    """Refuse a task on which every algorithm is skipped, and an algorithm that is skipped on every task."""
     for task in chosen:
         if not any((task, label) in made for label in labels):
             raise SuiteError(f"{path}: per_task: skips every algorithm on {task.label}; take it out of tasks instead")
@@ -175,9 +175,9 @@ def _refuse_empty(chosen: list[Task], labels: list[str], made: set[tuple[Task, s
 def _changes(
     suite: Matrix, chosen: list[Task], labels: list[str], path: Path
 ) -> dict[tuple[Task, str], tuple[str, Any]]:
-    """What `per_task` says of a pairing, settings or `skip`, with the key that says it; each entry must be of use.
+    """(task, label) -> its key in `per_task` and the entry, settings or `skip`; refuses entries without effect.
 
-    A key is the label of a task; where no task has that label it means all tasks of that name.
+    A key is the label of a task; if no task has that label, it stands for all tasks of that name.
     """
     made: dict[tuple[Task, str], tuple[str, Any]] = {}
     for key, entries in suite.per_task.items():
@@ -206,7 +206,7 @@ def _changes(
 
 
 def check_grid(suite: Matrix, task: Task, label: str, settings: Settings, path: Path) -> None:
-    """Evaluations and the end must fall between two updates of every algorithm on every task."""
+    """Refuse an evaluation interval that is not a whole number of updates, and steps that are not of intervals."""
     block = settings.rollout_length * settings.envs
     for key, value, unit, of in (
         ("evaluate.every", suite.evaluate.every, block, f"{label}'s rollout_length x envs = {block} on {task.label}"),

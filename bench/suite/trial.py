@@ -1,4 +1,4 @@
-"""A trial's identity: one algorithm on one task with one seed, with every setting resolved."""
+"""Trials: one algorithm on one task with one seed, with every setting resolved."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Trial:
 
     @property
     def name(self) -> str:
-        """How messages call this trial."""
+        """Its name in messages."""
         return f"{self.task.label} {self.label} seed {self.seed}"
 
     def config(self) -> dict[str, Any]:
@@ -66,7 +66,7 @@ class Trial:
         return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
     def folder(self, suite_folder: Path) -> Path:
-        """Where its files lie."""
+        """The folder of its files."""
         return trial_folder(suite_folder, self.task.label, self.label, self.seed)
 
 

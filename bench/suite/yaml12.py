@@ -1,7 +1,7 @@
-"""Reading YAML as version 1.2 has it: `5e-4` is a number, `yes` and `2026-01-01` are words, a key may stand once only.
+"""YAML 1.2: `5e-4` is a number, `yes` and `2026-01-01` are strings, and duplicate keys are refused.
 
-PyYAML follows version 1.1; its safe loader is kept and given the scalars of version 1.2: null, true and false, decimal
-integers and floats. All else is a word, `0x10` and `.inf` too.
+PyYAML implements version 1.1. Its safe loader is used with the scalars of version 1.2: null, true and false, decimal
+integers and floats. Everything else is a string, including `0x10` and `.inf`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ def parse(text: str) -> Any:
     """The value of a YAML document; raises yaml.YAMLError."""
     try:
         return yaml.load(text, _Loader)
-    except (ValueError, AttributeError, RecursionError) as error:  # a tag that does not fit, a loop, too deep a nest
+    except (ValueError, AttributeError, RecursionError) as error:  # a wrong tag, a cycle, too many levels
         raise yaml.YAMLError(f"{type(error).__name__}: {error}") from error
 
 
@@ -25,7 +25,7 @@ class _Loader(yaml.SafeLoader):
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 (PyYAML's way)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        """Refuse a key that stands twice, of which PyYAML would silently keep the last."""
+        """Refuse duplicate keys, of which PyYAML would silently keep the last."""
         seen: set[Any] = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)

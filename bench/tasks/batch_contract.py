@@ -1,4 +1,4 @@
-"""What a batch of environments must keep to, and how fast it is."""
+"""The contract of a batch of environments, and its speed."""
 
 from __future__ import annotations
 
@@ -18,14 +18,12 @@ from bench.tasks.random_episodes import SHORT, ContractError, TaskUnderCheck, ne
 from bench.tasks.registry import Task
 
 ENVS = 20
-"""Environments in the batch whose speed is traces."""
-
-
+"""Environments in the batch whose speed is measured."""
 SPEED_SECONDS = 3.0
 
 
 def batch_is_the_environment(subject: TaskUnderCheck) -> str:
-    """The batch says what the bare environments say, across resets."""
+    """The batch returns what single environments return, across resets."""
     batch = subject.batch(seed_sequences(2))
     assert isinstance(batch, ParallelBatch)
     bare, random = [new_environment(subject) for _ in range(2)], np.random.default_rng(0)
@@ -52,9 +50,9 @@ def batch_is_the_environment(subject: TaskUnderCheck) -> str:
 
 
 def trace(batch: EnvBatch, steps: int, random: np.random.Generator) -> list[dict[str, NDArray[Any]]]:
-    """Everything that a batch says for some steps of random actions, by name."""
+    """All outputs of a batch in some steps of random actions, by name."""
     names = batch.agents if isinstance(batch, ParallelBatch) else range(batch.team.size)
-    traces = []
+    outputs = []
     for _ in range(steps):
         batch.step(random_actions(batch, random))
         now: dict[str, Any] = {"reward": batch.reward, "termination": batch.terminated, "truncation": batch.truncated}
@@ -66,12 +64,12 @@ def trace(batch: EnvBatch, steps: int, random: np.random.Generator) -> list[dict
             ("last mask", batch.end_masks or ()),
         ):
             now |= {f"{of} of agent {name}": x for name, x in zip(names, rows, strict=False)}
-        traces.append({what: np.array(x) for what, x in now.items() if x is not None})
-    return traces
+        outputs.append({what: np.array(x) for what, x in now.items() if x is not None})
+    return outputs
 
 
 def first_difference(one: Sequence[Mapping[str, NDArray[Any]]], other: Sequence[Mapping[str, NDArray[Any]]]) -> str:
-    """Where what two batches traces differs first; nothing where it is the same."""
+    """The first difference between the traces of two batches; empty if they are the same."""
     for step, (a, b) in enumerate(zip(one, other, strict=True), 1):
         for what, x in a.items():
             y = b[what]
@@ -85,7 +83,7 @@ def first_difference(one: Sequence[Mapping[str, NDArray[Any]]], other: Sequence[
 
 
 def numbers(subject: TaskUnderCheck) -> str:
-    """What the batch says has the team's sizes and is finite."""
+    """Outputs of the batch have the sizes of the team and are finite."""
     batch = subject.batch(seed_sequences(3))
     random, team = np.random.default_rng(0), batch.team
     for step in range(SHORT):
@@ -108,7 +106,7 @@ def numbers(subject: TaskUnderCheck) -> str:
 
 
 def batch_seeds(subject: TaskUnderCheck) -> str:
-    """Two batches of the same seeds say the same to the bit."""
+    """Two batches of the same seeds return bitwise the same."""
     one, other = (trace(subject.batch(seed_sequences(3)), SHORT, np.random.default_rng(0)) for _ in range(2))
     if where := first_difference(one, other):
         raise ContractError(f"two batches of the same seeds differ: {where}")
@@ -119,7 +117,7 @@ def batch_seeds(subject: TaskUnderCheck) -> str:
 
 
 def resume(subject: TaskUnderCheck) -> str:
-    """A new batch goes on to the bit from a saved state."""
+    """A new batch continues bitwise the same from a saved state."""
     batch, fresh = subject.batch(seed_sequences(3)), subject.batch(seed_sequences(3, 1))
     trace(batch, SHORT // 2 + 3, np.random.default_rng(0))
     fresh.load_state_dict(batch.state_dict())
@@ -130,7 +128,7 @@ def resume(subject: TaskUnderCheck) -> str:
 
 
 def speed(task: Task, subject: TaskUnderCheck) -> str:
-    """Steps/s of the batch and of the bare environments, which play the same episodes in a plain loop."""
+    """Steps/s of the batch and of single environments in a plain loop over the same episodes."""
     batch = subject.batch(seed_sequences(ENVS))
     random = np.random.default_rng(0)
     spent = {"batched": 0.0, "bare": 0.0}
@@ -153,7 +151,7 @@ def speed(task: Task, subject: TaskUnderCheck) -> str:
 
 
 def _bare(batch: ParallelBatch, bare: Sequence[Any], columns: list[list[Any]]) -> float:
-    """Seconds of the step that the batch just took, whose masks hold in the same episodes only."""
+    """Seconds that single environments need for the step that the batch just took, in the same episodes."""
     begun = time.perf_counter()
     for e, one in enumerate(bare):
         one.step({name: columns[i][e] for i, name in enumerate(batch.agents) if name in one.agents})

@@ -1,4 +1,4 @@
-"""What a PettingZoo environment must keep to: checks of the bare environment, in several episodes of random actions."""
+"""The contract of a PettingZoo environment: checks of a single environment, over episodes of random actions."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from bench.tasks.random_episodes import (
     ContractError,
     EnvOutput,
     TaskUnderCheck,
-    _play,
     deep_copy,
     mask_of,
     new_environment,
+    play_episode,
     read_mask,
     seed_sequences,
 )
 
 
 def agents(subject: TaskUnderCheck) -> str:
-    """Names are different, and the same in every copy and after every reset."""
+    """Agents have distinct names, the same in every copy and after every reset."""
     first, second = new_environment(subject), new_environment(subject)
     names = list(first.possible_agents)
     if not names or len({*names}) < len(names):
@@ -42,7 +42,7 @@ def agents(subject: TaskUnderCheck) -> str:
 
 
 def spaces_(subject: TaskUnderCheck) -> str:
-    """Each agent's spaces are of use here, and the same whenever they are asked for."""
+    """Each agent's spaces are supported, and the same at every call."""
     first, second = new_environment(subject), new_environment(subject)
     for name in first.possible_agents:
         for what, of, use in (("observation", "observation_space", sense), ("action", "action_space", control)):
@@ -60,19 +60,19 @@ def spaces_(subject: TaskUnderCheck) -> str:
 
 
 def observations(subject: TaskUnderCheck) -> str:
-    """Everybody who is there observes something of its space: shape, dtype, bounds, and finite."""
+    """Every agent in `agents` gets an observation of its space: shape, dtype, bounds, finite."""
     environment = new_environment(subject)
-    for moment in subject.moments():
-        for name in dict.fromkeys([*moment.agents, *moment.acted]):
-            if name not in moment.observations:
-                raise ContractError(f"{name} got none at {moment.where}")
-            space, seen = environment.observation_space(name), moment.observations[name]
+    for output in subject.outputs():
+        for name in dict.fromkeys([*output.agents, *output.acted]):
+            if name not in output.observations:
+                raise ContractError(f"{name} got none at {output.where}")
+            space, seen = environment.observation_space(name), output.observations[name]
             if isinstance(space, spaces.Box) and not isinstance(seen, np.ndarray | np.generic):
-                raise ContractError(f"that of {name} at {moment.where} is no array but {type(seen).__name__}")
+                raise ContractError(f"that of {name} at {output.where} is no array but {type(seen).__name__}")
             if isinstance(space, spaces.Box):
-                _refuse_unlike(space, np.asarray(seen), f"that of {name} at {moment.where}")
+                _refuse_unlike(space, np.asarray(seen), f"that of {name} at {output.where}")
             elif not space.contains(seen):
-                raise ContractError(f"that of {name} at {moment.where} is not in its space {space}: {seen!r}")
+                raise ContractError(f"that of {name} at {output.where} is not in its space {space}: {seen!r}")
     return "complete, finite, and of their spaces"
 
 
@@ -90,43 +90,43 @@ def _refuse_unlike(space: spaces.Box, seen: Any, what: str) -> None:
 
 
 def rewards(subject: TaskUnderCheck) -> str:
-    """Everybody who acted gets one finite number."""
-    for moment in subject.moments():
-        for name in moment.acted:
-            if name not in moment.rewards:
-                raise ContractError(f"{name} acted and got none at {moment.where}")
-            reward = moment.rewards[name]
+    """Every agent that acted gets one finite number."""
+    for output in subject.outputs():
+        for name in output.acted:
+            if name not in output.rewards:
+                raise ContractError(f"{name} acted and got none at {output.where}")
+            reward = output.rewards[name]
             if np.ndim(reward) or not isinstance(reward, int | float | np.number):
-                raise ContractError(f"that of {name} at {moment.where} is no number but {reward!r}")
+                raise ContractError(f"that of {name} at {output.where} is no number but {reward!r}")
             if not np.isfinite(reward):
-                raise ContractError(f"that of {name} at {moment.where} is {reward}")
+                raise ContractError(f"that of {name} at {output.where} is {reward}")
             if abs(float(reward)) > LARGEST:
-                raise ContractError(f"that of {name} at {moment.where} is {reward}, beyond {LARGEST:g}")
+                raise ContractError(f"that of {name} at {output.where} is {reward}, beyond {LARGEST:g}")
     return "complete and finite"
 
 
 def ends(subject: TaskUnderCheck) -> str:
-    """Agents go when they are terminated or truncated, only then, and do not come back; episodes end."""
+    """Agents leave exactly when they are terminated or truncated, and do not come back; episodes end."""
     early = False
     for episode in subject.episodes:
         gone: set[str] = set()
-        for before, moment in zip([episode[0], *episode], episode, strict=False):
-            for name in moment.acted:
-                for what, found in (("termination", moment.terminated), ("truncation", moment.truncated)):
+        for before, output in zip([episode[0], *episode], episode, strict=False):
+            for name in output.acted:
+                for what, found in (("termination", output.terminated), ("truncation", output.truncated)):
                     if name not in found:
-                        raise ContractError(f"{name} acted and got no {what} at {moment.where}")
-            over = {name for name in moment.acted if moment.terminated[name] or moment.truncated[name]}
-            if back := gone & {*moment.agents}:
-                raise ContractError(f"{min(back)} came back at {moment.where}")
-            if stays := over & {*moment.agents}:
+                        raise ContractError(f"{name} acted and got no {what} at {output.where}")
+            over = {name for name in output.acted if output.terminated[name] or output.truncated[name]}
+            if back := gone & {*output.agents}:
+                raise ContractError(f"{min(back)} came back at {output.where}")
+            if stays := over & {*output.agents}:
                 raise ContractError(
-                    f"{min(stays)} was terminated or truncated at {moment.where} and is still in agents"
+                    f"{min(stays)} was terminated or truncated at {output.where} and is still in agents"
                 )
-            if left := {*before.agents} - over - {*moment.agents} if moment.acted else ():
-                raise ContractError(f"{min(left)} left at {moment.where} and was neither terminated nor truncated")
-            if strangers := {*moment.agents} - {*subject.controls}:
-                raise ContractError(f"{min(strangers)} appeared at {moment.where} and is none of possible_agents")
-            early |= bool(over and moment.agents)
+            if left := {*before.agents} - over - {*output.agents} if output.acted else ():
+                raise ContractError(f"{min(left)} left at {output.where} and was neither terminated nor truncated")
+            if strangers := {*output.agents} - {*subject.controls}:
+                raise ContractError(f"{min(strangers)} appeared at {output.where} and is none of possible_agents")
+            early |= bool(over and output.agents)
             gone |= over
     if not subject.ended and subject.limit is None:
         steps = max(map(len, subject.episodes)) - 1
@@ -135,45 +135,45 @@ def ends(subject: TaskUnderCheck) -> str:
 
 
 def masks(subject: TaskUnderCheck) -> str:
-    """A mask has a number for each choice and leaves at least one."""
+    """A mask has an entry for each choice and allows at least one."""
     masked = set()
-    for moment in subject.moments():
-        for name in moment.agents:
-            given = mask_of(moment.observations.get(name), moment.infos.get(name))
+    for output in subject.outputs():
+        for name in output.agents:
+            given = mask_of(output.observations.get(name), output.infos.get(name))
             space: Any = subject.controls[name].space
             if given is None:
                 continue
             masked.add(name)
-            read_mask(space, given, f"that of {name} at {moment.where}")
-    for moment in subject.moments():
-        for name in masked & {*moment.agents}:
-            if mask_of(moment.observations.get(name), moment.infos.get(name)) is None:
-                raise ContractError(f"{name} has none at {moment.where}, but has one elsewhere")
+            read_mask(space, given, f"that of {name} at {output.where}")
+    for output in subject.outputs():
+        for name in masked & {*output.agents}:
+            if mask_of(output.observations.get(name), output.infos.get(name)) is None:
+                raise ContractError(f"{name} has none at {output.where}, but has one elsewhere")
     return f"of {len(masked)} agents, which always have a choice" if masked else "none"
 
 
 def state(subject: TaskUnderCheck) -> str:
-    """`state()`, where there is one and it is of use, is always there, finite and as long."""
+    """`state()`, if it is used, is always available, finite and of one length."""
     batch = subject.batch(seed_sequences(1))
     assert isinstance(batch, ParallelBatch)
     if not batch.own_state:
         return "all observations"
     sizes = set()
-    for moment in subject.moments():
-        if moment.state is None:
-            raise ContractError(f"there is none at {moment.where}, but at a first reset")
-        if isinstance(moment.state, str):
-            raise ContractError(f"raised {moment.state} at {moment.where}")
-        sizes.add(moment.state.size)
+    for output in subject.outputs():
+        if output.state is None:
+            raise ContractError(f"there is none at {output.where}, but at a first reset")
+        if isinstance(output.state, str):
+            raise ContractError(f"raised {output.state} at {output.where}")
+        sizes.add(output.state.size)
         if len(sizes) > 1:
-            raise ContractError(f"has {' and '.join(map(str, sorted(sizes)))} numbers at {moment.where}")
-        if not np.isfinite(moment.state).all():
-            raise ContractError(f"is not finite at {moment.where}")
+            raise ContractError(f"has {' and '.join(map(str, sorted(sizes)))} numbers at {output.where}")
+        if not np.isfinite(output.state).all():
+            raise ContractError(f"is not finite at {output.where}")
     return f"{sizes.pop()} numbers of its own"
 
 
 def seeds(subject: TaskUnderCheck) -> str:
-    """A reset to a seed gives one start, in this copy and in a new one."""
+    """A reset to a seed gives the same start, in this copy and in a new one."""
     environment = new_environment(subject)
     first = deep_copy(reset(environment, 0)[0])
     other = deep_copy(reset(environment, 1)[0])
@@ -185,11 +185,11 @@ def seeds(subject: TaskUnderCheck) -> str:
 
 
 def replay(subject: TaskUnderCheck) -> str:
-    """The same seed and actions give the same episode to the bit, in a new copy and after another episode."""
+    """The same seed and actions give bitwise the same episode, in a new copy and after another episode."""
     environment = new_environment(subject)
     traces: list[list[EnvOutput]] = [[], [], []]
     for one, episode in zip((environment, new_environment(subject), environment), traces, strict=True):
-        _play(subject, one, 5, np.random.default_rng(5), episode, SHORT)
+        play_episode(subject, one, 5, np.random.default_rng(5), episode, SHORT)
     for other, how in ((traces[1], "in a new copy"), (traces[2], "in the same copy, later")):
         for a, b in zip(traces[0], other, strict=False):
             for what in ("observations", "rewards", "terminated", "truncated", "infos", "agents", "state"):
@@ -199,7 +199,7 @@ def replay(subject: TaskUnderCheck) -> str:
 
 
 def difference(a: Any, b: Any, where: str = "") -> str:
-    """Where two things differ first; nothing where they are the same."""
+    """The place of the first difference between two values; empty if they are the same."""
     if isinstance(a, dict) and isinstance(b, dict) and a.keys() == b.keys():
         return next((found for key in a if (found := difference(a[key], b[key], f"{where} {key}"))), "")
     if isinstance(a, np.ndarray | np.number | float) and isinstance(b, np.ndarray | np.number | float):

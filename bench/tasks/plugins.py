@@ -1,4 +1,4 @@
-"""Objects of the user's own, by name: `python:package.module:attribute`, or an entry point of an installed package."""
+"""The user's own objects by name: `python:package.module:attribute`, or an entry point of an installed package."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ PREFIX = "python:"
 
 
 def find(name: str, group: str, key: str) -> Any:
-    """What a name of the form `python:module:attribute`, or of an entry point of `group`, stands for.
+    """Import the object named `python:module:attribute`, or by an entry point of `group`.
 
-    Raises SettingError under `key`; KeyError for a name that is neither.
+    Raises SettingError with the key `key` if that fails, and KeyError for a name that is neither.
     """
     if name.startswith(PREFIX):
         module, colon, attribute = name.removeprefix(PREFIX).partition(":")
@@ -31,7 +31,7 @@ def find(name: str, group: str, key: str) -> Any:
 
 @cache
 def points(group: str) -> dict[str, list[metadata.EntryPoint]]:
-    """The entry points of a group by name: one each, unless two packages want the same name."""
+    """name -> entry points of a group: one each, unless two packages use the same name."""
     found: dict[str, list[metadata.EntryPoint]] = {}
     for point in metadata.entry_points(group=group):
         others = found.setdefault(point.name, [])
@@ -41,7 +41,7 @@ def points(group: str) -> dict[str, list[metadata.EntryPoint]]:
 
 
 def refuse_taken(name: str, group: str, taken: Iterable[str], key: str) -> None:
-    """Raise SettingError if an entry point of that name is called as another, or as what is here, or begins so."""
+    """Raise SettingError if two entry points have that name, or it is one of `taken` or begins with a prefix in it."""
     own = points(group).get(name, [])
     packages = " and ".join(point.dist.name if point.dist else "no package" for point in own)
     if len(own) > 1:
@@ -59,7 +59,7 @@ def refuse_taken(name: str, group: str, taken: Iterable[str], key: str) -> None:
 
 
 def _imported(name: str, module: str, attribute: str, key: str) -> Any:
-    """The attribute of a module, refusing in one line what cannot be imported or is not there."""
+    """The attribute of a module; raises SettingError of one line if it cannot be imported or does not exist."""
     try:
         found: Any = importlib.import_module(module)
     except ModuleNotFoundError as error:
@@ -69,15 +69,15 @@ def _imported(name: str, module: str, attribute: str, key: str) -> Any:
         raise SettingError(key, f"{name}: importing {module} raised {one_line(error)}") from error
     for part in attribute.split("."):
         if not hasattr(found, part):
-            there = ", ".join(word for word in vars(found) if not word.startswith("_")) or "nothing public"
-            raise SettingError(key, f"{name}: {module} has no {attribute}; it has {there}")
+            public = ", ".join(word for word in vars(found) if not word.startswith("_")) or "nothing public"
+            raise SettingError(key, f"{name}: {module} has no {attribute}; it has {public}")
         found = getattr(found, part)
     return found
 
 
 @cache
 def versions(name: str, group: str) -> dict[str, str]:
-    """The package that a name's object comes from and its version, where it has one: a file of one's own has none."""
+    """package -> version of the package that an object comes from; "no version" for a file that is in no package."""
     if name in points(group):
         point = points(group)[name][0]
         if point.dist is not None:

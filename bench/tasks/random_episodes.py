@@ -1,4 +1,4 @@
-"""Episodes of random actions in a bare PettingZoo environment, written down for the checks of the contract."""
+"""Episodes of random actions in a single PettingZoo environment, recorded for the checks of the contract."""
 
 from __future__ import annotations
 
@@ -17,22 +17,20 @@ from bench.envs.random_play import random_action
 from bench.envs.spaces import ActionDecoder, write_mask
 
 EPISODES, STEPS, SECONDS = 3, 10_000, 10.0
-"""Episodes that are looked through, and steps and seconds after which one is taken not to end."""
-
-
+"""Episodes that are checked, and steps and seconds after which one is considered endless."""
 ANSWERS = ("observations", "rewards", "terminations", "truncations", "infos")
 """What a step returns."""
 SHORT = 60
-"""Steps of every comparison of two ways."""
+"""Steps after which two runs are compared."""
 
 
 class ContractError(Exception):
-    """What is wrong, in one line."""
+    """A violation of the contract, in one line."""
 
 
 @dataclass
 class EnvOutput:
-    """What an environment said at a reset (`acted` is empty) or at a step."""
+    """The output of an environment at a reset (`acted` is empty) or at a step."""
 
     where: str
     acted: list[str]
@@ -42,25 +40,26 @@ class EnvOutput:
     truncated: Any
     infos: Any
     agents: list[str]
-    """Who is there next."""
+    """`environment.agents` afterwards."""
     state: Any
 
 
 @dataclass
 class TaskUnderCheck:
-    """A task under examination."""
+    """A task that is checked, and what the checks so far found of it."""
 
     make: Callable[[], Any] | None
-    """Makes the bare environment, of kinds that have one."""
+    """Makes the single environment; None: the family has none."""
     batch: Callable[..., EnvBatch]
-    """(seeds) -> a batch of it"""
+    """(seeds) -> a batch of it."""
     limit: int | None
     controls: dict[str, ActionDecoder] = field(default_factory=dict)
     episodes: list[list[EnvOutput]] = field(default_factory=list)
     ended: bool = False
-    """Whether every episode came to an end by itself."""
+    """Whether every episode was ended by the environment."""
 
-    def moments(self) -> Iterator[EnvOutput]:
+    def outputs(self) -> Iterator[EnvOutput]:
+        """Every output of all episodes."""
         for episode in self.episodes:
             yield from episode
 
@@ -78,7 +77,7 @@ def new_environment(subject: TaskUnderCheck) -> Any:
 
 
 def playing(subject: TaskUnderCheck) -> str:
-    """Episodes of random actions can be played to their ends."""
+    """Episodes of random actions run to their ends."""
     environment = new_environment(subject)
     if not subject.controls:
         raise ContractError("nothing to act with")
@@ -86,11 +85,11 @@ def playing(subject: TaskUnderCheck) -> str:
     subject.ended = True
     for seed in range(EPISODES):
         subject.episodes.append([])
-        subject.ended &= _play(subject, environment, seed, random, subject.episodes[-1])
+        subject.ended &= play_episode(subject, environment, seed, random, subject.episodes[-1])
     return f"{sum(map(len, subject.episodes)) - EPISODES} steps in {EPISODES} episodes"
 
 
-def _play(
+def play_episode(
     subject: TaskUnderCheck,
     environment: Any,
     seed: int,
@@ -98,7 +97,7 @@ def _play(
     into: list[EnvOutput],
     most: int | None = None,
 ) -> bool:
-    """Write down an episode of random actions; whether it came to an end by itself."""
+    """Record an episode of random actions; whether the environment ended it."""
     seen, infos = reset(environment, seed)
     start, most = time.perf_counter(), most or STEPS
     into.append(output_of(environment, f"reset to seed {seed}", [], (seen, {}, {}, {}, infos)))
@@ -120,12 +119,13 @@ def _play(
 
 
 def output_of(environment: Any, where: str, acted: list[str], answer: Sequence[Any]) -> EnvOutput:
-    seen, given, terminated, truncated, infos = map(deep_copy, answer)
+    """A copy of what `reset` or `step` returned, and of the state."""
+    seen, reward, terminated, truncated, infos = map(deep_copy, answer)
     try:
         now: Any = deep_copy(state_of(environment))
-    except Exception as error:  # traces by `state`, if it is of use
+    except Exception as error:  # reported by the check `state`, if `state()` is used
         now = one_line(error)
-    return EnvOutput(where, acted, seen, given, terminated, truncated, infos, list(environment.agents), now)
+    return EnvOutput(where, acted, seen, reward, terminated, truncated, infos, list(environment.agents), now)
 
 
 def deep_copy(x: Any) -> Any:
@@ -135,7 +135,7 @@ def deep_copy(x: Any) -> Any:
 
 
 def _action(subject: TaskUnderCheck, name: str, seen: Any, infos: Any, random: np.random.Generator) -> Any:
-    """A random action among those that the agent's mask allows."""
+    """A random action that the agent's mask allows."""
     own, mask = subject.controls[name], None
     given = mask_of(seen.get(name), infos.get(name))
     if given is not None and not hasattr(own.space, "logits"):
@@ -146,7 +146,7 @@ def _action(subject: TaskUnderCheck, name: str, seen: Any, infos: Any, random: n
 
 
 def read_mask(space: Any, given: Any, what: str) -> Any:
-    """The mask [logits], refusing one of another size and one without a choice."""
+    """The mask [logits]; refuses one of another size and one that allows nothing."""
     row = np.zeros(space.logits, dtype=np.bool_)
     try:
         write_mask(row, given)

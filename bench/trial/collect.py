@@ -1,4 +1,4 @@
-"""The two ways a learner meets a batch of environments: `Collector` for training, `play` for evaluation."""
+"""A learner acting in a batch of environments: `Collector` for training, `play` for evaluation."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ AT_ONCE = 160
 
 
 class Collector:
-    """Lets a learner act for T steps at a time and writes what happened into one reused Rollout."""
+    """Collects rollouts of T steps into buffers that are reused."""
 
     def __init__(self, batch: EnvBatch, length: int):
         team, E = batch.team, batch.envs
@@ -90,7 +90,7 @@ class Collector:
 
 @dataclass(frozen=True)
 class _Ends:
-    """Copies of what a batch says of the episodes that ended."""
+    """Copies of the last observations, states, masks and presence of the episodes that ended."""
 
     observations: list[np.ndarray]
     state: np.ndarray
@@ -108,7 +108,7 @@ class _Ends:
 
 
 def _act(learner: Learner, observations: Sequence[np.ndarray], batch: EnvBatch, explore: bool) -> list[np.ndarray]:
-    """The learner's actions; it is told what is allowed where the environment says so."""
+    """The learner's actions, given the action masks if the environments have any."""
     seen = [torch.from_numpy(x) for x in observations]
     if batch.masks is None:
         actions = learner.act(seen, explore=explore)
@@ -122,7 +122,7 @@ def _tensor(x: np.ndarray | None) -> Tensor | None:
 
 
 def _joined(parts: list[list[Any]]) -> list[Any]:
-    """Lists of [K_j, F_i] over j -> one [K, F_i] for each i, None where there is none."""
+    """Concatenate over j: lists of [K_j, F_i] -> one [K, F_i] for each i, None if there is none."""
     columns = zip(*parts, strict=True)
     return [None if column[0] is None else torch.from_numpy(np.concatenate(column)) for column in columns]
 

@@ -1,8 +1,8 @@
-"""The running state of a trial: train, evaluate on the grid, store, and go on where an earlier run stopped.
+"""The running state of a trial: train, evaluate on the grid, save, and resume where an earlier run stopped.
 
-A trial saves itself at every evaluation: first its tables, then `checkpoint.pt`. A kill between the two leaves tables
-that are ahead of the checkpoint, and resuming drops the rows beyond it; a kill at any other time costs the work since
-the last evaluation. The numbers are the same, to the bit, however often that happens.
+A trial is saved at every evaluation: first its tables, then `checkpoint.pt`. If it is killed between the two, the
+tables are ahead of the checkpoint, and resuming drops the rows beyond it; killed at any other time, it loses the work
+since the last evaluation. Results are bitwise the same however often that happens.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ from bench.trial.collect import Collector, play_episodes
 from bench.trial.setup import evaluation_seeds, learner_and_batch
 
 FRESH_FACTOR = 10
-"""The last and the best policy each play this many times the episodes of one evaluation (Gorsane et al. 2022)."""
+"""At the end the last and the best policy each play this many times `episodes` (Gorsane et al. 2022)."""
 
 
 PROGRESS_SECONDS = 1.0
 
 
 OTHER_LAYOUT = (LookupError, ValueError, TypeError, AttributeError, RuntimeError, EOFError, pickle.UnpicklingError)
-"""What reading a checkpoint raises that is cut short, or laid out in another way."""
+"""What reading a truncated checkpoint, or one of another version, raises."""
 
 
 class Best(TypedDict):
-    """The policy with the highest mean return at an evaluation, and where it stood in training."""
+    """The policy with the highest mean return of all evaluations, and when it was evaluated."""
 
     evaluation: float
     step: int
@@ -71,7 +71,7 @@ class Session:
             self._resume()
 
     def train_until(self, step: int) -> None:
-        """Train to a point of the grid, evaluating and saving at each on the way."""
+        """Train to a step of the grid, evaluating and saving at each point on the way."""
         if not self.records:
             self._evaluate_and_save()
         while self.step < step:
@@ -100,7 +100,7 @@ class Session:
         self._rows += [about | row for row in rows]
 
     def _evaluate_and_save(self) -> None:
-        """K deterministic episodes; the best policy is kept; then everything goes to disk."""
+        """Evaluate with K deterministic episodes, keep the policy if it is the best so far, and save everything."""
         frame = self._episodes("grid", self.trial.episodes, self.trial.evaluation_seeds)
         self.records.append(frame)
         mean = self.evaluation = float(frame["episode_return"].to_numpy().mean())
@@ -119,9 +119,9 @@ class Session:
         self._write_progress()
 
     def play_fresh_episodes(self) -> None:
-        """Play the last policy (`final`) and the best of the grid (`absolute`) on the same fresh episodes; keep both.
+        """Evaluate the last policy (`final`) and the best of the grid (`absolute`) on the same fresh episodes.
 
-        Where the last policy is the best one, it is played once and recorded as both.
+        If the last policy is the best one, it is played once and recorded as both.
         """
         assert self.best is not None
         last = copy.deepcopy(self.learner.policy.state_dict())
@@ -132,7 +132,7 @@ class Session:
         else:
             self.learner.policy.load_state_dict(self.best["policy"])
             absolute = self._episodes("absolute", count, "fresh")
-            for column in ("step", "gradient_updates", "seconds"):  # of the policy that was played
+            for column in ("step", "gradient_updates", "seconds"):  # those of the policy that was played
                 absolute[column] = self.best[column]
         self.records += [final, absolute]
         _save(self.folder / "policy.pt", {"best": self.best["policy"], "last": last})
@@ -166,7 +166,7 @@ class Session:
             files.write_table(self.folder / "updates.parquet", frame)
 
     def _write_checkpoint(self) -> None:
-        """Everything that the next step depends on; then the attempts so far are forgiven."""
+        """Save everything that the next step depends on, and reset the count of attempts."""
         environments = {
             key: torch.from_numpy(value) if isinstance(value, np.ndarray) else value
             for key, value in self.batch.state_dict().items()
@@ -187,7 +187,7 @@ class Session:
         files.write_json(self.folder / "trial.json", about | {"attempts": 1})
 
     def _resume(self) -> None:
-        """Take over the checkpoint, and of the tables what is not beyond it."""
+        """Load the checkpoint, and the rows of the tables up to it."""
         path = self.folder / "checkpoint.pt"
         try:
             saved = torch.load(path, weights_only=True)
@@ -210,7 +210,7 @@ class Session:
             self.updates = [updates[updates["step"] <= self.step]]
 
     def _write_progress(self) -> None:
-        """What the live table shows; also the moment at which a worker without its owner ends itself."""
+        """Write what the live display shows; a worker whose owner is gone exits here."""
         if self.owner not in (os.getpid(), os.getppid()):
             os._exit(1)
         self._last_progress = time.monotonic()
@@ -219,4 +219,4 @@ class Session:
 
 
 def _save(path: Path, value: Any) -> None:
-    files.write_bytes(path, partial(torch.save, value))  # straight into the file: a replay is large
+    files.write_bytes(path, partial(torch.save, value))  # directly into the file: a replay buffer is large

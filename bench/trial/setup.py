@@ -1,4 +1,4 @@
-"""What a trial starts from: seeds for every purpose, the process, the untrained learner and its environments."""
+"""The start of a trial: seeds for every purpose, settings of the process, the untrained learner, its environments."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from bench.suite.trial import Trial
 from bench.tasks import registry
 
 EVALUATION_SEED = 210911251
-"""What evaluation episodes are drawn from: the same for all trials, and apart from what any of them trains on."""
+"""The seed of all evaluation episodes: the same for all trials, and used in no training."""
 
 
 EVALUATION_STREAMS = ("suite", "fresh", "study")
-"""Of evaluation seeds: for the grid of suites, for the episodes at the end of a trial, and for the grid of studies."""
+"""Streams of evaluation seeds: the grid of suites, the final episodes of a trial, the grid of studies."""
 
 
 def seeds(seed: int) -> tuple[dict[str, int], np.random.SeedSequence]:
@@ -33,10 +33,11 @@ def evaluation_seeds(stream: str, count: int) -> list[np.random.SeedSequence]:
 
 
 def prepare_process() -> None:
-    """One thread, as joblib runs a single job in the parent, where more would give other bits; and a heap that stays.
+    """Set one torch thread (more would add in another order), and make glibc keep freed memory.
 
-    glibc hands freed memory back above thresholds that rise with the largest block ever freed, up to 32 MB. Below that
-    the activations of every update, some MB, would be given back and faulted in again.
+    With one job joblib runs trials in the parent, so the number of threads is set here. glibc returns freed memory to
+    the system above thresholds that rise with the largest block ever freed, up to 32 MB; otherwise the activations of
+    every update, a few MB, would be returned and faulted in again.
     """
     torch.set_num_threads(1)
     torch.empty(30 * 2**18)  # 30 MB, freed at once

@@ -1,4 +1,4 @@
-"""`trial.json`: a trial's identity, origin and how far it came."""
+"""`trial.json`: the configuration, provenance and status of a trial."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from bench.tasks.registry import Task
 
 
 def register(trial: Trial, suite_folder: Path) -> None:
-    """Write down a trial that has yet to start, so that a report knows what is missing."""
+    """Write the `trial.json` of a trial that has not started, so that reports know what is missing."""
     if read_status(trial, suite_folder).get("status", "waiting") == "waiting":
         about = _about(trial) | {"status": "waiting", "attempts": 0}
         files.write_json(trial.folder(suite_folder) / "trial.json", about)
 
 
 def read_status(trial: Trial, suite_folder: Path) -> dict[str, Any]:
-    """The trial's `trial.json`; empty where it never started, or is done and lost what it recorded."""
+    """The trial's `trial.json`; empty if it has none, or is done but its records are lost."""
     path = trial.folder(suite_folder) / "trial.json"
     about = files.read_trial(path) if path.exists() else {}
     return {} if about.get("status") == "done" and not (path.parent / "records.parquet").exists() else about
 
 
 def open_attempt(trial: Trial, folder: Path) -> dict[str, Any]:
-    """Count the attempt, and write it down before anything is computed."""
-    for left in folder.glob(".*.tmp"):  # of a write that a kill cut short
+    """Count an attempt in `trial.json` before anything is computed; returns its contents."""
+    for left in folder.glob(".*.tmp"):  # left by a write that was killed
         left.unlink(missing_ok=True)
     path = folder / "trial.json"
     old = files.read_trial(path) if path.exists() else {}
@@ -42,13 +42,13 @@ def open_attempt(trial: Trial, folder: Path) -> dict[str, Any]:
         "earlier_provenance": old.get("earlier_provenance", []),
     }
     if (folder / "checkpoint.pt").exists() and old["provenance"] != about["provenance"]:
-        about["earlier_provenance"].append(old["provenance"])  # it goes on under another commit, machine or physics
+        about["earlier_provenance"].append(old["provenance"])  # resumed under another commit, machine or physics
     files.write_json(path, about)
     return about
 
 
 def _about(trial: Trial) -> dict[str, Any]:
-    """A trial's identity and origin."""
+    """The configuration and provenance of a trial."""
     return {
         "suite": trial.suite,
         "task": trial.task.label,
@@ -74,7 +74,7 @@ def _about(trial: Trial) -> dict[str, Any]:
 
 
 def physics(task: Task) -> str:
-    """The verdict of `bench.golden` on a task's robot."""
+    """The verdict of `bench.golden` on the physics of a task."""
     return files.NO_PHYSICS if task.robot is None else fingerprint.verdict(task.robot)
 
 

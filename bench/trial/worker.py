@@ -1,4 +1,4 @@
-"""Bring one trial to its end, from its checkpoint if it has one."""
+"""Run one trial to its end, from its checkpoint if it has one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bench.trial.setup import prepare_process
 from bench.trial.status import now, open_attempt
 
 MAX_ATTEMPTS = 3
-"""Starts without a new checkpoint in between after which a trial whose pool died runs alone, so a death is its own."""
+"""Attempts without a new checkpoint after which a trial runs alone, in case it is the one that kills the pool."""
 
 
 @dataclass(frozen=True)
@@ -27,21 +27,21 @@ class Outcome:
     status: str
     error: str = ""
     seconds: float = 0.0
-    """Of training."""
+    """Seconds of training."""
     evaluation: float | None = None
     """Mean return of the last evaluation."""
     diverged: bool = False
-    """Failed by what its settings led to, which would happen again."""
+    """Whether it failed because training diverged, which it would do again."""
 
 
 def run(trial: Trial, suite_folder: Path, owner: int, env_threads: int = 1, until: int | None = None) -> Outcome:
-    """Bring a trial to its end, from its checkpoint if it has one. Never raises: an error is the outcome.
+    """Run a trial to its end, from its checkpoint if it has one. Never raises: an error is an outcome.
 
-    Given a step `until`, a point of the grid, it goes no further and plays no fresh episodes; before the last step
-    the outcome is `running`, and the checkpoint stays.
+    With `until`, a step of the evaluation grid, it stops there and plays no final episodes; before the last step the
+    outcome is `running`, and the checkpoint is kept.
 
-    `owner` is the process that asked for it: this one, or the parent of this worker, which leaves Ctrl-C to the owner
-    and ends itself when the owner is gone. `env_threads` step the environments; the numbers do not depend on it.
+    `owner` is the id of the process that asked for it: this one, or the parent of this worker, which then ignores
+    Ctrl-C and exits when its parent is gone. `env_threads` threads step the environments; results do not depend on it.
     """
     folder = trial.folder(suite_folder)
     if os.getpid() != owner:

@@ -38,10 +38,10 @@ from bench.suite.shipped import find
 from bench.trial.worker import MAX_ATTEMPTS
 from bench.tune import results
 from bench.tune.progress import Progress
-from bench.tune.queue import Ledger
-from bench.tune.storage import hide_password, look
+from bench.tune.queue import Queue
+from bench.tune.storage import finished_trials, hide_password
 from bench.tune.study import Plan, load
-from bench.tune.work import Ended, put_aside, work
+from bench.tune.work import TuningOutcome, put_aside, work
 
 WAIT_SECONDS = 1.0
 
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         plan, document = load(options.study, changes)
         folder = options.results / plan.study.name
         where = options.storage or str(folder / "journal.log")
-        left = Counter({label: plan.study.trials - n for label, n in look(plan, folder, where).items()})
+        left = Counter({label: plan.study.trials - n for label, n in finished_trials(plan, folder, where).items()})
         todo = [t for label, own in plan.defaults.items() if left[label] for t in own]
         refuse_replays_beyond_memory(todo, options.jobs)
         print(describe(plan, left, folder, where, options.jobs), flush=True)
@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.dry_run:
             return 0
         folder.mkdir(parents=True, exist_ok=True)
-        ledger = Ledger(plan, folder, where)
+        queue = Queue(plan, folder, where)
         files.write_text(folder / "study.yaml", yaml.safe_dump(document, sort_keys=False))
         resolved([t for own in plan.defaults.values() for t in own]).write(folder)
     except (SuiteError, files.StoreError) as error:
@@ -76,33 +76,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("Stopped before anything was run.", file=sys.stderr)
         return INTERRUPTED
-    return run(plan, ledger, where, min(options.jobs, max(left.total(), 1)))
+    return run(plan, queue, where, min(options.jobs, max(left.total(), 1)))
 
 
-def run(plan: Plan, ledger: Ledger, where: str, jobs: int) -> int:
-    """Use up the budgets, say how each tuning trial ended, and write what was found."""
+def run(plan: Plan, queue: Queue, where: str, jobs: int) -> int:
+    """Use up the budgets, print how each tuning trial ended, and write the results."""
     since, aside = time.time(), 0
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill is a Ctrl-C
     try:
-        with Progress(plan, ledger) as progress:
-            for end in ends(plan, ledger, where, jobs, since):
-                progress.ended(end)
-                aside += end.state == "aside"
+        with Progress(plan, queue) as progress:
+            for outcome in outcomes(plan, queue, where, jobs, since):
+                progress.ended(outcome)
+                aside += outcome.state == "aside"
     except KeyboardInterrupt:
         get_reusable_executor().shutdown(wait=True, kill_workers=True)
-        results.write(plan, ledger)
+        results.write(plan, queue)
         print("Stopped. The same command goes on from the last evaluation of each trial.", file=sys.stderr)
         return INTERRUPTED
     except BrokenProcessPool as broken:
         print(f"A worker cannot load the study: {load_error(broken)}", file=sys.stderr)
         return 1
     try:
-        table = results.write(plan, ledger)
+        table = results.write(plan, queue)
     except OSError as error:
-        print(f"{error.filename or ledger.folder}: {error.strerror}", file=sys.stderr)
+        print(f"{error.filename or queue.folder}: {error.strerror}", file=sys.stderr)
         return 1
-    print(results.summary(plan, table, ledger.folder))
-    print(f"Best: {ledger.folder / 'best.yaml'}   Report: python -m bench.report {shlex.quote(str(ledger.folder))}")
+    print(results.summary(plan, table, queue.folder))
+    print(f"Best: {queue.folder / 'best.yaml'}   Report: python -m bench.report {shlex.quote(str(queue.folder))}")
     if aside:
         again = "was put aside; the same command tries it again"
         if aside > 1:
@@ -111,66 +111,66 @@ def run(plan: Plan, ledger: Ledger, where: str, jobs: int) -> int:
     return int(aside > 0)
 
 
-def ends(plan: Plan, ledger: Ledger, where: str, jobs: int, since: float) -> Iterator[Ended]:
+def outcomes(plan: Plan, queue: Queue, where: str, jobs: int, since: float) -> Iterator[TuningOutcome]:
     """Tuning trials as they end, until every budget is used up and no other process works on one.
 
-    joblib gives up its whole pool when one worker dies. It is built anew, and what was left behind is taken over, by
-    whichever process asks first. A tuning trial that dies again and again without getting further is put aside.
+    joblib gives up its whole pool when one worker dies. The pool is built anew, and interrupted tuning trials are
+    resumed by whichever process claims them first. One that dies repeatedly without a new checkpoint is put aside.
     """
-    said = False
+    announced = False
     while True:
         try:
-            yield from _claimed(plan, ledger.folder, where, jobs, since)
+            yield from _claimed(plan, queue.folder, where, jobs, since)
         except TerminatedWorkerError:
             print(
                 "A worker died (killed, or out of memory?); its tuning trials go on from their checkpoints.",
                 file=sys.stderr,
             )
-            yield from _hopeless(plan, ledger)
+            yield from _hopeless(plan, queue)
             continue
-        if not _others_at_work(plan, ledger, since):
+        if not _others_at_work(plan, queue, since):
             return
-        if not said:
+        if not announced:
             print("Waiting for the tuning trials of another process.", flush=True)
-        said = True
+        announced = True
         time.sleep(WAIT_SECONDS)
 
 
-def _claimed(plan: Plan, folder: Path, where: str, jobs: int, since: float) -> Iterator[Ended]:
-    """Claim and run until there is nothing left to claim."""
+def _claimed(plan: Plan, folder: Path, where: str, jobs: int, since: float) -> Iterator[TuningOutcome]:
+    """Claim and run tuning trials until there is none left to claim."""
     with parallel_config(backend="loky", inner_max_num_threads=1):
         parallel = Parallel(n_jobs=jobs, return_as="generator_unordered", pre_dispatch="n_jobs", batch_size=1)
         more = [True]
         tasks = (delayed(work)(plan, folder, where, os.getpid(), since) for _ in iter(lambda: more[0], False))
-        for end in parallel(tasks):
-            if end is None:
+        for outcome in parallel(tasks):
+            if outcome is None:
                 more[0] = False
             else:
-                yield end
+                yield outcome
 
 
-def _hopeless(plan: Plan, ledger: Ledger) -> Iterator[Ended]:
-    """Put aside what was left behind too often without a new checkpoint."""
+def _hopeless(plan: Plan, queue: Queue) -> Iterator[TuningOutcome]:
+    """Put aside tuning trials whose process died too often without a new checkpoint."""
     for label in plan.labels:
-        for t in ledger.trials(label, TrialState.RUNNING):
-            folder = ledger.trial_folder(label, t.number)
+        for t in queue.trials(label, TrialState.RUNNING):
+            folder = queue.trial_folder(label, t.number)
             abouts = files.read_trials(folder)
             worst = max((a["attempts"] for a in abouts if a["status"] == "running"), default=0)
-            if worst >= MAX_ATTEMPTS and not ledger.busy(label, t.number):
+            if worst >= MAX_ATTEMPTS and not queue.busy(label, t.number):
                 yield put_aside(label, t.number, folder, "its process died again and again (killed, or out of memory?)")
 
 
-def _others_at_work(plan: Plan, ledger: Ledger, since: float) -> bool:
-    """Whether a tuning trial is still running somewhere: what is left behind meanwhile is to be taken over."""
+def _others_at_work(plan: Plan, queue: Queue, since: float) -> bool:
+    """Whether other processes still work on tuning trials, which must be resumed here if those processes die."""
     return any(
-        ledger.put_aside(label, t.number) < since
+        queue.time_put_aside(label, t.number) < since
         for label in plan.labels
-        for t in ledger.trials(label, TrialState.RUNNING)
+        for t in queue.trials(label, TrialState.RUNNING)
     )
 
 
 def describe(plan: Plan, left: Counter[str], folder: Path, where: str, jobs: int) -> str:
-    """What will be tuned, and what the tuning trials that are `left` of each algorithm will cost."""
+    """The plan of a study: what is tuned, and the time for the `left` tuning trials of each algorithm."""
     study = plan.study
     seeds = range(study.first_seed, study.first_seed + study.seeds)
     budget = study.trials * len(plan.labels)
@@ -196,7 +196,7 @@ def describe(plan: Plan, left: Counter[str], folder: Path, where: str, jobs: int
 
 
 def _time(plan: Plan, left: Counter[str], jobs: int) -> str:
-    """How long the tuning trials that are left will take, each from its beginning."""
+    """The time that the remaining tuning trials take, each counted from its beginning."""
     one = {label: costs(plan.defaults[label], fresh_episodes=False) for label in plan.labels if left[label]}
     seconds = sum(left[label] * cost.seconds for label, own in one.items() for cost in own.values())
     at_once = min(jobs, os.cpu_count() or 1, left.total())

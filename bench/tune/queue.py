@@ -1,10 +1,10 @@
-"""The ledger of a study: one Optuna study per algorithm in one storage, and who works on which tuning trial.
+"""The queue of tuning trials of a study: one Optuna study per algorithm in one storage, claimed by worker processes.
 
-A tuning trial is one point of an algorithm's space, tried on every task and seed. Whoever works on one holds the lock
-file in its folder, which the system releases at once when the process dies, however it dies. A tuning trial that is
-running by the storage and whose lock is free was left behind: the next who asks for work takes it over, under its
-number and with its checkpoints, so that a budget is never exceeded and nothing is counted twice. All asking happens
-under one lock per study, so the budget holds for any number of processes that share the folder.
+A tuning trial is one point of an algorithm's search space, evaluated on every task and seed. The process that works on
+it holds the lock file in its folder, which the operating system releases when the process ends, however it ends. If the
+storage says that a tuning trial is running and its lock is free, its process has died: the next process that asks for
+work takes it over, with its number and checkpoints, so that no budget is exceeded and nothing is counted twice. Work is
+handed out under one lock per study, so budgets hold for any number of processes that share the folder.
 """
 
 from __future__ import annotations
@@ -23,17 +23,24 @@ from optuna.trial import FrozenTrial, TrialState
 
 from bench.store import files
 from bench.tune.space import ask, point
-from bench.tune.storage import OPTUNA_FINISHED, folder_identity, open_storage, quiet, refuse_strangers, study_name
+from bench.tune.storage import (
+    OPTUNA_FINISHED,
+    folder_identity,
+    open_storage,
+    refuse_foreign_storage,
+    silence_optuna,
+    study_name,
+)
 from bench.tune.study import Plan
 
 STARTUP = 5
-"""Tuning trials, the defaults among them, before TPE models the space. It must not depend on the budget: a study that
-grew is the one that had the larger budget from the start."""
+"""Random tuning trials, including the defaults, before TPE models the space. Independent of the budget, so that a study
+that is extended gives the same trials as one that had the larger budget from the start."""
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A tuning trial that this process has to work on, with the lock that says so."""
+    """A tuning trial that this process works on, and the lock that it holds meanwhile."""
 
     label: str
     trial: optuna.Trial
@@ -47,30 +54,30 @@ class Claim:
         return f"{self.label} trial {self.trial.number}"
 
 
-class Ledger:
-    """What is known of a study's tuning trials, and the only one who hands them out."""
+class Queue:
+    """The tuning trials of a study, handed out to processes one at a time."""
 
     def __init__(self, plan: Plan, folder: Path, where: str):
-        quiet()
+        silence_optuna()
         self.plan, self.folder = plan, folder
-        with FileLock(folder / ".ledger.lock"):
+        with FileLock(folder / ".queue.lock"):
             self.storage = open_storage(where)
             self.identity = folder_identity(plan, folder, where)
-            refuse_strangers(plan, folder, where, self.identity, self.storage)
+            refuse_foreign_storage(plan, folder, where, self.identity, self.storage)
             if not (folder / "study.json").exists():
                 files.write_json(folder / "study.json", self.identity)
             self._create()
 
     def claim(self, since: float) -> Claim | None:
-        """The next tuning trial: one that was left behind, else a new one of the algorithm that has had the fewest.
+        """The next tuning trial: one whose process died, else a new one of the algorithm with the fewest so far.
 
-        None where every budget is used up. What was put aside after the time `since` is left alone.
+        None when every budget is used up. Tuning trials that were put aside after the time `since` are skipped.
         """
-        with FileLock(self.folder / ".ledger.lock"):
+        with FileLock(self.folder / ".queue.lock"):
             for label in self.plan.labels:
                 for left in self.trials(label, TrialState.RUNNING):
-                    lock = self._free(label, left.number)
-                    if lock and self.put_aside(label, left.number) < since:
+                    lock = self._acquire(label, left.number)
+                    if lock and self.time_put_aside(label, left.number) < since:
                         return self._claim(label, left.number, left, lock)
                     if lock:
                         lock.release()
@@ -80,25 +87,25 @@ class Ledger:
                 return None
             waiting = self.trials(label, TrialState.WAITING)
             number = waiting[0].number if waiting else len(self.trials(label))
-            lock = self._free(label, number)
+            lock = self._acquire(label, number)
             assert lock is not None
             return self._claim(label, number, None, lock)
 
     def _claim(self, label: str, number: int, left: FrozenTrial | None, lock: FileLock) -> Claim:
-        """Ask Optuna for a point, or for the rest of one that was left before all of it was written down."""
+        """Ask Optuna for a point, or for the remaining values of one whose process died while asking."""
         study = self.study(label, number)
         trial = optuna.Trial(study, left._trial_id) if left else study.ask()
         assert trial.number == number
         return Claim(label, trial, ask(trial, self.plan.spaces[label]), self.trial_folder(label, number), lock)
 
     def busy(self, label: str, number: int) -> bool:
-        """Whether a living process works on it."""
-        if lock := self._free(label, number):
+        """Whether a running process works on it."""
+        if lock := self._acquire(label, number):
             lock.release()
         return lock is None
 
-    def _free(self, label: str, number: int) -> FileLock | None:
-        """The lock of a tuning trial, held from now on; None where another process holds it."""
+    def _acquire(self, label: str, number: int) -> FileLock | None:
+        """Acquire the lock of a tuning trial; None if another process holds it."""
         folder = self.trial_folder(label, number)
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / ".lock", thread_local=False)
@@ -108,17 +115,17 @@ class Ledger:
             return None
         return lock
 
-    def put_aside(self, label: str, number: int) -> float:
-        """When it was last put aside because something other than its settings failed; 0.0 for never."""
+    def time_put_aside(self, label: str, number: int) -> float:
+        """Time at which it was last put aside because of an error that its settings did not cause; 0.0 for never."""
         path = self.trial_folder(label, number) / "aside.json"
         return path.stat().st_mtime if path.exists() else 0.0
 
     def trial_folder(self, label: str, number: int) -> Path:
-        """Where the trials of a tuning trial lie, as those of a suite do."""
+        """The folder of a tuning trial, which holds its trials as a suite's folder does."""
         return self.folder / "tuning" / files.slug(label) / f"trial-{number:04d}"
 
     def trials(self, label: str, *states: TrialState) -> list[FrozenTrial]:
-        """Its tuning trials in the order of their numbers; those in some states, or all."""
+        """The tuning trials of an algorithm by number: those in `states`, or all."""
         return self.study(label).get_trials(deepcopy=False, states=states or None)
 
     def study(self, label: str, number: int = 0) -> optuna.Study:
@@ -149,7 +156,7 @@ class Ledger:
         return optuna.pruners.WilcoxonPruner() if study.pruner == "wilcoxon" else optuna.pruners.NopPruner()
 
     def _create(self) -> None:
-        """The Optuna studies where there are none yet, the defaults first in line."""
+        """Create missing Optuna studies, with the default settings enqueued as their first tuning trial."""
         names = set(optuna.get_all_study_names(self.storage))
         for label in self.plan.labels:
             name = study_name(self.plan, label)

@@ -1,4 +1,4 @@
-"""What a study leaves behind: `tuning.parquet`, `importances.parquet`, `best.yaml` and a verdict per algorithm."""
+"""The results of a study: `tuning.parquet`, `importances.parquet`, `best.yaml` and a verdict per algorithm."""
 
 from __future__ import annotations
 
@@ -16,30 +16,28 @@ from bench.cli.command import counted
 from bench.store import files
 from bench.suite.model import Tuning
 from bench.suite.reading import unshared
-from bench.tune.queue import Ledger
+from bench.tune.queue import Queue
 from bench.tune.storage import OPTUNA_FINISHED
 from bench.tune.study import Plan
 from bench.tune.work import mean_of_tasks
 
 LEAST_FOR_IMPORTANCES = 4
-"""Complete tuning trials below which nothing is said about parameters."""
+"""Fewest complete tuning trials from which importances are computed."""
 
 
-def write(plan: Plan, ledger: Ledger) -> pd.DataFrame:
-    """Write the tables and the best settings as far as the study has come; returns the table of tuning trials."""
-    table = pd.DataFrame(
-        [_row(plan, label, t) for label in plan.labels for t in ledger.trials(label, *OPTUNA_FINISHED)]
-    )
+def write(plan: Plan, queue: Queue) -> pd.DataFrame:
+    """Write the tables and best settings of the tuning trials finished so far; returns the table of tuning trials."""
+    table = pd.DataFrame([_row(plan, label, t) for label in plan.labels for t in queue.trials(label, *OPTUNA_FINISHED)])
     if table.empty:
         return table
-    files.write_table(ledger.folder / "tuning.parquet", table)
-    files.write_table(ledger.folder / "importances.parquet", importances(plan, ledger))
-    files.write_text(ledger.folder / "best.yaml", _best_yaml(plan, table))
+    files.write_table(queue.folder / "tuning.parquet", table)
+    files.write_table(queue.folder / "importances.parquet", importances(plan, queue))
+    files.write_text(queue.folder / "best.yaml", _best_yaml(plan, table))
     return table
 
 
 def _row(plan: Plan, label: str, t: FrozenTrial) -> dict[str, Any]:
-    """A finished tuning trial as a row of `tuning.parquet`; `value` is the normalised return, of what was run."""
+    """A finished tuning trial as a row of `tuning.parquet`; `value` is the mean normalised return of its trials."""
     returns = t.user_attrs.get("returns", {})
     by_trial = {d: returns[key] for d in plan.defaults[label] if (key := f"{d.task.label} seed {d.seed}") in returns}
     failed = t.state == TrialState.FAIL
@@ -59,17 +57,17 @@ def _row(plan: Plan, label: str, t: FrozenTrial) -> dict[str, Any]:
     }
 
 
-def importances(plan: Plan, ledger: Ledger) -> pd.DataFrame:
+def importances(plan: Plan, queue: Queue) -> pd.DataFrame:
     """PED-ANOVA's importance of each parameter of each algorithm (Watanabe et al. 2023): shares that sum to 1.
 
     The question is which parameters matter for being among the better half of the complete tuning trials.
     """
     rows = []
     for label in plan.labels:
-        complete = ledger.trials(label, TrialState.COMPLETE)
+        complete = queue.trials(label, TrialState.COMPLETE)
         if len({t.values[0] for t in complete}) >= LEAST_FOR_IMPORTANCES:
             found = optuna.importance.get_param_importances(
-                ledger.study(label),
+                queue.study(label),
                 evaluator=optuna.importance.PedAnovaImportanceEvaluator(target_quantile=0.5),
                 target=lambda t: -t.values[0],  # the evaluator takes lower values for better ones
             )
@@ -84,7 +82,7 @@ def best(table: pd.DataFrame, label: str) -> dict[str, Any] | None:
 
 
 def _best_yaml(plan: Plan, table: pd.DataFrame) -> str:
-    """The settings of the best tuning trials, with all that the study sets besides, ready for `bench.run --include`."""
+    """The best settings found, with the others that the study sets, as a file for `bench.run --include`."""
     study = plan.study
     columns = ["algorithm", "number", "state", "value", "params"]
     identity = hashlib.sha256(table[columns].to_json(double_precision=15).encode()).hexdigest()[:12]
@@ -109,12 +107,12 @@ def _best_yaml(plan: Plan, table: pd.DataFrame) -> str:
 
 
 def _values(plan: Plan, label: str, params: dict[str, Any]) -> dict[str, Any]:
-    """Optuna's values as settings: lists are lists again."""
+    """Optuna's values as settings, with lists decoded."""
     return {name: plan.spaces[label][name].setting(value) for name, value in params.items()}
 
 
 def verdict(table: pd.DataFrame, label: str) -> str:
-    """In one line: whether tuning found anything better than the defaults, and how surely."""
+    """In one line: whether tuning found better settings than the defaults, and in how many pairings they are better."""
     top = best(table, label)
     if top is None:
         return "no tuning trial was completed"
@@ -128,15 +126,15 @@ def verdict(table: pd.DataFrame, label: str) -> str:
         return f"the defaults, {first['value']:#.4g}, were the best of {trials}"
     ours, theirs = json.loads(top["returns"]), json.loads(first["returns"])
     wins = sum(ours[key] > theirs[key] for key in theirs)
-    best_value, default = told_apart(top["value"], first["value"])
+    best_value, default = distinct(top["value"], first["value"])
     return (
         f"best {best_value} (trial {top['number']}) beats the defaults, {default}, in {wins} of "
         f"{counted(len(theirs), 'pairing')} of task and seed"
     )
 
 
-def told_apart(one: float, other: float) -> tuple[str, str]:
-    """Two numbers with four significant digits, or as many as tell them apart."""
+def distinct(one: float, other: float) -> tuple[str, str]:
+    """Two numbers as text with four significant digits, or as many as make the texts differ."""
     for digits in range(4, 17):
         if f"{one:#.{digits}g}" != f"{other:#.{digits}g}":
             break
@@ -146,7 +144,7 @@ def told_apart(one: float, other: float) -> tuple[str, str]:
 
 
 def summary(plan: Plan, table: pd.DataFrame, folder: Path) -> str:
-    """What the terminal says at the end."""
+    """The lines printed at the end of a study."""
     width = max(map(len, plan.labels))
     lines = [f"{label:<{width}}  {verdict(table, label)}" for label in plan.labels] if len(table) else []
     if len(table):

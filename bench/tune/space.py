@@ -1,4 +1,4 @@
-"""Search spaces: what a study file says of the settings that are tuned, and how Optuna is asked for values."""
+"""Search spaces: the ranges of tuned settings in a study file, and sampling from them with Optuna."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from bench.suite.trial import Pairing
 
 
 class Parameter(Strict):
-    """What all kinds have in common."""
+    """The range of one tuned setting."""
 
     when: dict[str, Any] = Field(default_factory=dict, max_length=1)
-    """Tuned only where another parameter, which stands before it, has this value or one of these; else the default."""
+    """Condition {parameter: value or values} on an earlier parameter; if it does not hold, the default is used."""
 
     def active(self, values: Mapping[str, Any]) -> bool:
-        """Whether it is tuned beside these values of the parameters before it."""
+        """Whether its condition holds, given the values of the parameters before it."""
         return all(name in values and values[name] in _list(wanted) for name, wanted in self.when.items())
 
 
@@ -39,19 +39,19 @@ class Float(Parameter):
     log: bool = False
 
     def ask(self, trial: optuna.Trial, name: str) -> Any:
-        """The value that Optuna's sampler has for it."""
+        """Sample a value."""
         return trial.suggest_float(name, self.low, self.high, log=self.log)
 
     def setting(self, held: Any) -> Any:
-        """What Optuna holds as a value of the setting."""
+        """The value of the setting that Optuna stores as `held`."""
         return held
 
     def extremes(self) -> list[Any]:
-        """The values by which the whole range is checked."""
+        """The values that are validated on behalf of the range."""
         return [self.low, self.high]
 
     def has(self, value: Any) -> bool:
-        """Whether it can take this value."""
+        """Whether the range contains the value."""
         return isinstance(value, int | float) and not isinstance(value, bool) and self.low <= value <= self.high
 
 
@@ -63,40 +63,40 @@ class Int(Float):
     high: int
 
     def ask(self, trial: optuna.Trial, name: str) -> Any:
-        """The value that Optuna's sampler has for it."""
+        """Sample a value."""
         return trial.suggest_int(name, self.low, self.high, log=self.log)
 
 
 class Categorical(Parameter):
-    """One of several values. A list, such as hidden sizes, is its JSON text to Optuna, which takes scalars only."""
+    """One of several values. Lists, such as hidden sizes, are stored as JSON text: Optuna takes only scalars."""
 
     kind: Literal["categorical"]
     choices: Annotated[list[Any], Field(min_length=2)]
 
     def ask(self, trial: optuna.Trial, name: str) -> Any:
-        """The value that Optuna's sampler has for it."""
+        """Sample a value."""
         return self.setting(trial.suggest_categorical(name, [scalar(choice) for choice in self.choices]))
 
     def setting(self, held: Any) -> Any:
-        """What Optuna holds as a value of the setting."""
+        """The value of the setting that Optuna stores as `held`."""
         return next(choice for choice in self.choices if scalar(choice) == held)
 
     def extremes(self) -> list[Any]:
-        """The values by which the whole range is checked."""
+        """The values that are validated on behalf of the range."""
         return self.choices
 
     def has(self, value: Any) -> bool:
-        """Whether it can take this value."""
+        """Whether the range contains the value."""
         return scalar(value) in map(scalar, self.choices)
 
 
 PARAMETER_KINDS: dict[str, type[Float] | type[Categorical]] = {"float": Float, "int": Int, "categorical": Categorical}
 Parameters = dict[str, Float | Categorical]
-"""What is tuned of one algorithm: setting -> its range, in the order in which values are asked for."""
+"""The search space of one algorithm: setting -> its range, in sampling order."""
 
 
 def scalar(value: Any) -> Any:
-    """A value as Optuna can hold it."""
+    """A value in the form in which Optuna stores it."""
     return json.dumps(list(value)) if isinstance(value, list | tuple) else value
 
 
@@ -105,7 +105,7 @@ def _list(value: Any) -> list[Any]:
 
 
 def ask(trial: optuna.Trial, parameters: Parameters) -> dict[str, Any]:
-    """A value for every parameter that is active, as Optuna's sampler has it."""
+    """Sample a value for every active parameter."""
     values: dict[str, Any] = {}
     for name, parameter in parameters.items():
         if parameter.active(values):
@@ -114,7 +114,7 @@ def ask(trial: optuna.Trial, parameters: Parameters) -> dict[str, Any]:
 
 
 def point(parameters: Parameters, settings: Settings) -> dict[str, Any]:
-    """The defaults as one point of the space, as Optuna holds values."""
+    """The default settings as a point of the space, in the form in which Optuna stores values."""
     values: dict[str, Any] = {}
     for name, parameter in parameters.items():
         if parameter.active(values):
@@ -124,7 +124,7 @@ def point(parameters: Parameters, settings: Settings) -> dict[str, Any]:
 
 
 def extremes(parameters: Parameters) -> Iterator[dict[str, Any]]:
-    """Every pair of extreme values of two parameters, and of one where there is one: what has to be valid."""
+    """All combinations of extreme values of every two parameters (of the only one, if there is one) for validation."""
     for names in combinations(parameters, min(2, len(parameters))):
         for values in product(*(parameters[name].extremes() for name in names)):
             chosen = dict(zip(names, values, strict=True))
@@ -175,7 +175,7 @@ def _parameter(entry: Any, where: str, path: Path) -> Float | Categorical:
 
 
 def _refuse_wrong_choices(name: str, parameter: Float | Categorical, pairing: Pairing, where: str) -> None:
-    """What the setting itself refuses of the choices, which says more than that its default is missing."""
+    """Report a choice that the setting itself refuses, which says more than that the default is not among them."""
     for value in parameter.extremes():
         try:
             pairing.method.configure(asdict(pairing.settings) | {name: value})
@@ -184,7 +184,7 @@ def _refuse_wrong_choices(name: str, parameter: Float | Categorical, pairing: Pa
 
 
 def _check(name: str, parameters: Parameters, pairing: Pairing, where: str) -> None:
-    """A condition must be one that can hold, and the defaults must lie in the space that is compared with them."""
+    """Refuse a condition that cannot hold and a range without the default, which is the first tuning trial."""
     for parent, wanted in parameters[name].when.items():
         before = list(parameters)[: list(parameters).index(name)]
         if parent not in before:

@@ -1,4 +1,4 @@
-"""Where Optuna keeps a study: a journal file or a database, and whose it is."""
+"""The storage of Optuna's studies: a journal file or a database, and checks that it belongs to the results folder."""
 
 from __future__ import annotations
 
@@ -28,26 +28,26 @@ OPTUNA_FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 
 def study_name(plan: Plan, label: str) -> str:
-    """What an algorithm's Optuna study is called."""
+    """The name of an algorithm's Optuna study."""
     return f"{plan.study.name}/{label}"
 
 
-def look(plan: Plan, folder: Path, where: str) -> dict[str, int]:
-    """label -> tuning trials that have finished. Refuses, before anything is written, what could not go on."""
-    quiet()
+def finished_trials(plan: Plan, folder: Path, where: str) -> dict[str, int]:
+    """label -> number of finished tuning trials. Writes nothing; refuses a folder or storage that cannot go on."""
+    silence_optuna()
     if (folder / "trials").exists():
         raise SuiteError(f"{folder}: holds the results of a suite; give the study another name")
     refuse_in_memory(where)
     _refuse_file_as_folder(folder)
-    lock = folder / ".ledger.lock"
+    lock = folder / ".queue.lock"
     with FileLock(lock) if lock.exists() else nullcontext():  # another process may be making the storage
         identity, storage = folder_identity(plan, folder, where), _existing(where)
-        refuse_strangers(plan, folder, where, identity, storage)
+        refuse_foreign_storage(plan, folder, where, identity, storage)
         return {label: _finished(plan, folder, label, storage) for label in plan.labels}
 
 
 def _finished(plan: Plan, folder: Path, label: str, storage: BaseStorage | None) -> int:
-    """How many tuning trials of an algorithm have finished; refuses a budget below what was begun."""
+    """How many tuning trials of an algorithm have finished; refuses a budget below the number already begun."""
     name = study_name(plan, label)
     if storage is None or name not in optuna.get_all_study_names(storage):
         return 0
@@ -64,7 +64,7 @@ def _finished(plan: Plan, folder: Path, label: str, storage: BaseStorage | None)
 
 
 def folder_identity(plan: Plan, folder: Path, where: str) -> dict[str, str]:
-    """What tells this folder from any other, so that a storage and the folder of its checkpoints stay together."""
+    """The contents of study.json, whose random id links the folder of the checkpoints to its storage."""
     path = folder / "study.json"
     storage = hide_password(where) if "://" in where else os.path.relpath(where, folder)
     new = {"folder": uuid.uuid4().hex, "hash": plan.hash, "storage": storage}
@@ -82,10 +82,10 @@ def folder_identity(plan: Plan, folder: Path, where: str) -> dict[str, str]:
     return about
 
 
-def refuse_strangers(
+def refuse_foreign_storage(
     plan: Plan, folder: Path, where: str, identity: dict[str, str], storage: BaseStorage | None
 ) -> None:
-    """A storage must know the tuning trials of its folder, and those of no other under the same name."""
+    """Refuse a storage that lacks the tuning trials of the folder, or holds those of another folder under its name."""
     names = set(optuna.get_all_study_names(storage)) if storage else set()
     for label in plan.labels:
         if storage and (name := study_name(plan, label)) in names:
@@ -103,21 +103,21 @@ def refuse_strangers(
 
 
 def _refuse_file_as_folder(folder: Path) -> None:
-    """A folder that is to be made cannot lie below a file."""
+    """Refuse a path in which a parent of the new folder is a file."""
     for path in (folder, *folder.parents):
         if path.exists() and not path.is_dir():
             raise SuiteError(f"{path}: is a file, not a folder; use another one")
 
 
 class _Lock(JournalFileOpenLock):
-    """The journal's lock, which dies with its holder, where Optuna's own makes all others wait for half a minute."""
+    """A lock of the journal that is released when its holder dies; Optuna's own then blocks for half a minute."""
 
     def __init__(self, path: Path):
         super().__init__(str(path))
         self.path, self.lock = path, FileLock(f"{path}.flock", thread_local=False)
 
     def acquire(self) -> bool:
-        """Wait for the lock, and cut off the line that a holder was writing when it was killed."""
+        """Acquire the lock, and remove a last line that is incomplete because its writer was killed."""
         self.lock.acquire()
         with self.path.open("r+b") as file:
             size = file.seek(0, os.SEEK_END)
@@ -129,12 +129,12 @@ class _Lock(JournalFileOpenLock):
         return True
 
     def release(self) -> None:
-        """Let others write."""
+        """Release the lock."""
         self.lock.release()
 
 
 def refuse_in_memory(where: str) -> None:
-    """A database in memory is another one in every worker."""
+    """Refuse an in-memory database, which workers cannot share."""
     try:
         url = make_url(where)
     except ArgumentError:  # a file, or what opening it will complain of
@@ -148,12 +148,12 @@ def refuse_in_memory(where: str) -> None:
 
 
 def _existing(where: str) -> BaseStorage | None:
-    """The storage, to be read; None where there is none yet. Writes nothing, where opening it would make it."""
+    """The storage, for reading; None if there is none yet, which opening it would create."""
     if "://" not in where:
         path = Path(where)
         _refuse_file_as_folder(path.parent)
         return open_storage(where) if path.exists() else None
-    with _said(where):
+    with _errors_in_one_line(where):
         url = make_url(where)
         engine = create_engine(url)  # refuses an unknown database or driver
         file = Path((url.database or "").removeprefix("file:"))
@@ -178,13 +178,13 @@ def open_storage(where: str) -> BaseStorage:
         except (ValueError, KeyError, OSError) as error:
             raise SuiteError(f"{path}: not a journal of Optuna's ({type(error).__name__}: {error})") from None
     arguments = {"connect_args": {"timeout": 60}} if where.startswith("sqlite") else {}
-    with _said(where):
+    with _errors_in_one_line(where):
         return RDBStorage(where, engine_kwargs=arguments)
 
 
 @contextmanager
-def _said(where: str) -> Iterator[None]:
-    """Any error of a database in one line: each driver has errors of its own."""
+def _errors_in_one_line(where: str) -> Iterator[None]:
+    """Turn the error of any database driver into a SuiteError of one line."""
     try:
         yield
     except Exception as error:
@@ -193,14 +193,14 @@ def _said(where: str) -> Iterator[None]:
 
 
 def hide_password(url: str) -> str:
-    """A URL as it may be shown."""
+    """The URL with its password masked."""
     scheme, _, rest = url.partition("://")
     login, at, host = rest.rpartition("@")
     return f"{scheme}://{login.partition(':')[0]}{':***' if ':' in login else ''}{at}{host}" if at else url
 
 
-def quiet() -> None:
-    """Optuna's own lines and warnings are not for the terminal: what happens is said by us."""
+def silence_optuna() -> None:
+    """Turn off Optuna's log lines and experimental warnings: `bench.tune` reports progress itself."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     logging.getLogger("alembic").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=ExperimentalWarning)

@@ -25,27 +25,27 @@ from bench.tasks.registry import Task
 from bench.tune.space import Parameters, extremes, spaces
 
 FIRST_TUNING_SEED = 1000
-"""Seeds from here on are for tuning; those of suites that are reported begin at 0."""
+"""First seed reserved for tuning; seeds of reported suites begin at 0."""
 WILCOXON_LEAST = 5
-"""Pairings of task and seed below which the signed-rank test cannot tell anything before the last of them."""
+"""Fewest pairings of task and seed with which the signed-rank test can prune before the last of them."""
 
 
 class Space(Strict):
-    """What is tuned."""
+    """The search space as a study file gives it."""
 
     shared: dict[str, Any] = Field(default_factory=dict)
     """Setting -> range, for every algorithm that has it."""
     own: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    """label -> setting -> range; goes over `shared`."""
+    """label -> setting -> range; overrides `shared`."""
 
 
 class Study(Matrix):
-    """A study file: a suite's keys, and how it is searched."""
+    """A study file: the keys of a suite, and those of the search."""
 
     evaluation_seeds: ClassVar[EvaluationSeeds] = "study"
     first_seed: Annotated[int, Field(ge=0, le=2**32)] = FIRST_TUNING_SEED
     trials: Positive
-    """Budget of each algorithm: settings that are tried, the defaults first."""
+    """Budget of each algorithm in tuning trials; the first one has the default settings."""
     space: Space
     objectives: list[Literal["return", "seconds"]] = Field(default=["return"], min_length=1)
     pruner: Literal["none", "median", "wilcoxon"] = "none"
@@ -55,11 +55,11 @@ class Study(Matrix):
 
 @dataclass(frozen=True)
 class Plan:
-    """A study with all its names looked up."""
+    """A study with its names resolved to tasks, methods and search spaces."""
 
     study: Study
     defaults: dict[str, list[Trial]]
-    """label -> one trial per task and seed, at the default settings."""
+    """label -> one trial per task and seed, with the default settings."""
     spaces: dict[str, Parameters]
 
     @property
@@ -68,12 +68,12 @@ class Plan:
         return list(self.spaces)
 
     def instances(self, label: str, values: dict[str, Any]) -> list[Trial]:
-        """The trials that one point of the space is judged by: tasks x seeds, seeds innermost."""
+        """The trials of one point of the space: tasks x seeds, seeds innermost."""
         return [replace(t, settings=t.method.configure(asdict(t.settings) | values)) for t in self.defaults[label]]
 
     @cached_property
     def hash(self) -> str:
-        """Twelve hex digits of all that the numbers follow from, apart from the budget and the code."""
+        """Twelve hex digits over everything that the numbers depend on, except the budget and the code."""
         seeds = {label: [(t.config_hash(), t.seed) for t in own] for label, own in self.defaults.items()}
         ranges = {label: {k: p.model_dump() for k, p in own.items()} for label, own in self.spaces.items()}
         study = self.study
@@ -107,7 +107,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> tuple[Plan, dict[str, Any
 
 
 def _check_search(study: Study, path: Path) -> None:
-    """What the keys of a study must not say together."""
+    """Refuse keys of a study that contradict each other."""
     if study.first_seed < FIRST_TUNING_SEED:
         raise SuiteError(
             f"{path}: first_seed: {study.first_seed} is below {FIRST_TUNING_SEED}; seeds from there up are for tuning, "
@@ -135,7 +135,7 @@ def _check_search(study: Study, path: Path) -> None:
 
 
 def _refuse_without_reference(chosen: Iterable[Task], path: Path) -> None:
-    """Returns of several tasks can be averaged only on one scale."""
+    """Refuse tasks without a reference score: their returns cannot be normalised and averaged with others."""
     for task in chosen:
         found = scores.score(task.label)
         if found is None or found.reference is None:
@@ -147,7 +147,7 @@ def _refuse_without_reference(chosen: Iterable[Task], path: Path) -> None:
 
 
 def _check_corners(study: Study, pairing: Pairing, parameters: Parameters, path: Path) -> None:
-    """Refuse a space in which a pair of extreme values suits the algorithm, the task or the evaluation grid badly."""
+    """Refuse a space with a pair of extreme values that the algorithm, the task or the evaluation grid refuses."""
     for values in extremes(parameters):
         corner = f"{pairing.label} with " + ", ".join(f"{name}={value}" for name, value in values.items())
         try:

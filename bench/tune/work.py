@@ -1,16 +1,17 @@
-"""One tuning trial: a point of the space, tried on every task and seed through `bench.trial`, and judged.
+"""One tuning trial: a point of the search space, evaluated on every task and seed by `bench.trial`.
 
 The objective is the mean over tasks of the mean over seeds of the normalised return of the last evaluation.
 
 - `pruner: none`: one trial after the other.
-- `pruner: median`: all trials are brought to the same point of the grid before any goes on from its checkpoint, so the
-  intermediate value at a step is the objective itself, had training ended there. The first quarter of the grid and the
-  first four tuning trials are never cut.
-- `pruner: wilcoxon`: one trial after the other; the intermediate values are their normalised returns, compared with the
-  best tuning trial's on the same task and seed.
+- `pruner: median`: all trials are trained to the same point of the evaluation grid before any continues from its
+  checkpoint, so the intermediate value at a step is the objective as if training ended there. Nothing is pruned in the
+  first quarter of the grid and in the first four tuning trials.
+- `pruner: wilcoxon`: one trial after the other; the intermediate values are their normalised returns, compared with
+  those of the best tuning trial on the same task and seed.
 
-The defaults are never cut. Settings under which a trial diverges fail, and count. Any other error (a full disk, a
-killed process) says nothing about the settings: the tuning trial is put aside, and the next command takes it up again.
+The defaults are never pruned. A tuning trial with a trial that diverges fails, and counts towards the budget. Any other
+error (a full disk, a killed process) says nothing about the settings: the tuning trial is put aside, and the next
+command resumes it.
 """
 
 from __future__ import annotations
@@ -32,13 +33,13 @@ from optuna.trial import TrialState
 from bench.store import files, scores
 from bench.suite.trial import Trial
 from bench.trial import worker
-from bench.tune.queue import Claim, Ledger
+from bench.tune.queue import Claim, Queue
 from bench.tune.study import Plan
 
 
 @dataclass(frozen=True)
-class Ended:
-    """How a tuning trial ended: `complete`, `pruned`, `fail` (its settings diverged) or `aside`."""
+class TuningOutcome:
+    """How a tuning trial ended: `complete`, `pruned`, `fail` (a trial diverged) or `aside` (another error)."""
 
     label: str
     number: int
@@ -56,14 +57,14 @@ class _Failed(Exception):
         self.diverged = outcome.diverged
 
 
-def work(plan: Plan, folder: Path, where: str, owner: int, since: float) -> Ended | None:
-    """Claim one tuning trial and bring it to its end; None where there is none left to claim.
+def work(plan: Plan, folder: Path, where: str, owner: int, since: float) -> TuningOutcome | None:
+    """Claim a tuning trial and run it; None if there is none left to claim.
 
-    `owner` is as in `worker.run`, `since` as in `Ledger.claim`.
+    `owner` is as in `worker.run`, `since` as in `Queue.claim`.
     """
     if os.getpid() != owner:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-    claim = Ledger(plan, folder, where).claim(since)
+    claim = Queue(plan, folder, where).claim(since)
     if claim is None:
         return None
     try:
@@ -72,8 +73,8 @@ def work(plan: Plan, folder: Path, where: str, owner: int, since: float) -> Ende
         claim.lock.release()
 
 
-def carry_out(plan: Plan, claim: Claim, owner: int) -> Ended:
-    """Run the trials of a claimed point, and tell Optuna."""
+def carry_out(plan: Plan, claim: Claim, owner: int) -> TuningOutcome:
+    """Run the trials of a claimed point, and report the result to Optuna."""
     study, own = claim.trial.study, claim.trial
     pruned, error = False, ""
     try:
@@ -83,7 +84,7 @@ def carry_out(plan: Plan, claim: Claim, owner: int) -> Ended:
         error = str(failed)
         if not failed.diverged:
             return put_aside(claim.label, own.number, claim.folder, error)
-    except Exception as reason:  # not even claimed work could be begun: a broken file, a full disk
+    except Exception as reason:  # work could not even begin: a broken file, a full disk
         return put_aside(claim.label, own.number, claim.folder, f"{type(reason).__name__}: {reason}")
     returns = {t: curve for t in instances if len(curve := evaluations(t, claim.folder))}
     ends = {t: normalised(t, curve["return"].iloc[-1]) for t, curve in returns.items()}
@@ -94,20 +95,20 @@ def carry_out(plan: Plan, claim: Claim, owner: int) -> Ended:
         own.set_user_attr("error", error)
         study.tell(own, state=TrialState.FAIL if error else TrialState.PRUNED)
         value = None if error else mean_of_tasks(ends)
-        return Ended(claim.label, own.number, "fail" if error else "pruned", value, seconds, error)
+        return TuningOutcome(claim.label, own.number, "fail" if error else "pruned", value, seconds, error)
     value = mean_of_tasks(ends)
     study.tell(own, [value, seconds][: len(plan.study.objectives)])
-    return Ended(claim.label, own.number, "complete", value, seconds)
+    return TuningOutcome(claim.label, own.number, "complete", value, seconds)
 
 
-def put_aside(label: str, number: int, folder: Path, error: str) -> Ended:
-    """Leave a tuning trial to the next command."""
+def put_aside(label: str, number: int, folder: Path, error: str) -> TuningOutcome:
+    """Leave a tuning trial to the next command, with the reason."""
     files.write_json(folder / "aside.json", {"error": error, "time": time.time()})
-    return Ended(label, number, "aside", error=error)
+    return TuningOutcome(label, number, "aside", error=error)
 
 
 def _one_by_one(plan: Plan, claim: Claim, instances: Sequence[Trial], owner: int) -> bool:
-    """Each trial to its end; whether the signed-rank test cut the rest."""
+    """Run one trial after the other; whether the signed-rank test pruned the rest."""
     for index, t in enumerate(instances):
         _advance(t, claim.folder, owner, t.steps)
         if plan.study.pruner == "wilcoxon":
@@ -118,7 +119,7 @@ def _one_by_one(plan: Plan, claim: Claim, instances: Sequence[Trial], owner: int
 
 
 def _by_grid(plan: Plan, claim: Claim, instances: Sequence[Trial], owner: int) -> bool:
-    """All trials from one point of the grid to the next; whether the median cut them."""
+    """Train all trials from one point of the grid to the next; whether the median pruned them."""
     every, steps = plan.study.evaluate.every, plan.study.steps
     for step in range(every, steps + 1, every):
         for t in instances:
@@ -131,7 +132,7 @@ def _by_grid(plan: Plan, claim: Claim, instances: Sequence[Trial], owner: int) -
 
 
 def _advance(t: Trial, folder: Path, owner: int, step: int) -> None:
-    """Bring a trial to a step, unless it is there already."""
+    """Train a trial up to a step of the grid, unless it has reached it."""
     curve = evaluations(t, folder)
     if not len(curve) or curve.index[-1] < step:
         outcome = worker.run(t, folder, owner, until=step)
@@ -140,7 +141,7 @@ def _advance(t: Trial, folder: Path, owner: int, step: int) -> None:
 
 
 def _report(own: optuna.Trial, step: int, value: float) -> None:
-    """An intermediate value, unless it was reported before an interruption."""
+    """Report an intermediate value, unless it was reported before an interruption."""
     if step not in own.storage.get_trial(own._trial_id).intermediate_values:
         own.report(value, step)
 
@@ -150,7 +151,7 @@ def _prune(own: optuna.Trial) -> bool:
 
 
 def evaluations(t: Trial, folder: Path) -> pd.DataFrame:
-    """The mean return of each evaluation of a trial and the seconds of training before it, by step."""
+    """Mean `return` of each evaluation of a trial and `seconds` of training before it, indexed by step."""
     path = t.folder(folder) / "records.parquet"
     if not path.exists():
         return pd.DataFrame({"return": [], "seconds": []})
@@ -160,7 +161,7 @@ def evaluations(t: Trial, folder: Path) -> pd.DataFrame:
 
 
 def training_seconds(t: Trial, folder: Path) -> float:
-    """Seconds of training before the last evaluation, and of the updates after it, where the trial diverged."""
+    """Seconds of training up to the last evaluation, plus those of later updates if the trial diverged."""
     last = evaluations(t, folder)["seconds"]
     path = t.folder(folder) / "updates.parquet"
     if not path.exists():
@@ -178,7 +179,7 @@ def normalised(t: Trial, value: Any) -> float:
 
 
 def mean_of_tasks(values: Mapping[Trial, float]) -> float:
-    """The mean over tasks of the mean over seeds; of what there is, where the rest was cut."""
+    """The mean over tasks of the mean over seeds, over the trials that were run."""
     tasks = {t.task for t in values}
     means = [fmean(value for t, value in values.items() if t.task == task) for task in sorted(tasks, key=str)]
     return float(np.mean(means))

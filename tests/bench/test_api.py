@@ -41,7 +41,6 @@ MINE = METHODS["happo"]
 """A method of one's own, by the name `python:test_api:MINE`."""
 
 
-
 def train(algorithm: str = "happo", task: Any = HOPPER, **changes: Any) -> pd.DataFrame:
     return bench.train(algorithm, task, **(SMALL | changes))
 

@@ -717,10 +717,10 @@ def suite_file(folder: Path, **changes: Any) -> Path:
 
 
 def test_numbers_are_printed_with_the_digits_that_tell_them_apart() -> None:
-    assert results.told_apart(0.05812, 0.05799) == ("0.05812", "0.05799")
-    assert results.told_apart(0.058123, 0.058121) == ("0.058123", "0.058121")
-    assert results.told_apart(1.5, 0.1) == ("1.500", "0.1000")
-    assert len(set(results.told_apart(0.1, np.nextafter(0.1, 1)))) == 2
+    assert results.distinct(0.05812, 0.05799) == ("0.05812", "0.05799")
+    assert results.distinct(0.058123, 0.058121) == ("0.058123", "0.058121")
+    assert results.distinct(1.5, 0.1) == ("1.500", "0.1000")
+    assert len(set(results.distinct(0.1, np.nextafter(0.1, 1)))) == 2
 
 
 def test_best_settings_have_no_anchors(tmp_path: Path) -> None:
