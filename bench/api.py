@@ -20,7 +20,6 @@ from numpy.typing import ArrayLike, NDArray
 from rich.console import Console
 from torch import Tensor
 
-import algorithms
 from algorithms import Discrete, Learner, SettingError, Team
 from algorithms.registry import Settings
 from bench.runner.folder import locked, refuse_changed
@@ -109,8 +108,7 @@ def _trial(suite: dict[str, Any], algorithm: str, given: dict[str, Any]) -> Tria
     """The one trial of a suite that still lacks its algorithm, and perhaps its grid."""
     where = Path("train")  # what a suite's errors begin with
     try:
-        method(algorithm)
-        settings = algorithms.settings(algorithm, given)
+        settings = method(algorithm).configure(given)
         suite["algorithms"] = {algorithm.rpartition(":")[2]: {"algorithm": algorithm, **given}}
         if suite["evaluate"]["every"] is None:
             suite["evaluate"]["every"] = _every(suite["steps"], settings)
@@ -265,10 +263,10 @@ def load_team(folder: str | Path, policy: Literal["best", "last"] = "best") -> T
     about, path = _about(Path(folder)), Path(folder) / "policy.pt"
     try:
         task = _task(about["task"], about["options"])
-        method(about["method"])
-        settings = algorithms.settings(about["method"], about["settings"])
+        row = method(about["method"])
+        settings = row.configure(about["settings"])
         sizes = registry.team(task)
-        learner = algorithms.build(about["method"], sizes, settings, seeds(about["seed"])[0])
+        learner = row.build(sizes, settings, seeds(about["seed"])[0])
         learner.policy.load_state_dict(torch.load(path, weights_only=True)[policy])
     except SettingError as error:
         raise ValueError(f"{folder}: {error.key}: {error}") from error

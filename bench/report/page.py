@@ -206,9 +206,20 @@ def _span(values: Iterable[int]) -> str:
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
+ENOUGH_SEEDS = 5
+"""Below this no interval covers what it says."""
+
+
 def warnings(suite: SuiteResults, states: pd.DataFrame) -> list[str]:
     """What must be said before any number is read."""
     found = []
+    seeds = int(states.groupby(["task", "algorithm"], observed=True).size().max())
+    if seeds < ENOUGH_SEEDS:
+        found.append(
+            f"Few seeds: {counted(seeds, 'seed')} of each pairing. No ranking follows from so few: returns of two seeds "
+            f"can differ by thousands, and an interval of fewer than {ENOUGH_SEEDS} seeds covers much less than 95%. See "
+            "whether a method learns, not which is best."
+        )
     undone = int((states["state"] != "done").sum())
     if undone:
         of = counted(len(states), "trial")

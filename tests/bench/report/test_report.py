@@ -606,3 +606,11 @@ def test_report_loads_neither_torch_nor_gymnasium() -> None:
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize(("seeds", "few"), [(4, True), (5, False)])
+def test_the_page_says_that_no_ranking_follows_from_few_seeds(tmp_path: Path, seeds: int, few: bool) -> None:
+    for seed in range(seeds):
+        write_trial(tmp_path / "suite", seed=seed)
+    assert main([str(tmp_path / "suite")]) == 0
+    assert ("No ranking follows from so few" in (tmp_path / "suite" / "report.html").read_text()) == few
