@@ -217,8 +217,8 @@ def warnings(suite: SuiteResults, states: pd.DataFrame) -> list[str]:
     if seeds < ENOUGH_SEEDS:
         found.append(
             f"Few seeds: {counted(seeds, 'seed')} of each pairing. No ranking follows from so few: returns of two seeds "
-            f"can differ by thousands, and an interval of fewer than {ENOUGH_SEEDS} seeds covers much less than 95%. See "
-            "whether a method learns, not which is best."
+            f"can differ by thousands, and intervals of fewer than {ENOUGH_SEEDS} seeds cover much less than 95%. The page "
+            "tells whether a method learns, not which is best."
         )
     undone = int((states["state"] != "done").sum())
     if undone:

@@ -137,7 +137,7 @@ def test_a_grid_settings_and_options_are_those_given(monkeypatch: pytest.MonkeyP
 
 def test_a_method_of_ones_own_is_labelled_by_its_last_word(monkeypatch: pytest.MonkeyPatch) -> None:
     trial = planned(monkeypatch, "python:test_api:MINE", HOPPER, **SMALL)
-    assert (trial.algorithm, trial.label) == ("python:test_api:MINE", "MINE")
+    assert (trial.method.name, trial.label) == ("python:test_api:MINE", "MINE")
 
 
 @pytest.mark.parametrize(
