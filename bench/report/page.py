@@ -216,9 +216,8 @@ def warnings(suite: SuiteResults, states: pd.DataFrame) -> list[str]:
     seeds = int(states.groupby(["task", "algorithm"], observed=True).size().max())
     if seeds < ENOUGH_SEEDS:
         found.append(
-            f"Few seeds: {counted(seeds, 'seed')} of each pairing. No ranking follows from so few: returns of two seeds "
-            f"can differ by thousands, and intervals of fewer than {ENOUGH_SEEDS} seeds cover much less than 95%. The page "
-            "tells whether a method learns, not which is best."
+            f"Few seeds: {counted(seeds, 'seed')} of each pairing. No ranking follows from so few: returns of two seeds"
+            f" can differ by thousands, and intervals of fewer than {ENOUGH_SEEDS} seeds cover much less than 95%."
         )
     undone = int((states["state"] != "done").sum())
     if undone:
