@@ -17,19 +17,19 @@ if __name__ == "__main__":
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from typing import Any
 
 import yaml
 
 from algorithms import SettingError
-from bench.envs.errors import EnvError, one_line_with_place
 from bench.suite.yaml12 import parse
 from bench.tasks import registry
-from bench.tasks.batch_contract import batch_is_the_environment, batch_seeds, numbers, resume, speed
-from bench.tasks.contract import agents, ends, masks, observations, replay, rewards, seeds, spaces_, state
-from bench.tasks.random_episodes import ContractError, TaskUnderCheck, playing
+from bench.tasks.batch_contract import speed
+from bench.tasks.checker import attempt, results, subject_of
+
+LINES = {True: "ok      ", False: "FAILED  ", None: "        not tried: "}
+"""How the line of a check begins: it passed, it failed, or one that it needs did."""
 
 
 @command.entry
@@ -41,22 +41,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         task = registry.task(options.task, dict(_option(text) for text in options.set))
-        make = task.environment()
+        task.environment()
     except SettingError as error:
         parser.error(f"{error.key}: {error}")
     print(task.label)
-    subject = TaskUnderCheck(make, partial(registry.make, task), task.episode_length)
-    passed: set[str] = set()
-    for name, (check, needs) in checks(subject).items():
-        if not {*needs} <= passed:
-            print(f"        not tried: {name}", flush=True)
-        elif (note := tried(name, check, subject)) is not None:
-            passed.add(name)
-            print(f"ok      {name}: {note}", flush=True)
-    if passed != {*checks(subject)} or (rates := tried("speed", speed, task, subject)) is None:
+    passed = True
+    for result in results(task):
+        print(f"{LINES[result.passed]}{result.name}" + (f": {result.note}" if result.note else ""), flush=True)
+        passed &= bool(result.passed)
+    if not passed:
         return 1
-    print(f"speed   {rates}", flush=True)
-    return 0
+    rates = attempt("speed", speed, task, subject_of(task))
+    print(f"speed   {rates.note}" if rates.passed else f"{LINES[False]}speed: {rates.note}", flush=True)
+    return int(not rates.passed)
 
 
 def _option(text: str) -> tuple[str, Any]:
@@ -67,47 +64,6 @@ def _option(text: str) -> tuple[str, Any]:
         return key, parse(value)
     except yaml.YAMLError:
         raise SettingError("--set", f"{text}: the value is not YAML") from None
-
-
-def tried(name: str, check: Callable[..., str], *about: Any) -> str | None:
-    """The note of a check; None if it failed, which is printed."""
-    try:
-        return check(*about)
-    except (ContractError, EnvError, SettingError) as error:
-        complaint = str(error)
-    except (Exception, SystemExit) as error:  # most likely raised by the environment
-        complaint = f"raised {one_line_with_place(error)}"
-    print(f"FAILED  {name}: {complaint}", flush=True)
-    return None
-
-
-def checks(subject: TaskUnderCheck) -> dict[str, tuple[Callable[[TaskUnderCheck], str], Sequence[str]]]:
-    """name -> a check, and the checks that must pass first, because it would fail for the same cause.
-
-    First the single environment, if there is one; then the batch, if the single environment is correct.
-    """
-    made = ("agents", "spaces")
-    bare: dict[str, tuple[Callable[[TaskUnderCheck], str], Sequence[str]]] = {
-        "agents": (agents, ()),
-        "spaces": (spaces_, ("agents",)),
-        "playing": (playing, made),
-        "observations": (observations, made),
-        "rewards": (rewards, made),
-        "ends": (ends, made),
-        "masks": (masks, made),
-        "state": (state, (*made, "observations", "masks")),  # it asks a batch
-        "seeds": (seeds, made),
-        "replay": (replay, (*made, "playing")),
-    }
-    if subject.make is None:
-        bare = {}
-    else:
-        bare["batch"] = (batch_is_the_environment, tuple(bare))
-    return bare | {
-        "numbers": (numbers, tuple(bare)),
-        "batch seeds": (batch_seeds, (*bare, "numbers")),
-        "resume": (resume, (*bare, "numbers", "batch seeds")),
-    }
 
 
 if __name__ == "__main__":

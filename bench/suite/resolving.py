@@ -19,6 +19,7 @@ from bench.suite.overrides import include, override
 from bench.suite.reading import read, validated
 from bench.suite.trial import Pairing, Trial, over_seeds
 from bench.tasks import registry
+from bench.tasks.checker import complaint
 from bench.tasks.registry import Task
 
 
@@ -102,11 +103,20 @@ def _tasks(suite: Matrix, path: Path) -> list[Task]:
             if not isinstance(options.get("name"), str):
                 raise SettingError("name", f"a task needs a name; valid: {', '.join(registry.names())}")
             task = registry.task(options.pop("name"), options)
-            registry.team(task)  # refuses a task that cannot be made
+            _make_once(task)
         if slug(task.label) in [slug(other.label) for other in made]:
             raise SuiteError(f"{path}: tasks.{index}: {task.label} stands there twice")
         made.append(task)
     return made
+
+
+def _make_once(task: Task) -> None:
+    """Refuse a task that cannot be made, in the words of `bench.check`."""
+    try:
+        registry.team(task)
+    except SettingError as error:
+        wrong = complaint(task)
+        raise SettingError(error.key, f"{task.name}: {wrong}" if wrong else str(error)) from error
 
 
 def _algorithms(suite: Matrix, path: Path) -> dict[str, tuple[Method, Settings]]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 
 import own_envs
 import pytest
+import yaml
 
-from bench import check
+from bench import check, run
 from bench.tasks import batch_contract, random_episodes, registry
 
 BROKEN = {
@@ -159,3 +161,23 @@ def test_the_last_line_tells_the_speed(
     assert status == 0
     assert said[-1].startswith("speed   batched ")
     assert "bare" in said[-1]
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_run_refuses_what_the_check_refuses_in_the_same_words(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = lines(capsys, f"python:own_envs:{name}")[1]
+    first = next(line for line in said if line.startswith("FAILED")).partition(": ")[2]
+    document = {
+        "name": "own",
+        "steps": 100,
+        "seeds": 1,
+        "evaluate": {"every": 100, "episodes": 1},
+        "tasks": [f"python:own_envs:{name}"],
+        "algorithms": {"happo": {"envs": 2, "rollout_length": 50, "hidden_sizes": [8]}},
+    }
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump(document))
+    assert run.main([str(tmp_path / "own.yaml"), "--results", str(tmp_path), "--dry-run"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert first in line

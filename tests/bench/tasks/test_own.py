@@ -32,7 +32,7 @@ from bench.suite.model import SuiteError
 from bench.suite.resolving import load, trials
 from bench.suite.trial import Trial
 from bench.tasks import __main__ as tasks_main
-from bench.tasks import plugins, registry
+from bench.tasks import plugins, random_episodes, registry
 from bench.trial import setup, status, worker
 from bench.trial.session import Session
 
@@ -139,7 +139,7 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_suite_names_the_task_that_cannot_be_made(tmp_path: Path) -> None:
-    with pytest.raises(SuiteError, match=r"tasks\.0\.name: python:own_envs:Pet: Pet is no pettingzoo.ParallelEnv"):
+    with pytest.raises(SuiteError, match=r"tasks\.0\.name: python:own_envs:Pet: agents: Pet is no pettingzoo.ParallelEnv"):
         planned(tmp_path, tasks=["python:own_envs:Pet"])
 
 
@@ -151,16 +151,16 @@ def test_two_tasks_whose_files_would_lie_in_one_folder_are_refused(tmp_path: Pat
 def test_an_episode_that_does_not_end_is_refused_before_it_is_trained(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(cost, "ENDLESS_STEPS", 100)
+    monkeypatch.setattr(random_episodes, "STEPS", 100)
     planned(tmp_path, tasks=["python:own_envs:Endless"])
     assert run([str(tmp_path / "suite.yaml"), "--results", str(tmp_path), "--dry-run"]) == 2
-    assert "had not ended after 100 steps; give the task an episode_length" in capsys.readouterr().err
+    assert "had not ended after 100 steps: give the task an episode_length" in capsys.readouterr().err
 
 
 def test_an_environment_that_breaks_in_the_plan_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     planned(tmp_path, tasks=["python:own_envs:NaNReward"])
     assert run([str(tmp_path / "suite.yaml"), "--results", str(tmp_path), "--dry-run"]) == 2
-    assert "NaNReward happo seed 0: environment 0, agent b: reward is nan" in capsys.readouterr().err
+    assert "NaNReward happo seed 0: rewards: that of b at step 5 of seed 0 is nan" in capsys.readouterr().err
 
 
 def own_method(name: str) -> dict[str, Any]:
@@ -170,8 +170,8 @@ def own_method(name: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ({"tasks": ["python:own_envs:Raising"]}, r"step raised KeyError: 'nine' \(.*own_envs\.py:\d+\)"),
-        ({"tasks": ["python:own_envs:Exiting"]}, r"step raised SystemExit: 3 \(.*own_envs\.py:\d+\)"),
+        ({"tasks": ["python:own_envs:Raising"]}, r"playing: raised KeyError: 'nine' \(.*own_envs\.py:\d+\)"),
+        ({"tasks": ["python:own_envs:Exiting"]}, r"playing: raised SystemExit: 3 \(.*own_envs\.py:\d+\)"),
         (own_method("BREAKS"), r"RuntimeError: my step \(.*test_own\.py:\d+\)"),
         (own_method("ONE"), r"TypeError: .* int .* \(.*on_policy\.py:\d+\)"),
         (own_method("SHORT"), r"ValueError: the step's ratio is \[1\], not \[20\]"),
