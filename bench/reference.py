@@ -168,7 +168,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--steps", type=up_to(10**9), default=400_000, metavar="N", help="of training; default: 400000")
     parser.add_argument("--seeds", type=positive, default=3, metavar="N", help="trials per task; default: 3")
     parser.add_argument("--random-only", action="store_true", help="train nothing")
-    parser.add_argument("--write", action="store_true", help="store the numbers in bench/scores.json")
+    parser.add_argument("--write", action="store_true", help="store the numbers in bench/store/scores.json")
     parser.add_argument("--jobs", type=positive, default=os.cpu_count() or 1, metavar="N", help="trials at once")
     parser.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="default: results")
     return parser

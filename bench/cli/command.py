@@ -1,4 +1,4 @@
-"""What the commands share: how they end after Ctrl-C, without a reader or without room to write; counts in and out."""
+"""What the commands share: exit statuses, Ctrl-C, closed output, a full disk, integer arguments, plurals."""
 
 from __future__ import annotations
 

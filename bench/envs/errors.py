@@ -16,7 +16,7 @@ NOT_THEIRS = (
 
 
 class EnvError(RuntimeError):
-    """An environment that does what no ParallelEnv may; the message says which, and what."""
+    """An environment that violates the ParallelEnv API; the message says which, and how."""
 
 
 def one_line(error: BaseException) -> str:

@@ -161,7 +161,7 @@ def _refuse_other_physics(folder: Path, trials: list[dict[str, Any]]) -> None:
     if groups:
         lists = "; ".join(f"{said}: {_some(names)}" for said, names in sorted(groups.items()))
         raise ReportError(
-            f"{folder}: trials on other physics than those of bench/golden.json cannot be pooled ({lists}); "
+            f"{folder}: trials on other physics than those of bench/envs/golden.json cannot be pooled ({lists}); "
             "install what constraints.txt names, and run them again with another --results"
         )
 

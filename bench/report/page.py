@@ -1,4 +1,4 @@
-"""The tables as CSV and Markdown, and the page: one HTML file that opens offline, on a phone and on paper."""
+"""Tables as Markdown, and the page: one HTML file that opens offline, on a phone and on paper."""
 
 from __future__ import annotations
 
@@ -241,7 +241,7 @@ def warnings(suite: SuiteResults, states: pd.DataFrame) -> list[str]:
     budgets = {trial["algorithm"]: tuning(trial) for trial in suite.trials}
     if len({*budgets.values()}) > 1:
         parts = "; ".join(f"{label}: {budgets[label]}" for label in in_order(budgets, suite.algorithms.methods))
-        found.append(f"Unequal tuning: {parts}. What was tuned more may only for that be better.")
+        found.append(f"Unequal tuning: {parts}. A larger tuning budget alone can explain a better result.")
     return found
 
 

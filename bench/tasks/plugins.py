@@ -54,7 +54,7 @@ def refuse_taken(name: str, group: str, taken: Iterable[str], key: str) -> None:
             raise SettingError(
                 key,
                 f"the entry point {name!r} of {group}, of the package {packages}, has a name that is taken: "
-                f"{holder} this suite's own; uninstall the package, or rename it there",
+                f"{holder} built into the benchmark; uninstall the package, or rename it there",
             )
 
 

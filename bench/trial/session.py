@@ -200,7 +200,7 @@ class Session:
             raise
         except OTHER_LAYOUT as error:
             raise files.StoreError(
-                f"{path}: not a readable checkpoint, or one of another version of this suite; "
+                f"{path}: not a readable checkpoint, or one of another version of the benchmark; "
                 f"delete {self.folder} to start this trial anew"
             ) from error
         records = files.read_table(self.folder / "records.parquet")

@@ -139,7 +139,9 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_suite_names_the_task_that_cannot_be_made(tmp_path: Path) -> None:
-    with pytest.raises(SuiteError, match=r"tasks\.0\.name: python:own_envs:Pet: agents: Pet is no pettingzoo.ParallelEnv"):
+    with pytest.raises(
+        SuiteError, match=r"tasks\.0\.name: python:own_envs:Pet: agents: Pet is no pettingzoo.ParallelEnv"
+    ):
         planned(tmp_path, tasks=["python:own_envs:Pet"])
 
 

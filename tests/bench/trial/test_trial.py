@@ -579,7 +579,7 @@ def test_a_checkpoint_of_another_version_fails_the_trial_and_says_what_to_do(tmp
     saved = torch.load(folder / "checkpoint.pt", weights_only=True)
     saved["environments"]["raw"] = saved["environments"]["raw"][:, 1:]
     torch.save(saved, folder / "checkpoint.pt")
-    assert f"of another version of this suite; delete {folder}" in failure(t, tmp_path / "tiny")["error"]
+    assert f"of another version of the benchmark; delete {folder}" in failure(t, tmp_path / "tiny")["error"]
 
 
 def test_episodes_are_the_same_however_many_are_played_at_once(
