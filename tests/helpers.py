@@ -198,7 +198,7 @@ class Turn:
     samples: Samples
     M: Tensor
     ratio: Tensor
-    row: Diagnostics
+    row: dict[str, Any]
 
     def recomputed_ratio(self) -> Tensor:
         """new(a|o) / old(a|o) from the copies."""

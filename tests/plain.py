@@ -36,7 +36,7 @@ class Jacobian:
         """J v [B, O], v holding a tensor of each parameter's shape."""
         theta = {name: p.detach() for name, p in self.network.named_parameters()}
         direction = dict(zip(theta, v, strict=True))
-        _, Jv = jvp(lambda theta: functional_call(self.network, theta, self.x), (theta,), (direction,))
+        _, Jv = jvp(lambda theta: functional_call(self.network, theta, self.x), (theta,), (direction,))  # type: ignore[misc]
         return Jv
 
     def transposed_times(self, u: Tensor) -> list[Tensor]:

@@ -153,7 +153,7 @@ def test_every_setting_is_followed_by_a_sentence_that_says_what_it_is() -> None:
         for this, after in zip(node.body, [*node.body[1:], None], strict=True):
             if isinstance(this, ast.AnnAssign):
                 told = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
-                if not (told and isinstance(after.value.value, str) and after.value.value.rstrip().endswith(".")):
+                if not (told and isinstance(after.value.value, str) and after.value.value.rstrip().endswith(".")):  # type: ignore[union-attr]
                     bare.append(f"{node.name}.{ast.unparse(this.target)}")
     assert bare == []
 

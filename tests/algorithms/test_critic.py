@@ -95,7 +95,7 @@ def test_without_a_clip_the_fit_is_plain_huber_regression() -> None:
 def test_without_a_clip_the_critic_makes_no_extra_pass() -> None:
     def passes(**given: float) -> int:
         members, calls = team(), []
-        learner = build("mappo", members, critic_epochs=4, **given)
+        learner = build("mappo", members, critic_epochs=4, **given)  # type: ignore[arg-type]
         learner.critics[0].network.register_forward_hook(lambda *_: calls.append(1))
         learner.update(rollout(members))
         return len(calls)
@@ -215,7 +215,7 @@ def test_a_learner_counts_the_steps_that_it_was_given(name: str) -> None:
 @pytest.mark.parametrize("name", ON_POLICY)
 def test_a_decay_goes_on_from_a_checkpoint_bit_for_bit(name: str) -> None:
     members = team()
-    given = {"lr_decay_steps": 150, "value_clip": 0.1}
+    given: dict[str, Any] = {"lr_decay_steps": 150, "value_clip": 0.1}
     learner, fresh = build(name, members, **given), build(name, members, **given)
     for k in range(2):
         learner.update(acted(learner, members, seed=k))

@@ -80,7 +80,7 @@ def table(logits: Tensor, choices: tuple[int, ...], mask: Tensor) -> Tensor:
     first = [0, *accumulate(choices)]
     parts = [weight[a:b] / weight[a:b].sum() for a, b in pairwise(first)]
     return torch.stack(
-        [math.prod(p[int(k)] for p, k in zip(parts, row, strict=True)) for row in joint_choices(choices)]
+        [math.prod(p[int(k)] for p, k in zip(parts, row, strict=True)) for row in joint_choices(choices)]  # type: ignore[misc]
     )
 
 
@@ -181,13 +181,13 @@ def test_samples_follow_the_softmax_of_the_allowed_logits(name: str) -> None:
     torch.testing.assert_close(one_hot(last, PLAIN.choices).mean(0), q.log_p.exp()[0], atol=0.015, rtol=0)
 
 
-WARMING_UP = {"warmup_steps": 10**6}
+WARMING_UP: dict[str, Any] = {"warmup_steps": 10**6}
 
 
 @pytest.mark.parametrize(("name", "given"), [*((name, {}) for name in EVERY), ("maddpg", WARMING_UP)])
 def test_forbidden_choices_are_never_made_however_likely_they_would_be(name: str, given: dict[str, int]) -> None:
     members, E = team(actions=SPACES["multi-discrete"], masked=True), 10_000
-    learner = build(name, members, **given)
+    learner = build(name, members, **given)  # type: ignore[arg-type]
     masks = [random_mask(space.choices, E, k) for k, space in enumerate(SPACES["multi-discrete"])]
     for actor, mask in zip(learner.actors, masks, strict=True):
         with torch.no_grad():  # what the first environment forbids is what all would choose
@@ -219,7 +219,7 @@ def test_masks_do_not_change_how_many_random_numbers_are_drawn(name: str, given:
     members = TEAMS["masked"]
     data = rollout(members)
     observations = [x[0] for x in data.observations]
-    learners = [build(name, members, **given) for _ in range(2)]
+    learners = [build(name, members, **given) for _ in range(2)]  # type: ignore[arg-type]
     learners[0].act(observations, True, masks_at(data, 0))
     learners[1].act(observations, True)
     assert same(*([learner.generators["exploration"].get_state()] for learner in learners))
@@ -256,7 +256,7 @@ def masked_actor(double: bool = False) -> tuple[CategoricalActor, Samples]:
     actor, random = CategoricalActor(3, (2, 3), (8, 8), generator(1)), generator(6)
     with torch.no_grad():
         for p in actor.parameters():
-            p += 0.3 * torch.randn(p.shape, generator=random)
+            p += 0.3 * torch.randn(p.shape, generator=random)  # type: ignore[misc]
     if double:
         actor = actor.double()
     x = torch.randn(24, 3, generator=generator(), dtype=torch.float64 if double else torch.float32)
@@ -297,7 +297,7 @@ def always_forbidden(data: Rollout, columns: dict[int, list[int]]) -> None:
 def test_what_is_always_forbidden_is_never_learned_about(name: str) -> None:
     """The gradient in forbidden logits is 0 exactly, and so is its natural gradient: their weights do not move."""
     members, forbidden = TEAMS["multi-discrete"], {0: [1, 3], 1: [0], 2: [2]}
-    given = {"entropy_coef": 0.01} if name in ("ippo", "mappo", "happo", "haippo") else {}
+    given: dict[str, Any] = {"entropy_coef": 0.01} if name in ("ippo", "mappo", "happo", "haippo") else {}
     learner = build(name, members, **given)
     networks = [actor.network for actor in learner.actors]
     before = copy.deepcopy([head(network) for network in networks])
@@ -332,7 +332,7 @@ def test_a_masked_actor_moves_only_within_its_trust_region() -> None:
     with torch.no_grad():
         before, after = (policy(samples.observation, samples.mask) for policy in (old, actor))
         assert row["kl_mean"] == pytest.approx(before.kl_divergence(after).mean().item(), rel=1e-5)
-        assert 0 < row["kl_mean"] <= c.delta
+        assert 0 < row["kl_mean"] <= c.delta  # type: ignore[operator]
         change = after.log_prob(samples.action) - before.log_prob(samples.action)
         torch.testing.assert_close(ratio, change.exp())
 
@@ -566,7 +566,7 @@ BEFORE = {
 
 @pytest.mark.parametrize("name", EVERY)
 def test_continuous_teams_learn_what_they_learned_before(name: str, float64: None) -> None:
-    defaults = {} if name == "maddpg" else {"initial_log_std": -0.5}
+    defaults: dict[str, Any] = {} if name == "maddpg" else {"initial_log_std": -0.5}
     if name in ("hatrpo", "matrpo"):
         defaults["damping"] = 0.1
     learner = build(name, team(), **defaults)
@@ -638,12 +638,12 @@ def test_targets_take_the_best_allowed_choices_of_those_who_are_still_there(monk
     learner.update(rollout(members))
     batch = learner.replay_buffer.sample(200, 1, 0.9, generator())
     handed: list[list[Tensor]] = []
-    monkeypatch.setattr(learner, "_critic_step", lambda c, t, b, a, after: (handed.append(after), {})[1])
+    monkeypatch.setattr(learner, "_critic_step", lambda c, t, b, a, after: (handed.append(after), {})[1])  # type: ignore[func-returns-value]
     learner._gradient_step(batch)
     with torch.no_grad():
         for i in (0, 2):
             space, scores = members.action_spaces[i], learner.target_actors[i](batch.next_observations[i])
-            best = one_hot(argmax(masked(scores, batch.next_masks[i]), space.choices), space.choices)
+            best = one_hot(argmax(masked(scores, batch.next_masks[i]), space.choices), space.choices)  # type: ignore[union-attr]
             torch.testing.assert_close(handed[0][i], best * batch.next_active[:, i, None])
 
 

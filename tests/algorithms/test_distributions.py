@@ -75,7 +75,7 @@ def test_an_old_gaussian_stays_as_it_was_when_its_actors_log_std_changes_in_plac
     with torch.no_grad():
         old = actor(x)
         log_prob = old.log_prob(torch.ones(5, 2))
-        actor.log_std += 0.3
+        actor.log_std += 0.3  # type: ignore[misc]
         assert torch.equal(old.log_prob(torch.ones(5, 2)), log_prob)
         kl = 2 * (0.3 + 0.5 * math.exp(-0.6) - 0.5)  # log(s' / s) + s^2 / (2 s'^2) - 1/2 in both dimensions
         torch.testing.assert_close(old.kl_divergence(actor(x)), torch.full((5,), kl))
@@ -136,7 +136,7 @@ def test_kl_is_that_of_old_against_new_gaussians_in_closed_form_mean_and_max() -
     """KL(old, new) = sum_d log(s'/s) + (s^2 + (m - m')^2) / (2 s'^2) - 1/2; a sample's estimate has another Hessian."""
     old_actor, new_actor = gaussian_actor(log_std=-0.5), gaussian_actor(log_std=-0.2)
     with torch.no_grad():
-        new_actor.network[-1].bias.add_(0.3)
+        new_actor.network[-1].bias.add_(0.3)  # type: ignore[operator]
     x = torch.randn(12, 3, generator=generator())
     with torch.no_grad():
         old, new = old_actor(x), new_actor(x)

@@ -177,7 +177,7 @@ def products(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[int, ...]]]
         return product(x, W, b)
 
     monkeypatch.setattr(fast, "_product", counted)
-    return asked
+    return asked  # type: ignore[return-value]
 
 
 def linears(inputs: int, outputs: int) -> tuple[fast.Linear, nn.Linear]:
@@ -407,7 +407,7 @@ def deep(sizes: list[int], seed: int = 0) -> nn.Sequential:
     net = mlp(sizes, 1.0, generator(seed))
     with torch.no_grad():
         for k, p in enumerate(net.parameters()):
-            p += 0.3 * torch.randn(p.shape, generator=generator(k))
+            p += 0.3 * torch.randn(p.shape, generator=generator(k))  # type: ignore[misc]
     return net
 
 
@@ -476,8 +476,8 @@ def test_a_jacobian_bears_features_that_all_agree(float64: None) -> None:
     """Where a layer norm's inputs do not vary, its derivative is as large as its epsilon lets it be."""
     net = deep([2, 4, 1])
     with torch.no_grad():
-        net[0].weight.zero_()
-        net[0].bias.fill_(1.0)
+        net[0].weight.zero_()  # type: ignore[operator]
+        net[0].bias.fill_(1.0)  # type: ignore[operator]
     x, v = torch.ones(3, 2), direction(net, 0)
     torch.testing.assert_close(fast.Jacobian(net, x).times(v), plain.Jacobian(net, x).times(v))
 

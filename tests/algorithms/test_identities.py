@@ -268,4 +268,4 @@ def test_two_ratios_reweigh_the_old_joint_policy_into_the_new_one() -> None:
     exact = sum(new[0][a] * new[1][b] * A[a, b] for a, b in pairs)
     torch.testing.assert_close(sampled, exact)
     # By hand: 0.6 (0.1 - 1.6 + 0.05) + 0.4 (0.3 + 0 - 0.1) = -0.87 + 0.08
-    assert exact.item() == pytest.approx(-0.79)
+    assert exact.item() == pytest.approx(-0.79)  # type: ignore[union-attr]

@@ -189,7 +189,7 @@ def test_the_policy_alone_is_enough_to_act_as_before(name: str) -> None:
 def test_a_number_that_is_not_finite_ends_the_update_with_its_rows(name: str, where: str, bad: float) -> None:
     """A trial that goes on with them writes nonsense for days; the rows say where it began."""
     members = team()
-    learner = build(name, members, **({"batch_size": 256} if name == "maddpg" else {}))
+    learner = build(name, members, **({"batch_size": 256} if name == "maddpg" else {}))  # type: ignore[arg-type]
     data = rollout(members)
     {"reward": data.reward, "observation": data.observations[1], "state": data.state}[where][4, 1] = bad
     if where == "state" and name in ("ippo", "haippo"):
@@ -205,9 +205,9 @@ def test_a_number_that_is_not_finite_ends_the_update_with_its_rows(name: str, wh
 @pytest.mark.parametrize("name", ["ippo", "mappo", "happo", "haippo", "maddpg"])
 def test_a_parameter_that_is_not_finite_ends_the_update(name: str, rate: str) -> None:
     """A step of 1e39 is beyond float32, though the loss before it was fine."""
-    once = {"update_to_data": 0.034} if name == "maddpg" else {"critic_epochs": 1, "actor_epochs": 1}
+    once: dict[str, Any] = {"update_to_data": 0.034} if name == "maddpg" else {"critic_epochs": 1, "actor_epochs": 1}
     members = team()
-    learner = build(name, members, **once, **{rate: 1e39})
+    learner = build(name, members, **once, **{rate: 1e39})  # type: ignore[arg-type]
     with pytest.raises(Diverged):
         learner.update(rollout(members))
 

@@ -45,8 +45,8 @@ def test_a_policy_that_is_loaded_acts_at_once(name: str) -> None:
 def test_features_that_all_agree_pass_the_layer_norm() -> None:
     net = mlp([2, 4, 1], 1.0, generator())
     with torch.no_grad():
-        net[0].weight.zero_()
-        net[0].bias.fill_(1.0)  # a variance of 0 beside a mean square of 1
+        net[0].weight.zero_()  # type: ignore[operator]
+        net[0].bias.fill_(1.0)  # type: ignore[operator]  # a variance of 0 beside a mean square of 1
         torch.testing.assert_close(net(torch.ones(3, 2)), torch.zeros(3, 1), rtol=0, atol=1e-3)
 
 

@@ -29,7 +29,7 @@ def story(T: int, E: int = 2, first: int = 0, ends: dict[tuple[int, int], str] |
     number = 100.0 * torch.arange(E) + torch.arange(first, first + T + 1)[:, None]
     when = torch.tensor(sorted(kinds), dtype=torch.long).reshape(-1, 2)
     after = torch.tensor([[1000.0 + 100 * e + first + t] for t, e in sorted(kinds)]).reshape(-1, 1)
-    flags = {kind: torch.zeros(T, E, dtype=torch.bool) for kind in ("terminated", "truncated")}
+    flags: dict[str, Any] = {kind: torch.zeros(T, E, dtype=torch.bool) for kind in ("terminated", "truncated")}
     for (t, e), kind in kinds.items():
         flags[kind][t, e] = True
     x = number[..., None]

@@ -18,5 +18,5 @@ def test_the_successor_of_a_last_step_is_the_state_before_the_reset() -> None:
 
 def test_minibatches_are_disjoint_and_cover_every_sample_once() -> None:
     parts = list(minibatches(10, 3, torch.Generator().manual_seed(0)))
-    assert [len(part) for part in parts] == [4, 3, 3]
-    assert sorted(torch.cat(parts).tolist()) == list(range(10))
+    assert [len(part) for part in parts] == [4, 3, 3]  # type: ignore[arg-type]
+    assert sorted(torch.cat(parts).tolist()) == list(range(10))  # type: ignore[arg-type]

@@ -135,7 +135,7 @@ def test_a_step_with_too_large_a_kl_is_shortened_until_it_fits() -> None:
     old = copy.deepcopy(actor)
     _, row = trust_region_step(actor, samples, M, c, generator())
     assert row["accepted"] == 1
-    assert row["backtracks"] > 0
+    assert row["backtracks"] > 0  # type: ignore[operator]
     with torch.no_grad():
         kl = old(samples.observation).kl_divergence(actor(samples.observation))
     assert kl.mean().item() <= 1.0
@@ -231,7 +231,7 @@ def small_actor(request: pytest.FixtureRequest) -> tuple[Actor, Samples]:
     actor, random = POLICIES[request.param](), generator(6)
     with torch.no_grad():
         for p in actor.parameters():
-            p += 0.1 * torch.randn(p.shape, generator=random)
+            p += 0.1 * torch.randn(p.shape, generator=random)  # type: ignore[misc]
     actor.normaliser.update(0.3 + 2 * torch.randn(50, 3, generator=random))
     mask = None
     if request.param == "masked":

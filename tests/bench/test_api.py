@@ -262,7 +262,7 @@ def test_the_callers_process_is_as_before(settings: dict[str, float]) -> None:
 
     before = now()
     try:
-        train(**settings)
+        train(**settings)  # type: ignore[arg-type]
     except RuntimeError:
         assert settings
     assert now() == before
@@ -429,7 +429,7 @@ def test_actions_are_those_of_the_learner_within_bounds(trained: Path) -> None:
     seen = [100 * x for x in observed(team, 4)]
     raw = team.learner.act([torch.tensor(x, dtype=torch.float32) for x in seen], explore=False)
     for action, mean in zip(team.act(seen), raw, strict=True):
-        assert (action.dtype, action.shape) == (np.float32, (4, 1))
+        assert (action.dtype, action.shape) == (np.float32, (4, 1))  # type: ignore[comparison-overlap]
         np.testing.assert_array_equal(action, np.clip(mean.numpy(), -1, 1))
 
 
@@ -464,7 +464,7 @@ def test_choices_are_indices_and_a_forbidden_one_is_never_made(choosing: bench.a
     for allowed in range(3):
         mask = np.arange(3) == allowed
         a, b = choosing.act(seen, [np.tile(mask, (3, 1)), None])
-        assert (a.dtype, a.tolist()) == (np.int64, [[allowed]] * 3)
+        assert (a.dtype, a.tolist()) == (np.int64, [[allowed]] * 3)  # type: ignore[comparison-overlap]
         assert b.shape == (3, len(choosing.sizes.action_spaces[1].choices))  # type: ignore[union-attr]
 
 

@@ -223,7 +223,7 @@ def test_an_episode_is_as_long_as_gymnasiums(robot: str, partition: str) -> None
     name = f"mamujoco/{robot}-{partition}"
     length = time_limit(mamujoco(name, 1))._max_episode_steps
     assert length == {"Reacher": 50, "Pusher": 100}.get(robot, 1000)
-    assert registry.task(name, {}).options.episode_length == length
+    assert registry.task(name, {}).options.episode_length == length  # type: ignore[attr-defined]
     assert make(name, 1, 0).episode_length == length
 
 
@@ -450,7 +450,7 @@ def test_without_auto_reset_an_ended_environment_stands_still_and_the_others_go_
                 assert_same(once.state[e], last[e])
                 assert e not in once.ended
             elif e in once.ended:
-                assert_same(once.end_state[list(once.ended).index(e)], once.state[e])
+                assert_same(once.end_state[list(once.ended).index(e)], once.state[e])  # type: ignore[arg-type]
                 assert once.reward[e] == again.reward[e]
                 ended.append(e)
             else:

@@ -196,7 +196,7 @@ def test_a_trial_without_fresh_episodes_is_not_done_and_the_report_says_so(
     suite: Path, capsys: pytest.CaptureFixture[str], lacking: dict[str, None]
 ) -> None:
     write_trial(suite, seed=0)
-    write_trial(suite, seed=1, **lacking)
+    write_trial(suite, seed=1, **lacking)  # type: ignore[arg-type]
     states = states_of(suite)
     assert list(states["state"]) == ["done", "incomplete"]
     (row,) = stats.returns_table(files.read_table(suite / "records.parquet"), states).to_dict("records")

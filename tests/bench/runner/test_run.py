@@ -41,7 +41,7 @@ TINY: dict[str, Any] = {
     },
     "defaults": {"envs": 2, "rollout_length": 25, "hidden_sizes": [16]},
 }
-TWO = {"algorithms": {"happo": None, "mappo": None}}
+TWO: dict[str, Any] = {"algorithms": {"happo": None, "mappo": None}}
 DIVERGES = {"algorithm": "happo", "actor_lr": 1e30, "critic_lr": 1e30}
 
 
@@ -370,7 +370,7 @@ def members(group: int) -> list[str]:
 def test_ctrl_c_ends_the_command_and_all_its_workers_and_the_same_command_finishes(
     tmp_path: Path, to_all: bool
 ) -> None:
-    enough = {"steps": 800, **TWO}  # to be at work still when the signal comes
+    enough: dict[str, Any] = {"steps": 800, **TWO}  # to be at work still when the signal comes
     path = write_suite(tmp_path, **enough)
     command = [sys.executable, "-m", "bench.run", str(path), "--results", str(tmp_path), "--jobs", "2"]
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a child inherits an ignored signal
@@ -437,7 +437,7 @@ def dies_once(t: Trial, folder: Path, owner: int, env_threads: int) -> worker.Ou
                 os.kill(os.getpid(), signal.SIGKILL)
             sync(descriptor)
 
-        os.fsync = killed
+        os.fsync = killed  # type: ignore[assignment]
     return whole_trial(t, folder, owner, env_threads)
 
 

@@ -48,7 +48,7 @@ def added(*parts: Counts) -> Counts:
 
 
 def counted(passes: list[Pass]) -> Counts:
-    return added(*({(x.rows, x.fan_in, x.fan_out, x.kind): p.times} for p in passes for x in p.products))
+    return added(*({(x.rows, x.fan_in, x.fan_out, x.kind): p.times} for p in passes for x in p.products))  # type: ignore[arg-type]
 
 
 def two_layers(rows: int, sizes: tuple[int, int, int], forward: float, backward: float) -> Counts:
@@ -149,7 +149,7 @@ def test_every_method_has_a_table() -> None:
 
 def test_passes_add_up_and_equal_ones_are_timed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     timed: list[tuple[Product, ...]] = []
-    monkeypatch.setattr(products, "_timed", lambda work, ways: timed.append(work) or float(len(work)))
+    monkeypatch.setattr(products, "_timed", lambda work, ways: timed.append(work) or float(len(work)))  # type: ignore[func-returns-value]
     one, two = Product(9, 3, 4, "forward"), Product(9, 4, 2, "forward", 1)
     passes = [Pass("a", 2, (one, two)), Pass("b", 3, (one, two)), Pass("c", 1, (one,))]
     assert products.seconds(passes, {}) == 2 * 2 + 3 * 2 + 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import pandas as pd
@@ -163,7 +163,7 @@ def test_a_missing_file_is_named(tmp_path: Path, read: object) -> None:
 
 def trial_tables(suite: Path, task: str, label: str, seed: int, updates: pd.DataFrame | None) -> None:
     folder = files.trial_folder(suite, task, label, seed)
-    identity = {"task": task, "algorithm": label, "seed": seed}
+    identity: dict[str, Any] = {"task": task, "algorithm": label, "seed": seed}
     files.write_json(folder / "trial.json", identity)
     files.write_table(folder / "records.parquet", frame(episode_return=[1.0, 2.0]).assign(**identity))
     if updates is not None:
@@ -192,7 +192,7 @@ def test_merge_fills_what_an_algorithm_does_not_report(tmp_path: Path) -> None:
     updates = files.read_table(tmp_path / "updates.parquet").set_index("algorithm")
     assert list(updates.index) == ["happo", "maddpg"]
     assert updates.loc["happo", "kl_mean"] == 0.5
-    assert np.isnan(updates.loc["maddpg", "kl_mean"])
+    assert np.isnan(updates.loc["maddpg", "kl_mean"])  # type: ignore[arg-type]
     assert updates.loc["maddpg", "q_mean"] == 2.0
 
 

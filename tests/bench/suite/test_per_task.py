@@ -76,7 +76,7 @@ def test_a_task_is_named_by_its_label_too(tmp_path: Path) -> None:
 def test_a_name_means_all_tasks_of_that_name_unless_one_has_it_as_its_label(tmp_path: Path) -> None:
     def clips(*tasks: Any) -> dict[str, float]:
         found = made(tmp_path, tasks=list(tasks), per_task={HOPPER: {"happo": {"clip": 0.3}}})
-        return {t.task.label: t.settings.clip for t in found if t.label == "happo"}
+        return {t.task.label: t.settings.clip for t in found if t.label == "happo"}  # type: ignore[union-attr]
 
     far, short = {"name": HOPPER, "obsk": 2}, {"name": HOPPER, "episode_length": 50}
     assert clips(far, short) == {f"{HOPPER}:obsk=2": 0.3, f"{HOPPER}:episode_length=50": 0.3}
@@ -195,7 +195,10 @@ def test_a_bad_entry_is_refused_in_one_line(
 def test_a_setting_of_the_label_that_does_not_suit_a_task_is_named_where_it_stands(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    changes = {"algorithms": {"mappo": {"share_actors": True}}, "per_task": {HOPPER: {"mappo": {"clip": 0.1}}}}
+    changes: dict[str, Any] = {
+        "algorithms": {"mappo": {"share_actors": True}},
+        "per_task": {HOPPER: {"mappo": {"clip": 0.1}}},
+    }
     path = write(tmp_path, **changes)
     says(refusal(tmp_path, capsys, path), f"{path}: algorithms.mappo.share_actors: on {HOPPER}", "per_task may skip")
 
@@ -268,7 +271,7 @@ def test_a_run_writes_no_trial_of_a_skipped_pairing_and_reports_on_the_rest(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tasks = [{"name": name, "episode_length": 20} for name in (HOPPER, CHEETAH)]
-    short = {"steps": 100, "evaluate": {"every": 100, "episodes": 1}, "seeds": 1, "tasks": tasks}
+    short: dict[str, Any] = {"steps": 100, "evaluate": {"every": 100, "episodes": 1}, "seeds": 1, "tasks": tasks}
     path = write(tmp_path, **short, per_task={HOPPER: {"clipped": "skip", "maddpg": "skip"}})
     assert run.main([str(path), "--results", str(tmp_path / "results"), "--jobs", "1"]) == 0
     assert len(files.read_trials(tmp_path / "results" / "demo")) == 4

@@ -24,7 +24,7 @@ from bench.suite.resolving import load, trials
 from bench.suite.trial import Trial
 from bench.tasks import registry
 
-SMALL = {
+SMALL: dict[str, Any] = {
     "name": "demo",
     "steps": 400,
     "seeds": 2,
@@ -273,7 +273,7 @@ def test_trials_are_tasks_by_algorithms_by_seeds(tmp_path: Path) -> None:
 def test_a_label_may_name_another_algorithm(tmp_path: Path) -> None:
     trial = next(t for t in made(tmp_path) if t.label == "clipped")
     assert trial.method is METHODS["mappo"]
-    assert trial.settings == METHODS["mappo"].settings(envs=2, rollout_length=50, hidden_sizes=(16,), clip=0.1)
+    assert trial.settings == METHODS["mappo"].settings(envs=2, rollout_length=50, hidden_sizes=(16,), clip=0.1)  # type: ignore[call-arg]
 
 
 def test_an_algorithms_own_settings_win_over_the_defaults(tmp_path: Path) -> None:
@@ -286,8 +286,8 @@ def test_an_algorithms_own_settings_win_over_the_defaults(tmp_path: Path) -> Non
 def test_a_default_goes_only_to_algorithms_that_have_it(tmp_path: Path) -> None:
     defaults = SMALL["defaults"] | {"clip": 0.3}
     found = {t.label: t.settings for t in made(tmp_path, defaults=defaults)}
-    assert found["happo"].clip == 0.3
-    assert found["clipped"].clip == 0.1
+    assert found["happo"].clip == 0.3  # type: ignore[union-attr]
+    assert found["clipped"].clip == 0.1  # type: ignore[union-attr]
     assert not hasattr(found["maddpg"], "clip")
 
 
@@ -299,7 +299,7 @@ def test_an_own_value_hides_a_default_that_this_algorithm_could_not_take(tmp_pat
         algorithms={"mappo": None, "happo": {"share_actors": False}},
         defaults=SMALL["defaults"] | {"share_actors": True},
     )
-    assert [t.settings.share_actors for t in found] == [True, False]
+    assert [t.settings.share_actors for t in found] == [True, False]  # type: ignore[union-attr]
 
 
 def test_first_seed_moves_the_seeds(tmp_path: Path) -> None:
@@ -315,7 +315,7 @@ def test_numbers_are_those_of_yaml_1_2(tmp_path: Path) -> None:
     text = yaml.safe_dump(document(algorithms=None)) + "algorithms: {happo: {actor_lr: 5e-4, critic_lr: 1e-3}}\n"
     path = write(tmp_path, text)
     settings = trials(load(path)[0], path)[0].settings
-    assert (settings.actor_lr, settings.critic_lr) == (5e-4, 1e-3)
+    assert (settings.actor_lr, settings.critic_lr) == (5e-4, 1e-3)  # type: ignore[union-attr]
 
 
 # --set
@@ -325,8 +325,8 @@ def test_set_changes_a_value_like_the_file_would(tmp_path: Path) -> None:
     overrides = ["algorithms.happo.clip=0.05", "steps=800", "tasks.1.episode_length=20", "defaults.hidden_sizes=[8]"]
     found = made(tmp_path, *overrides)
     happo = next(t for t in found if t.label == "happo")
-    assert (happo.settings.clip, happo.steps, happo.settings.hidden_sizes) == (0.05, 800, (8,))
-    assert found[-1].task.options.episode_length == 20
+    assert (happo.settings.clip, happo.steps, happo.settings.hidden_sizes) == (0.05, 800, (8,))  # type: ignore[union-attr]
+    assert found[-1].task.options.episode_length == 20  # type: ignore[attr-defined]
 
 
 def test_set_gives_an_option_to_a_task_that_has_only_a_name(tmp_path: Path) -> None:
@@ -427,10 +427,10 @@ def test_the_hash_changes_with_what_all_trials_share(tmp_path: Path, override: s
 def test_the_hash_changes_with_every_setting(tmp_path: Path, key: str) -> None:
     other = {"hidden_sizes": "[32]", "envs": "1", "rollout_length": "25", "share_actors": "true", "value_clip": "0.2"}
     default = METHODS["matrpo"].settings.__dataclass_fields__[key].default
-    value = other.get(key) or str(default + 1 if isinstance(default, int) else default * 0.5)
+    value = other.get(key) or str(default + 1 if isinstance(default, int) else default * 0.5)  # type: ignore[operator]
     where = {"algorithms": {"matrpo": None}, "tasks": ["mamujoco/Hopper-3x1"]}
     if key == "share_actors":
-        where["tasks"] = [{"name": "mamujoco/Hopper-3x1", "observation": "global"}]
+        where["tasks"] = [{"name": "mamujoco/Hopper-3x1", "observation": "global"}]  # type: ignore[list-item]
     assert hashes(tmp_path, f"algorithms.matrpo.{key}={value}", **where) != hashes(tmp_path, **where)
 
 

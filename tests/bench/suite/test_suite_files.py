@@ -89,7 +89,13 @@ OURS = {
     "delta": ("delta",),
     "T": ("rollout_length",),
 }
-COMMON = {"envs": 20, "gamma": 0.99, "gae_lambda": 0.95, "hidden_sizes": (128, 128, 128), "max_grad_norm": 10.0}
+COMMON: dict[str, Any] = {
+    "envs": 20,
+    "gamma": 0.99,
+    "gae_lambda": 0.95,
+    "hidden_sizes": (128, 128, 128),
+    "max_grad_norm": 10.0,
+}
 COMMON |= {"huber_delta": 10.0, "initial_log_std": -1.0}
 TRUST_REGION = {"cg_steps": 10, "damping": 0.1, "backtrack": 0.8, "max_backtracks": 10}
 
@@ -175,7 +181,7 @@ def test_the_paper_is_every_algorithm_on_every_task_with_five_seeds() -> None:
         for label in ("ippo", "mappo", "happo", "hatrpo", "maddpg")
         for seed in range(5)
     }
-    assert {t.task.options.observation for t in planned("paper")} == {"paper"}
+    assert {t.task.options.observation for t in planned("paper")} == {"paper"}  # type: ignore[attr-defined]
 
 
 def test_the_paper_writes_down_only_what_differs() -> None:

@@ -37,7 +37,7 @@ from bench.tune import __main__ as tune
 from bench.tune import results, space, storage, study, work
 
 ROOT = Path(__file__).resolve().parents[3]
-RATE = {"kind": "float", "low": 1e-4, "high": 5e-3, "log": True}
+RATE: dict[str, Any] = {"kind": "float", "low": 1e-4, "high": 5e-3, "log": True}
 TINY: dict[str, Any] = {
     "name": "tiny",
     "steps": 100,
@@ -49,7 +49,7 @@ TINY: dict[str, Any] = {
     "trials": 3,
     "space": {"shared": {"critic_lr": RATE}, "own": {"happo": {"clip": {"kind": "float", "low": 0.05, "high": 0.3}}}},
 }
-ONE = {"algorithms": {"happo": None}}
+ONE: dict[str, Any] = {"algorithms": {"happo": None}}
 
 
 pytestmark = pytest.mark.usefixtures("no_workers_afterwards")
@@ -488,7 +488,12 @@ def test_a_line_that_a_killed_writer_left_half_is_cut_off(tmp_path: Path) -> Non
 
 def test_settings_that_diverge_fail_and_count(tmp_path: Path) -> None:
     wild = {"kind": "float", "low": 1e-4, "high": 1e9, "log": True}
-    changes = {"space": {"shared": {"critic_lr": wild, "actor_lr": wild}}, "sampler": "random", "trials": 4, **ONE}
+    changes: dict[str, Any] = {
+        "space": {"shared": {"critic_lr": wild, "actor_lr": wild}},
+        "sampler": "random",
+        "trials": 4,
+        **ONE,
+    }
     real = session.Session._train
 
     def train(self: session.Session) -> None:
@@ -653,7 +658,7 @@ def test_the_median_pruner_sees_the_objective_itself_at_every_point_of_the_grid(
 def test_a_study_cut_by_the_median_is_the_same_when_interrupted_between_grid_points(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
-    changes = {"pruner": "median", "trials": 2, "seeds": 2, **ONE}
+    changes: dict[str, Any] = {"pruner": "median", "trials": 2, "seeds": 2, **ONE}
     assert main(tmp_path / "a", **changes) == 0
     real, calls = session.Session._train, [0]
 
@@ -762,7 +767,7 @@ def test_best_settings_go_over_a_suites_own_and_set_over_them(tmp_path: Path, wh
     loaded, document = resolving.load(path, ["algorithms.happo.clip=0.123"], [best])
     happo, mappo = (next(t for t in resolving.trials(loaded, path) if t.label == label) for label in ("happo", "mappo"))
     assert happo.settings.critic_lr == tuned["critic_lr"]
-    assert (happo.settings.gamma, happo.settings.clip) == (0.9, 0.123)
+    assert (happo.settings.gamma, happo.settings.clip) == (0.9, 0.123)  # type: ignore[union-attr]
     assert happo.tuning is not None
     assert (happo.tuning.study, happo.tuning.trials, happo.tuning.used()) == ("tiny", 3, range(1000, 1001))
     assert mappo.tuning is None
@@ -872,7 +877,7 @@ def test_a_study_is_reported_in_the_order_of_what_it_was_resolved_to(whole: Path
     assert found is not None
     assert {label: about.method for label, about in found.algorithms.items()} == {"happo": "happo", "hatrpo": "hatrpo"}
     assert study_results.load(folder).labels == ["happo", "hatrpo"]
-    turned = dict(reversed(found.algorithms.items())) | {"later": found.algorithms["happo"]}
+    turned = dict(reversed(found.algorithms.items())) | {"later": found.algorithms["happo"]}  # type: ignore[call-overload]
     dataclasses.replace(found, algorithms=turned).write(folder)
     assert study_results.load(folder).labels == ["hatrpo", "happo"]
     assert report([str(folder)]) == 0
