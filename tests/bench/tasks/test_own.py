@@ -323,7 +323,7 @@ def test_an_entry_point_is_an_algorithm(points: dict[str, EntryPoint], tmp_path:
 def test_an_entry_point_cannot_take_an_algorithms_name(points: dict[str, EntryPoint]) -> None:
     points["happo"] = of_numpy("happo", "test_own:MINE", methods.GROUP)
     with pytest.raises(
-        SettingError, match=r"'happo' of bench\.algorithms, of the package numpy, .* happo is this suite's"
+        SettingError, match=r"'happo' of bench\.algorithms, of the package numpy, .* happo is built into the benchmark"
     ):
         methods.method("happo")
     assert methods.method("ippo") is METHODS["ippo"]
