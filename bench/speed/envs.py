@@ -1,4 +1,4 @@
-"""How fast the environments are: bare physics, this suite's batch, Gymnasium and MaMuJoCo, in one run.
+"""How fast the environments are: bare physics, the batch of this benchmark, Gymnasium and MaMuJoCo, in one run.
 
 The bare rate is that of `mj_step` alone, its controls set beforehand, over the very states that the batch goes through
 in the same round: rates move by a tenth with the states. All take turns in short rounds, so that what else the machine
