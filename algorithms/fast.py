@@ -6,9 +6,9 @@
 | `BatchedActors` | each actor's `network(normaliser(observation))`, one actor after the other                     |
 | `Jacobian`      | `torch.func.jvp` and `torch.autograd.grad` of a network's outputs in its parameters            |
 
-The tests hold whole updates of every method equal on both. Each name pays at least 5% of a whole training step: in pairs
-on a core of an AMD EPYC, HalfCheetah-2x3, training takes 1.26 times as long with plain layers (HAPPO), 1.05 times with
-plain acting (HAPPO; 1.11 on 6x1) and 1.49 times with plain Jacobian products (HATRPO, both by PyTorch's own products).
+The tests hold whole updates of every method equal on both. Each name pays at least 5% of a whole training step: in
+pairs on a core of an AMD EPYC, on HalfCheetah-2x3, training takes 1.26 times as long with plain layers (HAPPO), 1.05
+times with plain acting (HAPPO; 1.11 on 6x1) and 1.49 times with plain Jacobian products (HATRPO, products by PyTorch).
 """
 
 from __future__ import annotations
