@@ -33,6 +33,7 @@ from bench.suite.reading import validated
 from bench.suite.resolving import trials
 from bench.suite.trial import Trial
 from bench.tasks import registry
+from bench.tasks.checker import first_failure
 from bench.tasks.registry import Task
 from bench.trial import worker
 from bench.trial.collect import play_episodes
@@ -131,6 +132,8 @@ def _every(steps: Any, settings: Settings) -> int:
 def _records(trial: Trial, folder: Path, shown: bool) -> pd.DataFrame:
     """The records of a trial in a folder of results, where it is run unless it is done."""
     try:
+        if wrong := first_failure(trial.task):
+            raise SuiteError(f"{trial.name}: {wrong}; `python -m bench.check` looks closer")
         refuse_changed([trial], folder)
         folder.mkdir(parents=True, exist_ok=True)
         with locked(folder):

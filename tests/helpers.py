@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -33,6 +34,20 @@ SMALL_MADDPG: dict[str, Any] = {
     "update_to_data": 0.1,
     "n_step": 1,
 }
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    """A generator of a test's own."""
+    return torch.Generator().manual_seed(seed)
+
+
+def saved_and_loaded(state: dict[str, Any]) -> dict[str, Any]:
+    """What a checkpoint gives back."""
+    file = io.BytesIO()
+    torch.save(state, file)
+    file.seek(0)
+    loaded: dict[str, Any] = torch.load(file, weights_only=True)
+    return loaded
 
 
 def seeds(**changes: int) -> dict[str, int]:

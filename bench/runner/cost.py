@@ -25,7 +25,7 @@ from bench.envs.errors import EnvError, one_line_with_place
 from bench.envs.random_play import random_actions
 from bench.suite.model import SuiteError
 from bench.suite.trial import Trial
-from bench.tasks.checker import complaint
+from bench.tasks.checker import first_failure
 from bench.tasks.registry import Task, make, team
 from bench.trial.collect import Collector
 from bench.trial.session import FRESH_FACTOR
@@ -85,7 +85,7 @@ def costs(trials: Sequence[Trial], env_threads: int = 1, fresh_episodes: bool = 
     with closing(_announced(list(pairings.values()))) as announced:
         for trial in announced:
             try:
-                if wrong := complaint(trial.task):
+                if wrong := first_failure(trial.task):
                     raise EnvError(wrong)
                 measured[trial.config_hash()] = _cost(trial, env_threads, fresh_episodes)
             except EnvError as error:

@@ -19,7 +19,7 @@ from bench.suite.overrides import include, override
 from bench.suite.reading import read, validated
 from bench.suite.trial import Pairing, Trial, over_seeds
 from bench.tasks import registry
-from bench.tasks.checker import complaint
+from bench.tasks.checker import first_failure
 from bench.tasks.registry import Task
 
 
@@ -115,7 +115,7 @@ def _make_once(task: Task) -> None:
     try:
         registry.team(task)
     except SettingError as error:
-        wrong = complaint(task)
+        wrong = first_failure(task)
         raise SettingError(error.key, f"{task.name}: {wrong}" if wrong else str(error)) from error
 
 

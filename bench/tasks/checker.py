@@ -37,7 +37,7 @@ def results(task: Task) -> Iterator[Result]:
 
 
 @cache
-def complaint(task: Task) -> str:
+def first_failure(task: Task) -> str:
     """The first check that a task fails, with what is wrong; empty if it passes all. Only PettingZoo's are checked."""
     if task.environment() is None:
         return ""

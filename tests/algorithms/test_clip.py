@@ -6,16 +6,12 @@ import math
 
 import pytest
 import torch
-from helpers import acted, build, record_turns, team
+from helpers import acted, build, generator, record_turns, team
 
 from algorithms import Samples
 from algorithms.clip import clip_objective, clip_step
 from algorithms.config import ClipSettings
 from algorithms.networks import GaussianActor, give_optimisers
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def gaussian_actor(log_std: float, lr: float) -> GaussianActor:

@@ -15,6 +15,7 @@ from helpers import (
     acted,
     build,
     finite,
+    generator,
     hessian_of_the_mean_kl,
     masks_at,
     parameters,
@@ -51,10 +52,6 @@ TEAMS: dict[str, Team] = {
     "leaving": team(actions=SPACES["mixed"], masked=True, leaves=True),
     "continuous, leaving": team(leaves=True),
 }
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 # The distribution

@@ -6,17 +6,13 @@ import math
 
 import pytest
 import torch
-from helpers import acted, build, choices, record_turns, team
+from helpers import acted, build, choices, generator, record_turns, team
 from torch import Tensor
 from torch.distributions import Categorical, Independent, Normal, kl_divergence
 
 from algorithms import Discrete
 from algorithms.distributions import DiagonalGaussian, MaskedCategorical, one_hot, policy_change
 from algorithms.networks import GaussianActor, mlp
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def gaussian_actor(observation: int = 3, action: int = 2, log_std: float = -0.5) -> GaussianActor:

@@ -15,7 +15,7 @@ from typing import Any
 import plain
 import pytest
 import torch
-from helpers import EVERY, build, equal_team, masks_at, parameters, rollout, same, team
+from helpers import EVERY, build, equal_team, generator, masks_at, parameters, rollout, same, team
 from torch import Tensor, nn
 
 import algorithms
@@ -27,10 +27,6 @@ NAMES = ("Linear", "BatchedActors", "Jacobian")
 """What a few lines of plain torch can replace."""
 HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 onednn = pytest.mark.skipif(not HAS_ONEDNN, reason="this build of PyTorch has no oneDNN linear operator")
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def trained(network: Any, change: float = 0.3) -> Any:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import math
 from typing import Any
 
 import pytest
 import torch
-from helpers import EVERY, acted, build, finite, parameters, record_turns, rollout, same, seeds, team
+from helpers import EVERY, acted, build, finite, parameters, record_turns, rollout, same, saved_and_loaded, seeds, team
 from torch import Tensor
 
 from algorithms import Diverged
@@ -112,14 +111,6 @@ def test_the_minibatch_seed_matters_only_where_there_are_minibatches() -> None:
 
 
 # Checkpoints
-
-
-def saved_and_loaded(state: dict[str, Any]) -> dict[str, Any]:
-    file = io.BytesIO()
-    torch.save(state, file)
-    file.seek(0)
-    loaded: dict[str, Any] = torch.load(file, weights_only=True)
-    return loaded
 
 
 @pytest.mark.parametrize("name", EVERY)

@@ -8,15 +8,11 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import build, rollout, same, team
+from helpers import build, generator, rollout, same, team
 from torch import Tensor, nn
 
 from algorithms import Team
 from algorithms.maddpg import soft_update
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def maddpg_on(members: Team, **given: Any) -> tuple[Any, Any]:

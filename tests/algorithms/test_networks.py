@@ -7,15 +7,11 @@ import math
 
 import pytest
 import torch
-from helpers import build, rollout, same, team
+from helpers import build, generator, rollout, same, team
 from torch import nn
 
 from algorithms.networks import RunningNormaliser, give_optimisers, minimise, mlp
 from algorithms.rollout import Diverged, check_finite
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 @pytest.mark.parametrize("name", ["mappo", "hatrpo"])

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import torch
+from helpers import generator
 
 from algorithms.networks import GaussianActor, RunningNormaliser, ValueCritic
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def test_observations_are_normalised_per_feature_over_samples_not_over_the_features_of_one_sample() -> None:

@@ -15,6 +15,7 @@ from helpers import (
     cut_every,
     equal_team,
     finite,
+    generator,
     record_turns,
     rollout,
     same,
@@ -29,11 +30,6 @@ from algorithms.clip import clip_step
 from algorithms.config import ClipSettings, TrustRegionSettings
 from algorithms.networks import GaussianActor, give_optimisers
 from algorithms.trust_region import trust_region_step
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
 
 # Acting
 

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 from typing import Any
 
 import pytest
 import torch
-from helpers import rollout, same, team
+from helpers import generator, rollout, same, saved_and_loaded, team
 
 from algorithms import Rollout, Team
 from algorithms.replay_buffer import ReplayBuffer, transition_bytes
 
 ALONE = team((1,), (1,), state=1)
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def story(T: int, E: int = 2, first: int = 0, ends: dict[tuple[int, int], str] | None = None) -> Rollout:
@@ -60,14 +55,6 @@ def buffer_of(*rollouts: Rollout, rows: int = 50) -> ReplayBuffer:
     for data in rollouts:
         buffer.add(data)
     return buffer
-
-
-def saved_and_loaded(state: dict[str, Any]) -> dict[str, Any]:
-    file = io.BytesIO()
-    torch.save(state, file)
-    file.seek(0)
-    loaded: dict[str, Any] = torch.load(file, weights_only=True)
-    return loaded
 
 
 def test_one_step_transitions_hold_the_reward_the_discount_and_the_next_state() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import acted, build, finite, hessian_of_the_mean_kl, record_turns, same, team
+from helpers import acted, build, finite, generator, hessian_of_the_mean_kl, record_turns, same, team
 from torch import Tensor
 from torch.nn.utils import parameters_to_vector
 
@@ -17,10 +17,6 @@ from algorithms.config import TrustRegionSettings
 from algorithms.distributions import DiagonalGaussian
 from algorithms.networks import Actor, CategoricalActor, GaussianActor, mlp
 from algorithms.trust_region import conjugate_gradient, fisher_vector_product, line_search, trust_region_step
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def gaussian_actor() -> GaussianActor:

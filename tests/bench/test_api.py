@@ -550,3 +550,10 @@ def test_training_is_there_when_it_is_asked_for() -> None:
 def test_a_name_that_is_not_there_is_no_attribute() -> None:
     with pytest.raises(AttributeError, match="'bench' has no attribute 'trane'"):
         bench.trane  # noqa: B018
+
+
+def test_an_environment_that_breaks_its_contract_is_refused_in_the_words_of_the_check(tmp_path: Path) -> None:
+    task = "python:own_envs:NaNReward"
+    with pytest.raises(ValueError, match=r"NaNReward happo seed 0: rewards: that of b at step 5 of seed 0 is nan"):
+        bench.train("happo", task, results=tmp_path, **SMALL)
+    assert list(tmp_path.iterdir()) == []
