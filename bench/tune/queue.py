@@ -34,8 +34,9 @@ from bench.tune.storage import (
 from bench.tune.study import Plan
 
 STARTUP = 5
-"""Random tuning trials, including the defaults, before TPE models the space. Independent of the budget, so that a study
-that is extended gives the same trials as one that had the larger budget from the start."""
+"""Tuning trials of each algorithm before TPE models the space: the defaults and random points, also those that failed.
+Independent of the budget, so that a study that is extended gives the same trials as one that had the larger budget from
+the start."""
 
 
 @dataclass(frozen=True)
@@ -85,15 +86,28 @@ class Queue:
             label = min(spent, key=lambda label: spent[label])
             if spent[label] >= self.plan.study.trials:
                 return None
-            waiting = self.trials(label, TrialState.WAITING)
-            number = waiting[0].number if waiting else len(self.trials(label))
+            if not self.trials(label, TrialState.WAITING):
+                self._draw(label)
+            number = self.trials(label, TrialState.WAITING)[0].number
             lock = self._acquire(label, number)
             assert lock is not None
             return self._claim(label, number, None, lock)
 
+    def _draw(self, label: str) -> None:
+        """Enqueue the next point of an algorithm, drawn in memory: the storage has all of its values or none.
+
+        A sampler per tuning trial, seeded by its number, gives the same points however often a study was interrupted.
+        """
+        number = len(self.trials(label))
+        drawn = optuna.create_study(directions=self.study(label).directions, sampler=self._sampler(label, number))
+        drawn.add_trials(self.trials(label, *OPTUNA_FINISHED))
+        trial = drawn.ask()
+        ask(trial, self.plan.spaces[label])
+        self.study(label).enqueue_trial(trial.params)
+
     def _claim(self, label: str, number: int, left: FrozenTrial | None, lock: FileLock) -> Claim:
-        """Ask Optuna for a point, or for the remaining values of one whose process died while asking."""
-        study = self.study(label, number)
+        """Begin an enqueued tuning trial, or go on with one whose process died."""
+        study = self.study(label)
         trial = optuna.Trial(study, left._trial_id) if left else study.ask()
         assert trial.number == number
         return Claim(label, trial, ask(trial, self.plan.spaces[label]), self.trial_folder(label, number), lock)
@@ -128,15 +142,12 @@ class Queue:
         """The tuning trials of an algorithm by number: those in `states`, or all."""
         return self.study(label).get_trials(deepcopy=False, states=states or None)
 
-    def study(self, label: str, number: int = 0) -> optuna.Study:
-        """The Optuna study of an algorithm, with the sampler of its tuning trial `number`.
-
-        A sampler per tuning trial, seeded by its number, gives the same points however often a study was interrupted.
-        """
+    def study(self, label: str) -> optuna.Study:
+        """The Optuna study of an algorithm. Its points are enqueued, so it needs no sampler of its own."""
         return optuna.load_study(
             study_name=study_name(self.plan, label),
             storage=self.storage,
-            sampler=self._sampler(label, number),
+            sampler=RandomSampler(),
             pruner=self._pruner(),
         )
 
@@ -144,9 +155,9 @@ class Queue:
         study = self.plan.study
         purpose = np.random.SeedSequence([study.sampler_seed, zlib.crc32(label.encode()), number])
         seed = int(purpose.generate_state(1)[0])
-        if study.sampler == "random":
+        if study.sampler == "random" or number < STARTUP:
             return RandomSampler(seed)
-        return TPESampler(n_startup_trials=STARTUP, multivariate=True, group=True, seed=seed)
+        return TPESampler(n_startup_trials=0, multivariate=True, group=True, seed=seed)
 
     def _pruner(self) -> optuna.pruners.BasePruner:
         study = self.plan.study
@@ -157,13 +168,15 @@ class Queue:
 
     def _create(self) -> None:
         """Create missing Optuna studies, with the default settings enqueued as their first tuning trial."""
-        names = set(optuna.get_all_study_names(self.storage))
+        ways = (StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE)
         for label in self.plan.labels:
-            name = study_name(self.plan, label)
-            if name not in names:
-                ways = (StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE)
-                directions = ways[: len(self.plan.study.objectives)]
-                made = optuna.create_study(storage=self.storage, study_name=name, directions=directions)
+            made = optuna.create_study(
+                storage=self.storage,
+                study_name=study_name(self.plan, label),
+                directions=ways[: len(self.plan.study.objectives)],
+                load_if_exists=True,
+            )
+            if "folder" not in made.user_attrs:
                 made.set_metric_names(list(self.plan.study.objectives))
                 made.set_user_attr("folder", self.identity["folder"])
             if not self.trials(label):

@@ -89,8 +89,9 @@ def refuse_foreign_storage(
     names = set(optuna.get_all_study_names(storage)) if storage else set()
     for label in plan.labels:
         if storage and (name := study_name(plan, label)) in names:
-            owner = optuna.load_study(study_name=name, storage=storage).user_attrs.get("folder")
-            if owner != identity["folder"]:
+            found = optuna.load_study(study_name=name, storage=storage)
+            unowned = "folder" not in found.user_attrs and not found.trials  # whoever made it died before it said so
+            if not unowned and found.user_attrs.get("folder") != identity["folder"]:
                 raise SuiteError(
                     f"{hide_password(where)}: its study {name} belongs to another folder than {folder}; use "
                     "another --storage, or give the study another name"

@@ -34,7 +34,7 @@ from bench.suite.trial import Trial
 from bench.trial import collect, session, status, worker
 from bench.trial.collect import play
 from bench.tune import __main__ as tune
-from bench.tune import results, space, storage, study, work
+from bench.tune import queue, results, space, storage, study, work
 
 ROOT = Path(__file__).resolve().parents[3]
 RATE: dict[str, Any] = {"kind": "float", "low": 1e-4, "high": 5e-3, "log": True}
@@ -481,6 +481,56 @@ def test_a_line_that_a_killed_writer_left_half_is_cut_off(tmp_path: Path) -> Non
     optuna.create_study(storage=opened, study_name="two")
     assert path.read_bytes().startswith(whole)
     assert optuna.get_all_study_names(storage.open_storage(str(path))) == ["one", "two"]
+
+
+# Points
+
+
+def plan_of(folder: Path, **changes: Any) -> study.Plan:
+    """A study of one algorithm with a condition among its parameters, for points that are drawn and not trained."""
+    own = {
+        "actor_minibatches": {"kind": "categorical", "choices": [1, 2]},
+        "clip": {"kind": "float", "low": 0.05, "high": 0.3, "when": {"actor_minibatches": [2]}},
+    }
+    space = {"shared": {"critic_lr": RATE}, "own": {"happo": own}}
+    return study.load(write_study(folder, **ONE, trials=9, space=space, **changes))[0]
+
+
+def drawn(plan: study.Plan, folder: Path, failing: bool = False) -> list[dict[str, Any]]:
+    """The points of a study whose objective is known at once, or that all fail."""
+    made = queue.Queue(plan, folder, str(folder / "journal.log"))
+    while claim := made.claim(since=1.0):
+        if failing:
+            claim.trial.study.tell(claim.trial, state=TrialState.FAIL)
+        else:
+            claim.trial.study.tell(claim.trial, -claim.values["critic_lr"])
+        claim.lock.release()
+    return [t.params for t in made.trials("happo")]
+
+
+def test_a_study_killed_at_any_line_of_its_journal_draws_the_same_points(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path)
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    points = drawn(plan, whole)
+    assert len(points) == 9
+    assert {"clip" in each for each in points} == {True, False}
+    lines = (whole / "journal.log").read_bytes().splitlines(keepends=True)
+    for count in range(len(lines)):
+        killed = tmp_path / f"killed-{count}"
+        killed.mkdir()
+        shutil.copy(whole / "study.json", killed)
+        (killed / "journal.log").write_bytes(b"".join(lines[:count]))
+        assert drawn(plan, killed) == points, f"killed after line {count}: {lines[count]!r}"
+
+
+def test_trials_that_fail_count_towards_the_random_ones(tmp_path: Path) -> None:
+    """An algorithm that diverges often is not searched at random for longer than the others."""
+    failing = drawn(plan_of(tmp_path), tmp_path, failing=True)
+    assert len(failing) == 9
+    (tmp_path / "random").mkdir()
+    random = drawn(plan_of(tmp_path, sampler="random"), tmp_path / "random", failing=True)
+    assert [one == other for one, other in zip(failing, random, strict=True)] == [True] * 5 + [False] * 4
 
 
 # Settings that fail, and everything else that does
