@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-import os
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -22,11 +22,11 @@ from torch import Tensor
 
 from algorithms import Discrete, Learner, SettingError, Team
 from algorithms.registry import Settings
-from bench.runner.folder import locked, refuse_changed
+from bench.runner.folder import join_tables, refuse_changed
 from bench.runner.monitor import Bar
-from bench.store import files
 from bench.store.files import StoreError
 from bench.store.results import Results, read
+from bench.store.trials import read_trial, trial_table
 from bench.suite.methods import method
 from bench.suite.model import Suite, SuiteError
 from bench.suite.reading import validated
@@ -135,22 +135,23 @@ def _records(trial: Trial, folder: Path, shown: bool) -> pd.DataFrame:
         if wrong := first_failure(trial.task):
             raise SuiteError(f"{trial.name}: {wrong}; `python -m bench.check` looks closer")
         refuse_changed([trial], folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        with locked(folder):
-            if read_status(trial, folder).get("status") != "done":
-                _run(trial, folder, shown)
+        if read_status(trial, folder).get("status") != "done":
+            folder.mkdir(parents=True, exist_ok=True)
+            _run(trial, folder, shown)
     except SuiteError as error:
         raise ValueError(str(error)) from None
-    return files.read_table(trial.folder(folder) / "records.parquet")
+    return trial_table(folder, "records", read_status(trial, folder))
 
 
 def _run(trial: Trial, folder: Path, shown: bool) -> None:
     """Bring a trial to its end, and say where it failed."""
     with Bar(trial, folder) if shown else nullcontext() as bar:
-        outcome = worker.run(trial, folder, os.getpid())
+        outcome = worker.run(trial, folder)
+        if outcome.status == "busy":
+            raise SuiteError(f"{trial.folder(folder)}: another process is at work on this trial; wait for it")
         if bar:
             bar.ended(outcome)
-    files.merge(folder)
+    join_tables(folder)
     if outcome.status == "failed":
         error = RuntimeError(f"{trial.name}: {outcome.error}")
         error.add_note(read_status(trial, folder).get("traceback", ""))
@@ -270,6 +271,7 @@ def load_team(folder: str | Path, policy: Literal["best", "last"] = "best") -> T
         settings = row.configure(about["settings"])
         sizes = registry.team(task)
         learner = row.build(sizes, settings, seeds(about["seed"])[0])
+        _check_policy(path, about)
         learner.policy.load_state_dict(torch.load(path, weights_only=True)[policy])
     except SettingError as error:
         raise ValueError(f"{folder}: {error.key}: {error}") from error
@@ -278,13 +280,19 @@ def load_team(folder: str | Path, policy: Literal["best", "last"] = "best") -> T
     return TrainedTeam(task, about["algorithm"], about["seed"], policy, settings, sizes, learner)
 
 
+def _check_policy(path: Path, about: Mapping[str, Any]) -> None:
+    """Refuse networks that are not those with which the trial ended."""
+    if hashlib.sha256(path.read_bytes()).hexdigest() != about["files"].get(path.name):
+        raise StoreError(f"{path}: was damaged or changed after it was written: its checksum differs")
+
+
 def _about(folder: Path) -> dict[str, Any]:
     """What the `trial.json` of a finished trial says."""
     if not (folder / "trial.json").exists():
         raise StoreError(
             f"{folder}: not the folder of a trial, results/<suite>/trials/<task>/<algorithm>/seed-<seed>: no trial.json"
         )
-    about = files.read_trial(folder / "trial.json")
+    about = read_trial(folder / "trial.json")
     if about.get("status") != "done":
         raise StoreError(f"{folder}: this trial is {about.get('status')}, not done; a trial leaves its team at its end")
     return about

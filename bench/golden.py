@@ -26,8 +26,8 @@ from collections.abc import Sequence
 from algorithms import matmul_library
 from bench.envs.fingerprint import PATH, verdict, write
 from bench.envs.robots import ROBOTS
-from bench.store import files
 from bench.store.provenance import matrix_products, mujoco_version
+from bench.store.trials import GOLDEN
 
 
 @command.entry
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     verdicts = {robot: verdict(robot) for robot in ROBOTS}
     for robot, said in verdicts.items():
         print(f"{robot:<20} {said}")
-    return int(set(verdicts.values()) != {files.GOLDEN})
+    return int(set(verdicts.values()) != {GOLDEN})
 
 
 if __name__ == "__main__":

@@ -33,9 +33,12 @@ from algorithms import Discrete, SettingError, Team
 from algorithms.rollout import Space
 from bench.cli.command import BAD_INPUT, positive, up_to
 from bench.runner.cost import costs
-from bench.runner.pool import run_trials
+from bench.runner.folder import refuse_changed
+from bench.runner.pool import Effort, run_trials
+from bench.runner.preparing import isolated
 from bench.store import files, scores
 from bench.store.provenance import mujoco_version, provenance
+from bench.store.trials import trial_table
 from bench.suite.model import Suite, SuiteError
 from bench.suite.resolving import trials
 from bench.suite.trial import Trial
@@ -105,7 +108,7 @@ def reference_score(of: Sequence[Trial], folder: Path) -> dict[str, Any]:
     """The entry of a reference: the mean of the last evaluations of its trials, which are done."""
     ends = []
     for t in of:
-        records = files.read_table(t.folder(folder) / "records.parquet")
+        records = trial_table(folder, "records", read_status(t, folder))
         last = records[(records["kind"] == "grid") & (records["step"] == t.steps)]
         ends.append(float(last["episode_return"].mean()))
     return {
@@ -135,9 +138,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"bench.reference: {error}", file=sys.stderr)
         return BAD_INPUT
     folder = options.results / "reference"
-    left = [t for t in todo if read_status(t, folder).get("status") != "done"]
-    if left and (status := run_trials(left, folder, options.jobs, 1, costs(left))):
-        return status
+    try:
+        if todo:
+            refuse_changed(todo, folder)
+        left = [t for t in todo if read_status(t, folder).get("status") != "done"]
+        if left:
+            prices = isolated(costs, left, say=lambda line: print(line, file=sys.stderr))
+            folder.mkdir(parents=True, exist_ok=True)
+            if status := run_trials(left, folder, Effort(options.jobs), prices):
+                return status
+    except (SuiteError, files.StoreError) as error:
+        print(f"bench.reference: {error}", file=sys.stderr)
+        return BAD_INPUT
     found: dict[str, Any] = {}
     for task in chosen:
         found[task.name] = {"mujoco": mujoco_version(), "random": random_score(task)}

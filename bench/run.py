@@ -16,55 +16,40 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import yaml
-
 from bench.cli.command import BAD_INPUT, positive
-from bench.runner.cost import costs, refuse_replays_beyond_memory
-from bench.runner.folder import LOCK, locked, refuse_changed
-from bench.runner.pool import run_trials
-from bench.runner.summary import describe, physics_warning
+from bench.runner import folder
+from bench.runner.pool import Effort, add_effort, run_trials
+from bench.runner.preparing import Prepared, isolated, prepared
+from bench.runner.summary import describe
 from bench.store import files
 from bench.suite.model import SuiteError
-from bench.suite.overrides import only
-from bench.suite.resolving import load, resolved, trials
 from bench.suite.shipped import find
-from bench.trial import status
-from bench.trial.status import read_status
 
 
 @command.entry
 def main(arguments: Sequence[str] | None = None) -> int:
     """0 when every selected trial is done, 1 when one failed, 2 for bad input, 130 after Ctrl-C."""
     options = _parser().parse_args(arguments)
+    jobs = options.jobs or max((os.cpu_count() or 1) // options.env_threads, 1)
     try:
-        suite, document = load(options.suite, options.set, options.include)
-        planned = trials(suite, options.suite)
-        selected = only(planned, options.only)
-        folder = options.results / suite.name
-        refuse_changed(planned, folder)
-        todo = [t for t in selected if read_status(t, folder).get("status") != "done"]
-        jobs = options.jobs or max((os.cpu_count() or 1) // options.env_threads, 1)
-        refuse_replays_beyond_memory(todo, jobs)
-        if not options.dry_run and (folder / LOCK).exists():
-            with locked(folder):
-                pass  # a folder at which another run is at work is refused before the costs are measured
-        prices = costs(todo, options.env_threads)
-    except (SuiteError, files.StoreError) as error:
+        found: Prepared = isolated(
+            prepared,
+            *(options.suite, options.results, options.set, options.include, options.only, options.env_threads, jobs),
+            say=lambda line: print(line, file=sys.stderr),
+        )
+    except SuiteError as error:
         print(error, file=sys.stderr)
         return BAD_INPUT
-    print(describe(selected, prices, folder, jobs), flush=True)
-    if warning := physics_warning(todo):
-        print(warning, file=sys.stderr)
+    results = options.results / found.planned[0].suite
+    print(describe(found.selected, found.prices, results, jobs), flush=True)
+    if found.warning:
+        print(found.warning, file=sys.stderr)
     if options.dry_run:
         return 0
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with locked(folder):
-            files.write_text(folder / "suite.yaml", yaml.safe_dump(document, sort_keys=False))
-            resolved(planned).write(folder)
-            for t in planned:
-                status.register(t, folder)
-            return run_trials(todo, folder, jobs, options.env_threads, prices)
+        folder.prepare(found.planned, found.document, results)
+        effort = Effort(jobs, options.env_threads, options.stall, options.retries)
+        return run_trials([*found.prices], results, effort, found.prices)
     except SuiteError as error:
         print(error, file=sys.stderr)
         return BAD_INPUT
@@ -101,6 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--only", action="append", default=[], metavar="KEY=NAMES", help="run a part: algorithm=happo,mappo or task=..."
     )
+    add_effort(parser)
     parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")
     return parser
 

@@ -3,16 +3,36 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
-from joblib.externals.loky import get_reusable_executor
+
+from bench.runner import pool, preparing, process
+from bench.trial.link import Link
+from bench.tune import pool as tuning_pool
 
 
 @pytest.fixture(scope="module")
-def no_workers_afterwards() -> Iterator[None]:
-    """main() says what SIGTERM does and leaves idle workers to joblib; other tests should meet neither."""
+def sigterm_as_before() -> Iterator[None]:
+    """main() says what SIGTERM does; other tests should not meet it."""
     handler = signal.getsignal(signal.SIGTERM)
     yield
     signal.signal(signal.SIGTERM, handler)
-    get_reusable_executor().shutdown(wait=True, kill_workers=True)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_job_runs_in_this_process() -> Iterator[None]:
+    """What commands do in processes of their own happens here with one job, so that tests can patch it."""
+    own_process = process.call
+
+    def call(function: Callable[..., Any], *arguments: Any, **how: Any) -> Any:
+        if threading.current_thread() is not threading.main_thread():
+            return own_process(function, *arguments, **how)
+        return function(*arguments, link=Link())
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (pool, preparing, tuning_pool):
+            patch.setattr(module, "call", call)
+        yield

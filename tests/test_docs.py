@@ -17,7 +17,7 @@ import helpers
 import pytest
 import yaml
 
-from bench.store import files
+from bench.store.trials import RECORD_COLUMNS
 from bench.suite.reading import STUDY_KEYS
 from bench.suite.resolving import load, trials
 from bench.suite.yaml12 import parse
@@ -216,7 +216,7 @@ def documented(heading: str) -> set[str]:
 
 
 def test_every_column_of_records_is_documented() -> None:
-    assert documented("records") == {*files.RECORD_COLUMNS}
+    assert documented("records") == {*RECORD_COLUMNS}
 
 
 def test_every_column_of_updates_is_documented() -> None:

@@ -20,6 +20,7 @@ from bench.envs.mujoco import MujocoBatch
 from bench.envs.robots import ROBOTS, Array
 from bench.store import files
 from bench.store.provenance import mujoco_version
+from bench.store.trials import GOLDEN
 
 PATH = Path(__file__).with_name("golden.json")
 
@@ -49,7 +50,7 @@ def verdict(robot: str) -> str:
     found, expected = mujoco_version(), read()["mujoco"]
     wrong = _wrong_numbers(robot)
     if found == expected:
-        return wrong or files.GOLDEN
+        return wrong or GOLDEN
     return f"MuJoCo {found}, not {expected}, " + (f"and {wrong}" if wrong else "though the numbers agree")
 
 

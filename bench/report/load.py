@@ -15,6 +15,7 @@ from bench.cli.command import counted
 from bench.report.algorithms import Algorithms
 from bench.store import files
 from bench.store.resolved import Resolved
+from bench.store.trials import GOLDEN, NO_PHYSICS, RECORD_COLUMNS, merge, read_trials
 
 TRIAL_KEYS = ("task", "algorithm", "seed", "steps", "config_hash", "status", "provenance")
 SHOWN_TRIALS = 4  # trials named per group in a refusal, which must stay one readable line
@@ -78,14 +79,14 @@ def load(folder: Path) -> SuiteResults:
     if not folder.is_dir():
         raise ReportError(f"{folder}: no such folder; a suite is a folder with trials/ or records.parquet")
     try:
-        trials = files.read_trials(folder)
+        trials = read_trials(folder)
         _check_keys(folder, trials)
         _refuse_other_physics(folder, trials)
         _refuse_mixtures(folder, trials)
         if not _has_records(folder):
             have = _statuses(trials)
             raise ReportError(f"{folder}: no records yet, {have}; a suite has trials/ or records.parquet")
-        files.merge(folder)
+        merge(folder)
         records = files.read_table(folder / "records.parquet")
         resolved = Resolved.read(folder)
     except files.StoreError as error:
@@ -111,11 +112,11 @@ def _check_keys(folder: Path, trials: list[Any]) -> None:
 
 
 def _check_records(path: Path, records: pd.DataFrame) -> None:
-    missing = [column for column in files.RECORD_COLUMNS if column not in records.columns]
+    missing = [column for column in RECORD_COLUMNS if column not in records.columns]
     if missing:
         raise ReportError(
             f"{path}: lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}; "
-            f"a table of records has {', '.join(files.RECORD_COLUMNS)}"
+            f"a table of records has {', '.join(RECORD_COLUMNS)}"
         )
     if not pd.api.types.is_numeric_dtype(records["episode_return"]):
         raise ReportError(f"{path}: the column episode_return holds no numbers")
@@ -130,7 +131,7 @@ def trial_name(trial: dict[str, Any]) -> str:
 
 def mujoco_version(trial: dict[str, Any]) -> str:
     """The MuJoCo version that the trial ran with, "none" where its task needs no MuJoCo."""
-    if trial["provenance"].get("physics") == files.NO_PHYSICS:
+    if trial["provenance"].get("physics") == NO_PHYSICS:
         return "none"
     return str(trial["provenance"].get("versions", {}).get("mujoco") or "none")
 
@@ -148,8 +149,8 @@ def other_physics(trial: dict[str, Any]) -> str:
     """
     if trial["status"] == "waiting":
         return ""
-    parts, fine = [trial["provenance"], *trial.get("earlier_provenance", [])], (files.GOLDEN, files.NO_PHYSICS)
-    return next((said for part in parts if (said := part.get("physics", files.GOLDEN)) not in fine), "")
+    parts, fine = [trial["provenance"], *trial.get("earlier_provenance", [])], (GOLDEN, NO_PHYSICS)
+    return next((said for part in parts if (said := part.get("physics", GOLDEN)) not in fine), "")
 
 
 def _refuse_other_physics(folder: Path, trials: list[dict[str, Any]]) -> None:

@@ -28,8 +28,10 @@ from bench.suite.trial import Trial
 from bench.tasks.checker import first_failure
 from bench.tasks.registry import Task, make, team
 from bench.trial.collect import Collector
+from bench.trial.link import Link
 from bench.trial.session import FRESH_FACTOR
 from bench.trial.setup import learner_and_batch
+from bench.trial.worker import Stopped
 
 PROBE_STEPS = 10
 """Length T of the rollouts that are timed."""
@@ -73,28 +75,33 @@ def machine_memory() -> float:
         return math.inf
 
 
-def costs(trials: Sequence[Trial], env_threads: int = 1, fresh_episodes: bool = True) -> dict[Trial, Cost]:
+def costs(
+    trials: Sequence[Trial], env_threads: int = 1, fresh_episodes: bool = True, link: Link | None = None
+) -> dict[Trial, Cost]:
     """The cost of each trial, with or without its final episodes.
 
     Trials that differ only in their seed are measured once.
     """
-    pairings: dict[str, Trial] = {}
+    link, pairings = link or Link(), dict[str, Trial]()
     for trial in trials:
         pairings.setdefault(trial.config_hash(), trial)
     measured: dict[str, Cost] = {}
     with closing(_announced(list(pairings.values()))) as announced:
         for trial in announced:
+            link.at(f"{trial.name}: measuring its cost")
             try:
                 if wrong := first_failure(trial.task):
                     raise EnvError(wrong)
-                measured[trial.config_hash()] = _cost(trial, env_threads, fresh_episodes)
+                measured[trial.config_hash()] = _cost(trial, env_threads, fresh_episodes, link)
             except EnvError as error:
                 raise SuiteError(f"{trial.name}: {error}; `python -m bench.check` looks closer") from error
             except SettingError as error:
                 raise SuiteError(f"{trial.name}: {error.key}: {error}") from error
             except SuiteError:
                 raise
-            except (Exception, SystemExit) as error:  # from the user's code, or for lack of memory
+            except Stopped:
+                raise
+            except BaseException as error:  # from the user's code, or for lack of memory
                 if not _lacks_memory(error):
                     raise SuiteError(f"{trial.name}: {one_line_with_place(error)}") from error
                 reason = str(error).partition("\n")[0] or type(error).__name__
@@ -126,8 +133,8 @@ def _announced(pairings: Sequence[Trial]) -> Generator[Trial]:
                 yield pairing
 
 
-def _cost(trial: Trial, env_threads: int, fresh_episodes: bool) -> Cost:
-    collecting, updating = _seconds_per_step(trial, env_threads)
+def _cost(trial: Trial, env_threads: int, fresh_episodes: bool, link: Link) -> Cost:
+    collecting, updating = _seconds_per_step(trial, env_threads, link)
     grid, policies_at_end = trial.steps // trial.every + 1, 2 if fresh_episodes else 0
     evaluations = grid + policies_at_end * FRESH_FACTOR
     length = trial.task.episode_length or longest_episode(trial.task)
@@ -160,11 +167,11 @@ def longest_episode(task: Task) -> int:
     )
 
 
-def _seconds_per_step(trial: Trial, env_threads: int) -> tuple[float, float]:
+def _seconds_per_step(trial: Trial, env_threads: int, link: Link) -> tuple[float, float]:
     """Seconds of collecting and of learning per environment step, from a short rollout after one for warm-up."""
     settings = _short(trial.settings)
     learner, batch = learner_and_batch(replace(trial, settings=settings), env_threads)
-    collector = Collector(batch, PROBE_STEPS)
+    collector = Collector(batch, PROBE_STEPS, link.beat)
     with suppress(Diverged):  # the trial will report it
         learner.update(collector.collect(learner))
     start = time.perf_counter()

@@ -1,33 +1,41 @@
-"""The folder of a suite's results: one process works there at a time, and what it holds keeps its meaning."""
+"""The folder of a suite's results: it keeps its meaning, and one process at a time writes what all trials share."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+import yaml
+from filelock import FileLock
 
 from bench.store import files
+from bench.store.trials import merge, read_trials
 from bench.suite.model import SuiteError
+from bench.suite.resolving import resolved
 from bench.suite.trial import Trial
+from bench.trial import status
 from bench.trial.status import read_status
 
 LOCK = ".lock"
-"""The file in a suite's results that the run at work there holds."""
+"""The file in a suite's results that a process holds while it writes what belongs to no single trial."""
 
 
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold the lock of a suite's results; refused while another process holds it."""
-    try:
-        with FileLock(folder / LOCK, timeout=0):
-            yield
-    except Timeout:
-        raise SuiteError(
-            f"{folder}: another bench.run or bench.train is at work there; wait for it or choose another folder"
-        ) from None
+def prepare(planned: Sequence[Trial], document: dict[str, Any], folder: Path) -> None:
+    """Write the suite file, what it was resolved to, and a `trial.json` for each trial that has not started."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / LOCK):
+        refuse_changed(planned, folder)
+        files.write_text(folder / "suite.yaml", yaml.safe_dump(document, sort_keys=False))
+        resolved(planned).write(folder)
+        for trial in planned:
+            status.register(trial, folder)
+
+
+def join_tables(folder: Path) -> None:
+    """Join the tables of all trials, one process after the other: the last one sees what all have written."""
+    with FileLock(folder / LOCK):
+        merge(folder)
 
 
 def refuse_changed(planned: Sequence[Trial], folder: Path) -> None:
@@ -36,7 +44,7 @@ def refuse_changed(planned: Sequence[Trial], folder: Path) -> None:
         raise SuiteError(f"{folder}: holds the results of a study; choose another name or folder")
     one = planned[0]
     budget: dict[str, Any] = {"steps": one.steps, "evaluate": {"every": one.every, "episodes": one.episodes}}
-    for stored in files.read_trials(folder):
+    for stored in read_trials(folder):
         was = {key: stored[key] for key in budget}
         if stored["status"] != "waiting" and was != budget:
             raise SuiteError(

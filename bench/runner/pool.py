@@ -1,43 +1,89 @@
-"""Many trials at once with joblib, including those whose process dies."""
+"""Many trials at once: joblib fans them out, each in a process of its own."""
 
 from __future__ import annotations
 
-import os
 import shlex
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+import threading
+import time
+from argparse import ArgumentParser
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
-from joblib import Parallel, delayed, parallel_config
-from joblib.externals.loky import ProcessPoolExecutor, get_reusable_executor
-from joblib.externals.loky.process_executor import BrokenProcessPool, TerminatedWorkerError
+from joblib import Parallel, delayed
 
-from bench.cli.command import INTERRUPTED, counted
+from bench.cli.command import INTERRUPTED, counted, up_to
 from bench.runner.cost import Cost
+from bench.runner.folder import join_tables
 from bench.runner.monitor import Monitor
-from bench.store import files
+from bench.runner.process import Died, Limits, call
+from bench.store.files import StoreError
 from bench.suite.trial import Trial
 from bench.trial import worker
-from bench.trial.status import read_status
-from bench.trial.worker import MAX_ATTEMPTS, Outcome
+from bench.trial.status import held, record_failure
+from bench.trial.worker import Outcome, Stopped
+
+T = TypeVar("T")
+R = TypeVar("R")
+WAIT_SECONDS = 1.0
+MEMORY_FACTOR = 4.0
+"""A trial that takes so many times the memory that was expected is ended."""
 
 
-def run_trials(todo: Sequence[Trial], folder: Path, jobs: int, env_threads: int, prices: dict[Trial, Cost]) -> int:
-    """Run the trials, print how each ended, and merge their tables."""
+@dataclass(frozen=True)
+class Effort:
+    """What a run may use, and how long it tries."""
+
+    jobs: int
+    """Trials at once."""
+    env_threads: int = 1
+    """Threads that step the environments of each."""
+    stall: float = 600.0
+    """Seconds without a step after which a trial is ended."""
+    retries: int = 1
+    """How often a trial is started again whose process died or was ended."""
+
+
+def add_effort(parser: ArgumentParser) -> None:
+    """The options of a command that say how long it tries."""
+    parser.add_argument(
+        "--stall",
+        type=up_to(86_400),
+        default=600,
+        metavar="SECONDS",
+        help="end a trial that makes no step for so long; default: 600",
+    )
+    parser.add_argument(
+        "--retries",
+        type=int,
+        choices=range(11),
+        default=1,
+        metavar="N",
+        help="how often a trial whose process died or was ended goes on from its checkpoint; default: 1",
+    )
+
+
+def run_trials(todo: Sequence[Trial], folder: Path, effort: Effort, prices: Mapping[Trial, Cost]) -> int:
+    """Run the trials, print how each ended, and join their tables."""
     failed = 0
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # SIGTERM acts as Ctrl-C
     try:
-        with Monitor(todo, folder, [prices[t].seconds for t in todo], jobs) as monitor:
-            for outcome in outcomes(todo, folder, jobs, env_threads):
+        with (
+            Monitor(todo, folder, [prices[t].seconds for t in todo], effort.jobs) as monitor,
+            closing(outcomes(todo, folder, effort, prices, monitor.say)) as ended,
+        ):
+            for outcome in ended:
                 monitor.ended(outcome)
                 failed += outcome.status == "failed"
     except KeyboardInterrupt:
-        get_reusable_executor().shutdown(wait=True, kill_workers=True)
-        files.merge(folder)
+        join_tables(folder)
         print("Stopped. The same command goes on from the last evaluation of each trial.", file=sys.stderr)
         return INTERRUPTED
-    files.merge(folder)
+    join_tables(folder)
     print(f"Records: {folder / 'records.parquet'}   Report: python -m bench.report {shlex.quote(str(folder))}")
     if failed:
         again = "tries it again" if failed == 1 else "tries them again"
@@ -45,60 +91,68 @@ def run_trials(todo: Sequence[Trial], folder: Path, jobs: int, env_threads: int,
     return int(failed > 0)
 
 
-def outcomes(todo: Sequence[Trial], folder: Path, jobs: int, env_threads: int) -> Iterator[Outcome]:
-    """Run trials in joblib's workers; yields outcomes as they come.
+def outcomes(
+    todo: Sequence[Trial], folder: Path, effort: Effort, prices: Mapping[Trial, Cost], say: Callable[[str], None]
+) -> Generator[Outcome]:
+    """Run trials, as many at once as there are jobs; yields outcomes as they come.
 
-    joblib gives up its whole pool when one worker dies (killed, out of memory). The pool is built anew and the trials
-    without an outcome resume from their checkpoints; one that has died too often without a new checkpoint runs alone.
-    joblib also gives up when a worker cannot load a trial, because an import fails there; then every trial runs alone.
+    A trial at which another run is at work is left to it, and taken up if that run ends before the trial does.
     """
-    pending = list(todo)
+
+    def attempt(trial: Trial, stop: threading.Event) -> Outcome:
+        with held(trial, folder) as free:
+            if not free:
+                return Outcome(trial, "busy")
+        limits = Limits(effort.stall, MEMORY_FACTOR * prices[trial].memory)
+        for left in reversed(range(effort.retries + 1)):
+            try:
+                return call(worker.run, trial, folder, effort.env_threads, None, limits=limits, say=say, stop=stop)
+            except Died as died:
+                error = str(died)
+                if left:
+                    say(f" again  {trial.name}  {error}")
+            except Stopped:
+                return Outcome(trial, "running")
+        with suppress(OSError, StoreError):
+            record_failure(trial, folder, error)
+        return Outcome(trial, "failed", error)
+
+    pending, announced = list(todo), False
     while pending:
-        try:
-            with parallel_config(backend="loky", inner_max_num_threads=1):
-                work = Parallel(n_jobs=jobs, return_as="generator_unordered", pre_dispatch="n_jobs", batch_size=1)
-                for outcome in work(delayed(worker.run)(t, folder, os.getpid(), env_threads) for t in pending):
-                    pending = [t for t in pending if t != outcome.trial]
+        with closing(fan_out(attempt, list(pending), effort.jobs)) as ended:
+            for outcome in ended:
+                if outcome.status != "busy":
+                    pending.remove(outcome.trial)
                     yield outcome
-        except TerminatedWorkerError:
-            print(
-                "A worker died (killed, or out of memory?); its trials go on from their checkpoints.", file=sys.stderr
-            )
-            for lost in [t for t in pending if _is_hopeless(t, folder)]:
-                pending.remove(lost)
-                yield _alone(lost, folder, env_threads)
-        except BrokenProcessPool:
-            print("A worker cannot load a trial; from now on they run one after the other.", file=sys.stderr)
-            yield from (_alone(t, folder, env_threads) for t in pending)
-            return
+        if pending and not announced:
+            say(f"Waiting for {counted(len(pending), 'trial')} of another run in {folder}")
+            announced = True
+        if pending:
+            time.sleep(WAIT_SECONDS)
 
 
-def _is_hopeless(lost: Trial, folder: Path) -> bool:
-    about = read_status(lost, folder)
-    return about.get("status") == "running" and about["attempts"] >= MAX_ATTEMPTS
+def fan_out(function: Callable[[T, threading.Event], R], items: Iterable[T], jobs: int) -> Generator[R]:
+    """The results of a function that waits for a process, for many items, as they come.
 
+    When it is left early it sets the event that the function is given, and waits until no call is at work any more.
+    """
+    stop, at_work = threading.Event(), list[threading.Event]()
 
-def _alone(lost: Trial, folder: Path, env_threads: int) -> Outcome:
-    """Run a trial in a process of its own, so that it is the cause if that process dies."""
-    executor = ProcessPoolExecutor(max_workers=1)
+    def noted(item: T) -> R:
+        ended = threading.Event()
+        at_work.append(ended)
+        try:
+            return function(item, stop)
+        finally:
+            ended.set()
+
+    parallel = Parallel(
+        n_jobs=jobs, backend="threading", return_as="generator_unordered", pre_dispatch="n_jobs", batch_size=1
+    )
+    results = parallel(delayed(noted)(item) for item in items)
     try:
-        outcome: Outcome = executor.submit(worker.run, lost, folder, os.getpid(), env_threads).result()
-    except TerminatedWorkerError:
-        error = "its process died again and again, at last when it ran alone (killed, or out of memory?)"
-        outcome = _give_up(lost, folder, error)
-    except BrokenProcessPool as broken:
-        outcome = _give_up(lost, folder, load_error(broken))
+        yield from results
     finally:
-        executor.shutdown(wait=True, kill_workers=True)
-    return outcome
-
-
-def load_error(broken: BrokenProcessPool) -> str:
-    """Why a worker could not load what it was sent: the last line of its traceback."""
-    return str(broken.__cause__ or broken).strip(' \n"').splitlines()[-1]
-
-
-def _give_up(lost: Trial, folder: Path, error: str) -> Outcome:
-    about = read_status(lost, folder)
-    files.write_json(lost.folder(folder) / "trial.json", about | {"status": "failed", "error": error})
-    return Outcome(lost, "failed", error)
+        stop.set()
+        for ended in at_work:
+            ended.wait()

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bench.cli.command import counted
 from bench.cli.display import clock
 from bench.envs import fingerprint
 from bench.runner.cost import Cost
-from bench.store import files
+from bench.store.trials import GOLDEN
 from bench.suite.trial import Trial
 
 
-def describe(selected: Sequence[Trial], prices: dict[Trial, Cost], folder: Path, jobs: int) -> str:
+def describe(selected: Sequence[Trial], prices: Mapping[Trial, Cost], folder: Path, jobs: int) -> str:
     """The selected trials, and the time, memory and disk that those still to run (`prices`) will need."""
     todo = list(prices)
     tasks = list(dict.fromkeys(t.task.label for t in selected))
@@ -57,7 +57,7 @@ def describe(selected: Sequence[Trial], prices: dict[Trial, Cost], folder: Path,
 def physics_warning(todo: Sequence[Trial]) -> str:
     """One line if the physics of a robot differ from golden.json: its results could not be reported; else empty."""
     verdicts = {t.task.robot: fingerprint.verdict(t.task.robot) for t in todo if t.task.robot is not None}
-    wrong = "; ".join(f"{robot}: {verdict}" for robot, verdict in verdicts.items() if verdict != files.GOLDEN)
+    wrong = "; ".join(f"{robot}: {verdict}" for robot, verdict in verdicts.items() if verdict != GOLDEN)
     return wrong and (
         f"Warning: other physics than golden.json's ({wrong}); bench.report will refuse these trials. "
         "Install what constraints.txt names"

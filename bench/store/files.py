@@ -1,7 +1,8 @@
-"""Files under results/: where a trial's files lie, atomic writes, reads, and the merge into one table per suite.
+"""Files under results/: atomic writes, and reads that refuse what is not as it was written.
 
 A file is written whole to a temporary name, flushed to disk and renamed, so a reader sees the old file or the new one
-and a full disk or a kill leaves the old one. Nothing here imports torch or gymnasium.
+and a full disk or a kill leaves the old one. Tables and sealed JSON files carry a checksum of their bytes. Nothing here
+imports torch or gymnasium.
 """
 
 from __future__ import annotations
@@ -11,32 +12,20 @@ import json
 import os
 import re
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from filelock import FileLock, Timeout
 
-RECORD_COLUMNS = (
-    "suite",
-    "task",
-    "algorithm",
-    "seed",
-    "kind",
-    "step",
-    "gradient_updates",
-    "episode",
-    "episode_return",
-    "length",
-    "seconds",
-)
-TABLES = ("records", "updates")
-GOLDEN = "golden"
-"""What a trial's provenance says of physics that give the numbers of golden.json; anything else is how they differ."""
+from bench.store import checksums
+from bench.store.checksums import Damaged
 
-
-NO_PHYSICS = "without MuJoCo"
-"""What it says of tasks that run without MuJoCo."""
+SEAL = "checksum"
+"""The last key of a sealed JSON file, and the key of a table's metadata, that hold the checksum."""
 
 
 class StoreError(Exception):
@@ -48,13 +37,11 @@ def slug(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9.=+-]", "_", name)
 
 
-def trial_folder(suite_folder: Path, task: str, label: str, seed: int) -> Path:
-    """Where the files of one trial lie: `<suite>/trials/<task>/<label>/seed-NN`."""
-    return suite_folder / "trials" / slug(task) / slug(label) / f"seed-{seed:02d}"
+def write_bytes(path: Path, content: bytes | Callable[[BinaryIO], object], keep: Path | None = None) -> None:
+    """Write `content`, or what it writes itself when given the file, to `path` whole or not at all.
 
-
-def write_bytes(path: Path, content: bytes | Callable[[BinaryIO], object]) -> None:
-    """Write `content`, or what it writes itself when given the file, to `path` whole or not at all."""
+    The file that was there is kept as `keep`, if that is given.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
@@ -65,6 +52,8 @@ def write_bytes(path: Path, content: bytes | Callable[[BinaryIO], object]) -> No
                 file.write(content)
             file.flush()
             os.fsync(file.fileno())
+        if keep and path.exists():
+            path.replace(keep)
         temporary.replace(path)
     except OSError as error:
         error.filename = error.filename or str(path)  # a full disk does not say for which file
@@ -83,59 +72,72 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
-def write_table(path: Path, frame: pd.DataFrame) -> None:
-    """Write `frame` as parquet; equal frames give equal bytes."""
+def write_sealed_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write a mapping as JSON with a checksum."""
+    marked = {**value, SEAL: checksums.PLACEHOLDER.decode()}
+    write_bytes(path, checksums.sealed(json.dumps(marked, indent=2, allow_nan=False).encode() + b"\n"))
+
+
+def write_table(path: Path, frame: pd.DataFrame, about: Mapping[str, Any] | None = None) -> str:
+    """Write `frame` as parquet with a checksum, and with `about` in its metadata; equal frames give equal bytes.
+
+    Returns the checksum.
+    """
+    table = pa.Table.from_pandas(frame, preserve_index=False)
     buffer = io.BytesIO()
-    frame.to_parquet(buffer, index=False)
-    write_bytes(path, buffer.getvalue())
+    with pq.ParquetWriter(buffer, table.schema) as writer:
+        writer.write_table(table)
+        writer.add_key_value_metadata({"about": json.dumps(about or {}), SEAL: checksums.PLACEHOLDER.decode()})
+    content = checksums.sealed(buffer.getvalue())
+    write_bytes(path, content)
+    return checksums.checksum(content)
+
+
+def try_lock(path: Path) -> FileLock | None:
+    """Hold a lock file, which the operating system releases when this process ends; None if another one holds it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path, thread_local=False)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return None
+    return lock
 
 
 def read_json(path: Path) -> Any:
     """The value in the JSON file `path`."""
     try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
         raise StoreError(f"{path}: not a readable JSON file ({error})") from error
 
 
+def read_sealed_json(path: Path) -> dict[str, Any]:
+    """The mapping that `write_sealed_json` wrote."""
+    content = _sealed_content(path)
+    value: dict[str, Any] = json.loads(content)
+    del value[SEAL]
+    return value
+
+
 def read_table(path: Path) -> pd.DataFrame:
-    """The frame in the parquet file `path`."""
+    """The frame that `write_table` wrote."""
+    return read_table_with_metadata(path)[0]
+
+
+def read_table_with_metadata(path: Path) -> tuple[pd.DataFrame, dict[str, Any], str]:
+    """The frame that `write_table` wrote, what it was said to be about, and its checksum."""
+    content = _sealed_content(path)
+    file = pq.ParquetFile(io.BytesIO(content))
+    about = json.loads(file.metadata.metadata[b"about"])
+    return file.read().to_pandas(), about, checksums.checksum(content)
+
+
+def _sealed_content(path: Path) -> bytes:
     try:
-        return pd.read_parquet(path)
-    except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
-        raise StoreError(f"{path}: not a readable parquet file ({error})") from error
-
-
-def read_trial(path: Path) -> dict[str, Any]:
-    """What a `trial.json` says."""
-    about = read_json(path)
-    if not isinstance(about, dict):
-        raise StoreError(f"{path}: holds {type(about).__name__}, not a mapping; delete {path.parent} to start anew")
-    return about
-
-
-def read_trials(suite_folder: Path) -> list[dict[str, Any]]:
-    """The `trial.json` of every trial of a suite, in the order of their paths."""
-    return [read_trial(path) for path in trial_files(suite_folder, "trial.json")]
-
-
-def trial_files(suite_folder: Path, name: str) -> list[Path]:
-    """The files called `name` of all trials of a suite, in the order of their paths."""
-    return sorted(suite_folder.glob(f"trials/*/*/seed-*/{name}"))
-
-
-def joined(suite_folder: Path, name: str) -> pd.DataFrame | None:
-    """The table `name` of all trials of a suite, one below the other; None where no trial has it."""
-    parts = [read_table(path) for path in trial_files(suite_folder, f"{name}.parquet")]
-    return pd.concat(parts, ignore_index=True) if parts else None
-
-
-def merge(suite_folder: Path) -> None:
-    """Join the tables of all trials into `<suite>/records.parquet` and `<suite>/updates.parquet`.
-
-    A suite without trials (a published one, which keeps only the joined tables) is left as it is.
-    """
-    for name in TABLES:
-        table = joined(suite_folder, name)
-        if table is not None:
-            write_table(suite_folder / f"{name}.parquet", table)
+        content = path.read_bytes()
+        checksums.checksum(content)
+    except (OSError, Damaged) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise StoreError(f"{path}: {reason}") from error
+    return content

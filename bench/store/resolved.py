@@ -37,7 +37,7 @@ class Resolved:
 
     def write(self, folder: Path) -> None:
         """Write it into a folder of results."""
-        files.write_json(folder / NAME, asdict(self))
+        files.write_sealed_json(folder / NAME, asdict(self))
 
     @classmethod
     def read(cls, folder: Path) -> Resolved | None:
@@ -45,7 +45,7 @@ class Resolved:
         path = folder / NAME
         if not path.is_file():
             return None
-        found = files.read_json(path)
+        found = files.read_sealed_json(path)
         try:
             return cls(
                 methods=[str(name) for name in found["methods"]],

@@ -9,6 +9,7 @@ import pandas as pd
 
 from bench.store import files
 from bench.store.files import StoreError
+from bench.store.trials import TABLES, joined, trials_by_folder
 
 
 class Results(NamedTuple):
@@ -19,8 +20,8 @@ class Results(NamedTuple):
     updates: pd.DataFrame
     """One row per update and agent; empty where the folder has no such table."""
     trials: pd.DataFrame
-    """One row per trial: the keys of its `trial.json`, mappings as they are, and `folder`, which `load_team` takes.
-    Empty for a published suite, which keeps only its tables."""
+    """One row per trial: the keys of its `trial.json`, mappings as they are, and `folder`, which `load_team` takes; a
+    published suite keeps only its tables."""
 
 
 def read(folder: str | Path) -> Results:
@@ -29,10 +30,10 @@ def read(folder: str | Path) -> Results:
     Raises `bench.store.files.StoreError`, one line with the path, for a folder without records or a broken file.
     """
     folder = Path(folder)
-    found = {name: _table(folder, name) for name in files.TABLES}
+    found = {name: _table(folder, name) for name in TABLES}
     if found["records"] is None:
         raise StoreError(f"{folder}: no records there; the results of a suite have trials/ or records.parquet")
-    trials = [files.read_trial(path) | {"folder": str(path.parent)} for path in files.trial_files(folder, "trial.json")]
+    trials = [about | {"folder": str(place)} for place, about in trials_by_folder(folder).items()]
     updates = pd.DataFrame() if found["updates"] is None else found["updates"]
     return Results(found["records"], updates, pd.DataFrame(trials))
 
@@ -40,5 +41,5 @@ def read(folder: str | Path) -> Results:
 def _table(folder: Path, name: str) -> pd.DataFrame | None:
     """What the trials have by now, or else the joined table."""
     path = folder / f"{name}.parquet"
-    table = files.joined(folder, name)
+    table = joined(folder, name)
     return files.read_table(path) if table is None and path.exists() else table

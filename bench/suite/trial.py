@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import algorithms
 from algorithms.registry import Method, Settings
-from bench.store.files import trial_folder
+from bench.store.trials import trial_folder
 from bench.suite import methods
 from bench.suite.model import EvaluationSeeds, Matrix, Tuning
 from bench.tasks.registry import Task
@@ -64,6 +64,11 @@ class Trial:
         """Twelve hex digits of the SHA-256 of `config`."""
         canonical = json.dumps(self.config(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+    def identity(self) -> dict[str, Any]:
+        """Whose its files are, as each of them says."""
+        about = {"suite": self.suite, "task": self.task.label, "algorithm": self.label, "seed": self.seed}
+        return about | {"config_hash": self.config_hash()}
 
     def folder(self, suite_folder: Path) -> Path:
         """The folder of its files."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,12 +19,17 @@ AT_ONCE = 160
 """Episodes that are evaluated as one batch, at most: an environment in Python may take megabytes."""
 
 
+def _no_beat() -> None:
+    """Nobody waits for a sign of life."""
+
+
 class Collector:
     """Collects rollouts of T steps into buffers that are reused."""
 
-    def __init__(self, batch: EnvBatch, length: int):
+    def __init__(self, batch: EnvBatch, length: int, beat: Callable[[], None] = _no_beat):
+        """`beat` is called after every step of the batch."""
         team, E = batch.team, batch.envs
-        self.batch, self.length = batch, length
+        self.batch, self.length, self.beat = batch, length, beat
         self._observations = [np.zeros((length + 1, E, size), np.float32) for size in team.observation_sizes]
         self._state = np.zeros((length + 1, E, team.state_size), np.float32)
         self._actions = [np.zeros((length, E, space.size), np.float32) for space in team.action_spaces]
@@ -48,6 +53,7 @@ class Collector:
                 if self._active is not None:
                     ours[t][~self._active[t, :, i]] = 0
             batch.step([x[t] for x in self._actions])
+            self.beat()
             self._reward[t], self._terminated[t], self._truncated[t] = (
                 batch.reward,
                 batch.terminated,
@@ -135,12 +141,13 @@ class Episodes:
     lengths: np.ndarray
 
 
-def play(learner: Learner, batch: EnvBatch) -> Episodes:
+def play(learner: Learner, batch: EnvBatch, beat: Callable[[], None] = _no_beat) -> Episodes:
     """One deterministic episode in each environment of a fresh batch made with `auto_reset=False`."""
     returns, lengths = np.zeros(batch.envs), np.zeros(batch.envs, dtype=np.int64)
     live = np.ones(batch.envs, dtype=np.bool_)
     while live.any():
         batch.step(_act(learner, batch.observations, batch, explore=False))
+        beat()
         returns[live] += batch.reward[live]
         lengths += live
         live[batch.ended] = False
@@ -148,11 +155,15 @@ def play(learner: Learner, batch: EnvBatch) -> Episodes:
 
 
 def play_episodes(
-    learner: Learner, task: Task, seeds: Sequence[np.random.SeedSequence], env_threads: int = 1
+    learner: Learner,
+    task: Task,
+    seeds: Sequence[np.random.SeedSequence],
+    env_threads: int = 1,
+    beat: Callable[[], None] = _no_beat,
 ) -> Episodes:
     """One deterministic episode of a task for each seed, some of them at once."""
     parts = [
-        play(learner, registry.make(task, seeds[k : k + AT_ONCE], auto_reset=False, env_threads=env_threads))
+        play(learner, registry.make(task, seeds[k : k + AT_ONCE], auto_reset=False, env_threads=env_threads), beat)
         for k in range(0, len(seeds), AT_ONCE)
     ]
     return Episodes(np.concatenate([x.returns for x in parts]), np.concatenate([x.lengths for x in parts]))

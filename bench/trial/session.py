@@ -1,14 +1,16 @@
 """The running state of a trial: train, evaluate on the grid, save, and resume where an earlier run stopped.
 
-A trial is saved at every evaluation: first its tables, then `checkpoint.pt`. If it is killed between the two, the
-tables are ahead of the checkpoint, and resuming drops the rows beyond it; killed at any other time, it loses the work
-since the last evaluation. Results are bitwise the same however often that happens.
+A trial is saved at every evaluation: first its tables, for those who want to see how far it is, then `checkpoint.pt`,
+which holds all that the trial goes on from, the rows of its tables included. The checkpoint before it is kept: if the
+last one turns out to be damaged, the trial goes on from there. Killed at any time, a trial loses the work since the
+last evaluation. Results are bitwise the same however often that happens.
 """
 
 from __future__ import annotations
 
 import copy
-import os
+import hashlib
+import io
 import pickle
 import time
 from functools import partial
@@ -22,8 +24,10 @@ import torch
 from algorithms import Diagnostics, Diverged
 from bench.envs.errors import EnvError
 from bench.store import files
+from bench.store.checksums import Damaged, check_archive
 from bench.suite.trial import Trial
 from bench.trial.collect import Collector, play_episodes
+from bench.trial.link import Link
 from bench.trial.setup import evaluation_seeds, learner_and_batch
 
 FRESH_FACTOR = 10
@@ -31,10 +35,12 @@ FRESH_FACTOR = 10
 
 
 PROGRESS_SECONDS = 1.0
+CHECKPOINTS = ("checkpoint.pt", "checkpoint.previous.pt")
+"""The last one and the one before it."""
 
 
 OTHER_LAYOUT = (LookupError, ValueError, TypeError, AttributeError, RuntimeError, EOFError, pickle.UnpicklingError)
-"""What reading a truncated checkpoint, or one of another version, raises."""
+"""What reading a checkpoint of another version raises."""
 
 
 class Best(TypedDict):
@@ -50,16 +56,12 @@ class Best(TypedDict):
 class Session:
     """The running state of a trial between its checkpoints."""
 
-    def __init__(self, trial: Trial, folder: Path, owner: int, env_threads: int = 1):
-        self.trial, self.folder, self.owner, self.env_threads = trial, folder, owner, env_threads
-        self._identity: Diagnostics = {
-            "suite": trial.suite,
-            "task": trial.task.label,
-            "algorithm": trial.label,
-            "seed": trial.seed,
-        }
+    def __init__(self, trial: Trial, folder: Path, env_threads: int = 1, link: Link | None = None):
+        self.trial, self.folder, self.env_threads, self.link = trial, folder, env_threads, link or Link()
+        self.owner = trial.identity()
+        self._identity: Diagnostics = {key: self.owner[key] for key in ("suite", "task", "algorithm", "seed")}
         self.learner, self.batch = learner_and_batch(trial, env_threads)
-        self.collector = Collector(self.batch, trial.settings.rollout_length)
+        self.collector = Collector(self.batch, trial.settings.rollout_length, self.link.beat)
         self.step, self.seconds, self.evaluation_seconds = 0, 0.0, 0.0
         self.best: Best | None = None
         self.records: list[pd.DataFrame] = []
@@ -67,8 +69,9 @@ class Session:
         self._rows: list[Diagnostics] = []  # of updates since the tables were written
         self.evaluation: float | None = None
         self._last_progress = 0.0
-        if (folder / "checkpoint.pt").exists():
-            self._resume()
+        self.checksums: dict[str, str] = {}
+        """File name -> checksum, of the files that stay when the trial is done."""
+        self._resume()
 
     def train_until(self, step: int) -> None:
         """Train to a step of the grid, evaluating and saving at each point on the way."""
@@ -135,13 +138,17 @@ class Session:
             for column in ("step", "gradient_updates", "seconds"):  # those of the policy that was played
                 absolute[column] = self.best[column]
         self.records += [final, absolute]
-        _save(self.folder / "policy.pt", {"best": self.best["policy"], "last": last})
+        buffer = io.BytesIO()
+        torch.save({"trial": self.owner, "best": self.best["policy"], "last": last}, buffer)
+        files.write_bytes(self.folder / "policy.pt", buffer.getvalue())
+        self.checksums["policy.pt"] = hashlib.sha256(buffer.getvalue()).hexdigest()
         self._write_tables()
 
     def _episodes(self, kind: str, count: int, stream: str) -> pd.DataFrame:
         """Play `count` episodes on the evaluation seeds of a stream: one row each."""
         start = time.perf_counter()
-        played = play_episodes(self.learner, self.trial.task, evaluation_seeds(stream, count), self.env_threads)
+        seeds = evaluation_seeds(stream, count)
+        played = play_episodes(self.learner, self.trial.task, seeds, self.env_threads, self.link.beat)
         self.evaluation_seconds += time.perf_counter() - start
         return pd.DataFrame(
             {
@@ -160,42 +167,63 @@ class Session:
         if self._rows:
             self.updates.append(pd.DataFrame(self._rows))
             self._rows = []
-        files.write_table(self.folder / "records.parquet", pd.concat(self.records, ignore_index=True))
-        if self.updates:
-            frame = pd.concat(self.updates, ignore_index=True)
-            files.write_table(self.folder / "updates.parquet", frame)
+        for name, parts in (("records.parquet", self.records), ("updates.parquet", self.updates)):
+            if parts:
+                parts[:] = [pd.concat(parts, ignore_index=True)]
+                self.checksums[name] = files.write_table(self.folder / name, parts[0], self.owner)
 
     def _write_checkpoint(self) -> None:
-        """Save everything that the next step depends on, and reset the count of attempts."""
+        """Save everything that the next step depends on."""
         environments = {
             key: torch.from_numpy(value) if isinstance(value, np.ndarray) else value
             for key, value in self.batch.state_dict().items()
         }
-        _save(
-            self.folder / "checkpoint.pt",
-            {
-                "step": self.step,
-                "seconds": self.seconds,
-                "evaluation_seconds": self.evaluation_seconds,
-                "best": self.best,
-                "evaluation": self.evaluation,
-                "learner": self.learner.state_dict(),
-                "environments": environments,
-            },
-        )
-        about = files.read_json(self.folder / "trial.json")
-        files.write_json(self.folder / "trial.json", about | {"attempts": 1})
+        last, previous = (self.folder / name for name in CHECKPOINTS)
+        tables = {"records": self.records, "updates": self.updates}
+        saved = {
+            "trial": self.owner,
+            "tables": {name: [part.to_parquet(index=False) for part in parts] for name, parts in tables.items()},
+            "step": self.step,
+            "seconds": self.seconds,
+            "evaluation_seconds": self.evaluation_seconds,
+            "best": self.best,
+            "evaluation": self.evaluation,
+            "learner": self.learner.state_dict(),
+            "environments": environments,
+        }
+        files.write_bytes(last, partial(torch.save, saved), keep=previous)  # a replay buffer is large: into the file
 
     def _resume(self) -> None:
-        """Load the checkpoint, and the rows of the tables up to it."""
-        path = self.folder / "checkpoint.pt"
+        """Go on from the last checkpoint, from the one before it if that is damaged, or from the beginning."""
+        there = [path for name in CHECKPOINTS if (path := self.folder / name).exists()]
+        damaged = []
+        for path in there:
+            try:
+                check_archive(path)
+            except Damaged as error:
+                damaged.append(f"{path}: {error}")
+                continue
+            self._load(path)
+            for line in damaged:
+                self.link.say(f"{line}; going on from the checkpoint before it, at step {self.step:,}")
+                (self.folder / CHECKPOINTS[0]).unlink()  # not to be kept in the place of the whole one
+            return
+        if damaged:
+            raise files.StoreError(f"{damaged[0]}; delete {self.folder} to start this trial anew")
+
+    def _load(self, path: Path) -> None:
         try:
             saved = torch.load(path, weights_only=True)
+            if saved["trial"] != self.owner:
+                raise files.StoreError(f"{path}: belongs to another trial: {saved['trial']}, not {self.owner}")
             self.learner.load_state_dict(saved["learner"])
             self.batch.load_state_dict(saved["environments"])
             self.step, self.seconds = saved["step"], saved["seconds"]
             self.evaluation_seconds, self.best = saved["evaluation_seconds"], saved["best"]
             self.evaluation = saved["evaluation"]
+            self.records, self.updates = (
+                [pd.read_parquet(io.BytesIO(part)) for part in saved["tables"][name]] for name in ("records", "updates")
+            )
         except EnvError:  # the checkpoint is sound, the environment is not
             raise
         except OTHER_LAYOUT as error:
@@ -203,20 +231,9 @@ class Session:
                 f"{path}: not a readable checkpoint, or one of another version of the benchmark; "
                 f"delete {self.folder} to start this trial anew"
             ) from error
-        records = files.read_table(self.folder / "records.parquet")
-        self.records = [records[(records["step"] <= self.step) & (records["kind"] == "grid")]]
-        if self.step > 0 and (self.folder / "updates.parquet").exists():
-            updates = files.read_table(self.folder / "updates.parquet")
-            self.updates = [updates[updates["step"] <= self.step]]
 
     def _write_progress(self) -> None:
-        """Write what the live display shows; a worker whose owner is gone exits here."""
-        if self.owner not in (os.getpid(), os.getppid()):
-            os._exit(1)
+        """Write what the live display shows."""
         self._last_progress = time.monotonic()
         progress = {"step": self.step, "seconds": self.seconds, "evaluation": self.evaluation}
         files.write_json(self.folder / "progress.json", progress)
-
-
-def _save(path: Path, value: Any) -> None:
-    files.write_bytes(path, partial(torch.save, value))  # directly into the file: a replay buffer is large

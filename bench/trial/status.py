@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,22 +13,51 @@ import algorithms
 from bench.envs import fingerprint
 from bench.store import files
 from bench.store.provenance import provenance
+from bench.store.trials import NO_PHYSICS, published, read_trial_in_place
 from bench.suite.trial import Trial
 from bench.tasks.registry import Task
 
 
+@contextmanager
+def held(trial: Trial, suite_folder: Path) -> Iterator[bool]:
+    """Hold the lock of a trial, which only the process that runs it holds; False if another process does."""
+    lock = files.try_lock(trial.folder(suite_folder) / ".lock")
+    try:
+        yield lock is not None
+    finally:
+        if lock:
+            lock.release()
+
+
 def register(trial: Trial, suite_folder: Path) -> None:
     """Write the `trial.json` of a trial that has not started, so that reports know what is missing."""
-    if read_status(trial, suite_folder).get("status", "waiting") == "waiting":
-        about = _about(trial) | {"status": "waiting", "attempts": 0}
-        files.write_json(trial.folder(suite_folder) / "trial.json", about)
+    folder = trial.folder(suite_folder)
+    with held(trial, suite_folder) as free:
+        started = read_status(trial, suite_folder).get("status", "waiting") != "waiting"
+        lost = (folder / "trial.json").exists() and read_trial_in_place(folder / "trial.json")["status"] != "waiting"
+        if free and not started and not lost:
+            _write(folder, _about(trial) | {"status": "waiting", "attempts": 0})
 
 
 def read_status(trial: Trial, suite_folder: Path) -> dict[str, Any]:
-    """The trial's `trial.json`; empty if it has none, or is done but its records are lost."""
-    path = trial.folder(suite_folder) / "trial.json"
-    about = files.read_trial(path) if path.exists() else {}
-    return {} if about.get("status") == "done" and not (path.parent / "records.parquet").exists() else about
+    """What is known of a trial; empty if nothing is, or if it is done and has lost one of its files."""
+    folder = trial.folder(suite_folder)
+    path = folder / "trial.json"
+    if not path.exists():
+        return published(suite_folder).get(folder, {})
+    about = read_trial_in_place(path)
+    if about["status"] == "waiting":
+        return published(suite_folder).get(folder, about)
+    whole = about["status"] != "done" or all((folder / name).exists() for name in about["files"])
+    return about if whole else {}
+
+
+def record_failure(trial: Trial, suite_folder: Path, error: str) -> None:
+    """Note why the process of a trial ended, unless another process has taken the trial up."""
+    with held(trial, suite_folder) as free:
+        about = read_status(trial, suite_folder)
+        if free and about.get("status") != "done":
+            close_attempt(trial.folder(suite_folder), about or _about(trial) | {"attempts": 1}, "failed", error=error)
 
 
 def open_attempt(trial: Trial, folder: Path) -> dict[str, Any]:
@@ -34,17 +65,28 @@ def open_attempt(trial: Trial, folder: Path) -> dict[str, Any]:
     for left in folder.glob(".*.tmp"):  # left by a write that was killed
         left.unlink(missing_ok=True)
     path = folder / "trial.json"
-    old = files.read_trial(path) if path.exists() else {}
+    old = read_trial_in_place(path) if path.exists() else {}
     about = _about(trial) | {
         "status": "running",
         "attempts": old.get("attempts", 0) + 1,
         "started": old.get("started", now()),
         "earlier_provenance": old.get("earlier_provenance", []),
     }
-    if (folder / "checkpoint.pt").exists() and old["provenance"] != about["provenance"]:
+    if any(folder.glob("checkpoint*.pt")) and old["provenance"] != about["provenance"]:
         about["earlier_provenance"].append(old["provenance"])  # resumed under another commit, machine or physics
-    files.write_json(path, about)
+    _write(folder, about)
     return about
+
+
+def close_attempt(folder: Path, about: dict[str, Any], status: str, **more: Any) -> dict[str, Any]:
+    """Write how an attempt ended into `trial.json`; returns its contents."""
+    about = about | {"status": status} | more
+    _write(folder, about)
+    return about
+
+
+def _write(folder: Path, about: dict[str, Any]) -> None:
+    files.write_sealed_json(folder / "trial.json", about)
 
 
 def _about(trial: Trial) -> dict[str, Any]:
@@ -75,7 +117,7 @@ def _about(trial: Trial) -> dict[str, Any]:
 
 def physics(task: Task) -> str:
     """The verdict of `bench.golden` on the physics of a task."""
-    return files.NO_PHYSICS if task.robot is None else fingerprint.verdict(task.robot)
+    return NO_PHYSICS if task.robot is None else fingerprint.verdict(task.robot)
 
 
 def now() -> str:

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from algorithms import Diverged
-from bench.store import files
 from bench.suite.trial import Trial
-from bench.trial.session import Session
+from bench.trial.link import Link
+from bench.trial.session import CHECKPOINTS, Session
 from bench.trial.setup import prepare_process
-from bench.trial.status import now, open_attempt
+from bench.trial.status import close_attempt, held, now, open_attempt, read_status
 
-MAX_ATTEMPTS = 3
-"""Attempts without a new checkpoint after which a trial runs alone, in case it is the one that kills the pool."""
+
+class Stopped(BaseException):
+    """The user does not want the trial to go on; it stops where it is, and closes what it opened."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a trial ended: `done`, or `failed` with the reason."""
+    """How a trial ended: `done`, or `failed` with the reason; `running` where it stopped earlier as it was told to;
+    `busy` where another process is at work on it."""
 
     trial: Trial
     status: str
@@ -34,47 +36,68 @@ class Outcome:
     """Whether it failed because training diverged, which it would do again."""
 
 
-def run(trial: Trial, suite_folder: Path, owner: int, env_threads: int = 1, until: int | None = None) -> Outcome:
-    """Run a trial to its end, from its checkpoint if it has one. Never raises: an error is an outcome.
+def run(
+    trial: Trial, suite_folder: Path, env_threads: int = 1, until: int | None = None, link: Link | None = None
+) -> Outcome:
+    """Run a trial to its end, from its checkpoint if it has one. Never raises an Exception: an error is an outcome.
 
-    With `until`, a step of the evaluation grid, it stops there and plays no final episodes; before the last step the
-    outcome is `running`, and the checkpoint is kept.
-
-    `owner` is the id of the process that asked for it: this one, or the parent of this worker, which then ignores
-    Ctrl-C and exits when its parent is gone. `env_threads` threads step the environments; results do not depend on it.
+    This process holds the trial's lock meanwhile, and nobody else writes its files. With `until`, a step of the
+    evaluation grid, it stops there and plays no final episodes; before the last step the outcome is `running`, and the
+    checkpoint is kept. `env_threads` threads step the environments; results do not depend on it.
     """
-    folder = trial.folder(suite_folder)
-    if os.getpid() != owner:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        prepare_process()
-        about = open_attempt(trial, folder)
-        try:
-            session = Session(trial, folder, owner, env_threads)
-            session.train_until(trial.steps if until is None else until)
-            if until is None:
-                session.play_fresh_episodes()
-        except Exception as error:
-            files.write_json(
-                folder / "trial.json",
-                about | {"status": "failed", "error": _reason(error), "traceback": traceback.format_exc()},
-            )
-            return Outcome(trial, "failed", _reason(error), diverged=isinstance(error, Diverged))
-        if session.step < trial.steps:
-            return Outcome(trial, "running", seconds=session.seconds, evaluation=session.evaluation)
-        about |= {
-            "status": "done",
-            "seconds": session.seconds,
-            "evaluation_seconds": session.evaluation_seconds,
-            "finished": now(),
-        }
-        files.write_json(folder / "trial.json", about)
-        (folder / "checkpoint.pt").unlink(missing_ok=True)
-        (folder / "progress.json").unlink(missing_ok=True)
-        return Outcome(trial, "done", seconds=session.seconds, evaluation=session.evaluation)
+        with held(trial, suite_folder) as free:
+            if not free:
+                return Outcome(trial, "busy")
+            about = read_status(trial, suite_folder)
+            if about.get("status") == "done":
+                return _done(trial, about)
+            if about.get("status", "waiting") != "waiting" and about["config_hash"] != trial.config_hash():
+                return Outcome(trial, "failed", f"{trial.folder(suite_folder)}: another run gave it other settings")
+            return _attempt(trial, suite_folder, env_threads, until, link)
     except Exception as error:  # not even the failure could be written: a full disk, a lost mount, a broken trial.json
         return Outcome(trial, "failed", _reason(error))
 
 
-def _reason(error: Exception) -> str:
+def _attempt(trial: Trial, suite_folder: Path, env_threads: int, until: int | None, link: Link | None) -> Outcome:
+    folder = trial.folder(suite_folder)
+    prepare_process()
+    about = open_attempt(trial, folder)
+    try:
+        session = Session(trial, folder, env_threads, link)
+        session.train_until(trial.steps if until is None else until)
+        if until is None:
+            session.play_fresh_episodes()
+    except BaseException as error:  # the code of an environment may raise anything
+        if isinstance(error, Stopped) or (isinstance(error, KeyboardInterrupt) and _interruptible()):
+            raise
+        close_attempt(folder, about, "failed", error=_reason(error), traceback=traceback.format_exc())
+        return Outcome(trial, "failed", _reason(error), diverged=isinstance(error, Diverged))
+    if session.step < trial.steps:
+        return Outcome(trial, "running", seconds=session.seconds, evaluation=session.evaluation)
+    about = close_attempt(
+        folder,
+        about,
+        "done",
+        seconds=session.seconds,
+        evaluation_seconds=session.evaluation_seconds,
+        last_evaluation=session.evaluation,
+        finished=now(),
+        files=session.checksums,
+    )
+    for name in (*CHECKPOINTS, "progress.json"):
+        (folder / name).unlink(missing_ok=True)
+    return _done(trial, about)
+
+
+def _done(trial: Trial, about: dict[str, Any]) -> Outcome:
+    return Outcome(trial, "done", seconds=about["seconds"], evaluation=about["last_evaluation"])
+
+
+def _interruptible() -> bool:
+    """Whether Ctrl-C reaches this process; else a KeyboardInterrupt comes from an environment."""
+    return signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
+
+
+def _reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from bench.cli.display import Display, clock
 from bench.store import files
+from bench.store.trials import read_trial
 from bench.tune.queue import Queue
 from bench.tune.storage import OPTUNA_FINISHED
 from bench.tune.study import Plan
@@ -68,7 +69,7 @@ class Progress(Display):
         steps = 0
         for t in instances:
             try:
-                about = files.read_trial(t.folder(folder) / "trial.json")
+                about = read_trial(t.folder(folder) / "trial.json")
                 done = about["status"] == "done"
                 steps += t.steps if done else files.read_json(t.folder(folder) / "progress.json")["step"]
             except files.StoreError:  # not begun

@@ -16,8 +16,6 @@ command resumes it.
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -33,6 +31,7 @@ from optuna.trial import TrialState
 from bench.store import files, scores
 from bench.suite.trial import Trial
 from bench.trial import worker
+from bench.trial.link import Link
 from bench.tune.queue import Claim, Queue
 from bench.tune.study import Plan
 
@@ -57,29 +56,25 @@ class _Failed(Exception):
         self.diverged = outcome.diverged
 
 
-def work(plan: Plan, folder: Path, where: str, owner: int, since: float) -> TuningOutcome | None:
-    """Claim a tuning trial and run it; None if there is none left to claim.
-
-    `owner` is as in `worker.run`, `since` as in `Queue.claim`.
-    """
-    if os.getpid() != owner:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+def work(plan: Plan, folder: Path, where: str, since: float, link: Link) -> TuningOutcome | None:
+    """Claim a tuning trial and run it; None if there is none left to claim. `since` is as in `Queue.claim`."""
     claim = Queue(plan, folder, where).claim(since)
     if claim is None:
         return None
+    link.at(claim.name)
     try:
-        return carry_out(plan, claim, owner)
+        return carry_out(plan, claim, link)
     finally:
         claim.lock.release()
 
 
-def carry_out(plan: Plan, claim: Claim, owner: int) -> TuningOutcome:
+def carry_out(plan: Plan, claim: Claim, link: Link) -> TuningOutcome:
     """Run the trials of a claimed point, and report the result to Optuna."""
     study, own = claim.trial.study, claim.trial
     pruned, error = False, ""
     try:
         instances = plan.instances(claim.label, claim.values)
-        pruned = {"median": _by_grid}.get(plan.study.pruner, _one_by_one)(plan, claim, instances, owner)
+        pruned = {"median": _by_grid}.get(plan.study.pruner, _one_by_one)(plan, claim, instances, link)
     except _Failed as failed:
         error = str(failed)
         if not failed.diverged:
@@ -107,10 +102,10 @@ def put_aside(label: str, number: int, folder: Path, error: str) -> TuningOutcom
     return TuningOutcome(label, number, "aside", error=error)
 
 
-def _one_by_one(plan: Plan, claim: Claim, instances: Sequence[Trial], owner: int) -> bool:
+def _one_by_one(plan: Plan, claim: Claim, instances: Sequence[Trial], link: Link) -> bool:
     """Run one trial after the other; whether the signed-rank test pruned the rest."""
     for index, t in enumerate(instances):
-        _advance(t, claim.folder, owner, t.steps)
+        _advance(t, claim.folder, link, t.steps)
         if plan.study.pruner == "wilcoxon":
             _report(claim.trial, index, normalised(t, evaluations(t, claim.folder)["return"].iloc[-1]))
             if index + 1 < len(instances) and _prune(claim.trial):
@@ -118,12 +113,12 @@ def _one_by_one(plan: Plan, claim: Claim, instances: Sequence[Trial], owner: int
     return False
 
 
-def _by_grid(plan: Plan, claim: Claim, instances: Sequence[Trial], owner: int) -> bool:
+def _by_grid(plan: Plan, claim: Claim, instances: Sequence[Trial], link: Link) -> bool:
     """Train all trials from one point of the grid to the next; whether the median pruned them."""
     every, steps = plan.study.evaluate.every, plan.study.steps
     for step in range(every, steps + 1, every):
         for t in instances:
-            _advance(t, claim.folder, owner, step)
+            _advance(t, claim.folder, link, step)
         values = {t: normalised(t, evaluations(t, claim.folder)["return"].loc[step]) for t in instances}
         _report(claim.trial, step, mean_of_tasks(values))
         if step < steps and _prune(claim.trial):
@@ -131,11 +126,11 @@ def _by_grid(plan: Plan, claim: Claim, instances: Sequence[Trial], owner: int) -
     return False
 
 
-def _advance(t: Trial, folder: Path, owner: int, step: int) -> None:
+def _advance(t: Trial, folder: Path, link: Link, step: int) -> None:
     """Train a trial up to a step of the grid, unless it has reached it."""
     curve = evaluations(t, folder)
     if not len(curve) or curve.index[-1] < step:
-        outcome = worker.run(t, folder, owner, until=step)
+        outcome = worker.run(t, folder, until=step, link=link)
         if outcome.status == "failed":
             raise _Failed(outcome)
 

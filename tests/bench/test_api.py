@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
 import signal
@@ -28,6 +27,7 @@ from bench.report.__main__ import main as report
 from bench.runner.monitor import Bar
 from bench.store import files
 from bench.store.files import StoreError
+from bench.store.trials import RECORD_COLUMNS, TABLES, read_trial
 from bench.suite.resolving import load, trials
 from bench.suite.trial import Trial
 from bench.tasks import registry
@@ -93,7 +93,7 @@ def test_training_gives_the_numbers_of_a_suite(mine: Path, tmp_path: Path) -> No
     }
     path.write_text(yaml.safe_dump(suite))
     (trial,) = trials(load(path)[0], path)
-    worker.run(trial, tmp_path, os.getpid())
+    worker.run(trial, tmp_path)
     here, there = bench.read(mine), bench.read(tmp_path)
     pd.testing.assert_frame_equal(untimed(here.records), untimed(there.records), check_exact=True)
     assert here.trials["config_hash"][0] == there.trials["config_hash"][0]
@@ -101,7 +101,7 @@ def test_training_gives_the_numbers_of_a_suite(mine: Path, tmp_path: Path) -> No
 
 def test_records_hold_the_grid_and_the_fresh_episodes(mine: Path) -> None:
     records = train(results=mine)
-    assert tuple(records.columns) == files.RECORD_COLUMNS
+    assert tuple(records.columns) == RECORD_COLUMNS
     assert records.groupby(["kind", "step"]).size().drop("absolute").to_dict() == {
         ("grid", 0): 2,
         ("grid", 50): 2,
@@ -225,9 +225,10 @@ def test_a_folder_keeps_its_meaning(mine: Path, changes: dict[str, Any], part: s
     assert part in str(caught.value)
 
 
-def test_a_folder_where_a_run_is_at_work_is_refused(mine: Path) -> None:
-    with FileLock(mine / ".lock"), pytest.raises(ValueError, match="is at work there"):
-        train(results=mine)
+def test_a_trial_at_which_a_run_is_at_work_is_refused(mine: Path) -> None:
+    trial = next(mine.glob("trials/*/happo/seed-*"))
+    with FileLock(trial.with_name("seed-01") / ".lock"), pytest.raises(ValueError, match="another process is at work"):
+        train(results=mine, seed=1)
 
 
 # A failure
@@ -385,33 +386,36 @@ def test_a_folder_that_is_no_trial_is_refused(mine: Path) -> None:
 
 
 def test_a_trial_that_is_not_done_is_refused(trained: Path, tmp_path: Path) -> None:
-    about = files.read_json(trained / "trial.json")
-    files.write_json(tmp_path / "trial.json", about | {"status": "running"})
+    about = read_trial(trained / "trial.json")
+    files.write_sealed_json(tmp_path / "trial.json", about | {"status": "running"})
     with pytest.raises(StoreError, match="this trial is running, not done"):
         bench.load_team(tmp_path)
 
 
-@pytest.mark.parametrize("content", [None, b"", b"broken"])
-def test_a_policy_that_cannot_be_read_is_named(trained: Path, tmp_path: Path, content: bytes | None) -> None:
+@pytest.mark.parametrize(
+    ("content", "part"),
+    [(None, "cannot be read"), (b"", "was damaged or changed"), (b"broken", "was damaged or changed")],
+)
+def test_a_policy_that_cannot_be_read_is_named(trained: Path, tmp_path: Path, content: bytes | None, part: str) -> None:
     shutil.copy(trained / "trial.json", tmp_path)
     if content is not None:
         (tmp_path / "policy.pt").write_bytes(content)
-    with pytest.raises(StoreError, match=r"policy\.pt: cannot be read"):
+    with pytest.raises(StoreError, match=rf"policy\.pt: {part}"):
         bench.load_team(tmp_path)
 
 
 def test_a_policy_of_other_networks_is_refused(trained: Path, tmp_path: Path) -> None:
     shutil.copytree(trained, tmp_path / "seed-00")
-    about = files.read_json(trained / "trial.json")
+    about = read_trial(trained / "trial.json")
     about["settings"]["hidden_sizes"] = [8]
-    files.write_json(tmp_path / "seed-00" / "trial.json", about)
+    files.write_sealed_json(tmp_path / "seed-00" / "trial.json", about)
     with pytest.raises(StoreError, match="of another version of the benchmark"):
         bench.load_team(tmp_path / "seed-00")
 
 
 def test_a_task_that_is_no_longer_there_is_named(trained: Path, tmp_path: Path) -> None:
-    about = files.read_json(trained / "trial.json")
-    files.write_json(tmp_path / "trial.json", about | {"task": "python:gone:Gone", "options": {}})
+    about = read_trial(trained / "trial.json")
+    files.write_sealed_json(tmp_path / "trial.json", about | {"task": "python:gone:Gone", "options": {}})
     with pytest.raises(ValueError, match="cannot import gone"):
         bench.load_team(tmp_path)
 
@@ -499,7 +503,7 @@ def test_arrays_that_do_not_fit_are_refused(
 
 def test_results_are_three_frames(mine: Path, trained: Path) -> None:
     results = bench.read(str(mine))
-    assert tuple(results.records.columns) == files.RECORD_COLUMNS
+    assert tuple(results.records.columns) == RECORD_COLUMNS
     assert {*results.updates["agent"]} == {"0", "1", "2", "team"}
     assert results.trials[["algorithm", "seed", "status", "folder"]].to_numpy().tolist() == [
         ["happo", 0, "done", str(trained)]
@@ -507,7 +511,7 @@ def test_results_are_three_frames(mine: Path, trained: Path) -> None:
 
 
 def test_a_published_suite_has_its_tables_only(mine: Path, tmp_path: Path) -> None:
-    for name in files.TABLES:
+    for name in TABLES:
         shutil.copy(mine / f"{name}.parquet", tmp_path)
     results = bench.read(tmp_path)
     pd.testing.assert_frame_equal(results.records, bench.read(mine).records)
@@ -516,7 +520,7 @@ def test_a_published_suite_has_its_tables_only(mine: Path, tmp_path: Path) -> No
 
 
 def test_reading_writes_nothing(trained: Path, tmp_path: Path) -> None:
-    shutil.copytree(trained, tmp_path / "trials" / "task" / "happo" / "seed-00")
+    shutil.copytree(trained, tmp_path.joinpath(*trained.parts[-4:]))
     assert len(bench.read(tmp_path).records) == 46
     assert [path.name for path in tmp_path.iterdir()] == ["trials"]
 

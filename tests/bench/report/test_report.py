@@ -26,6 +26,7 @@ from bench.report.__main__ import main
 from bench.report.algorithms import Algorithms, Style
 from bench.store import files
 from bench.store.resolved import Algorithm, Resolved
+from bench.store.trials import NO_PHYSICS, RECORD_COLUMNS, merge, read_trials, trial_folder
 
 TASK = "mamujoco/HalfCheetah-6x1"
 STEPS = 200
@@ -52,7 +53,7 @@ def write_trial(
             ("demo", task, algorithm, seed, kind, step, step, episode, value, 1000, step / 50)
             for episode, (kind, step, value) in enumerate(rows)
         ],
-        columns=list(files.RECORD_COLUMNS),
+        columns=list(RECORD_COLUMNS),
     )
     provenance: dict[str, Any] = {
         "commit": "c0ffee",
@@ -79,7 +80,7 @@ def write_trial(
         "provenance": provenance,
     }
     provenance |= changes.pop("provenance", {})
-    folder = files.trial_folder(suite, task, algorithm, seed)
+    folder = trial_folder(suite, task, algorithm, seed)
     folder.mkdir(parents=True)
     if returns:
         records.to_parquet(folder / "records.parquet", index=False)
@@ -101,8 +102,8 @@ def refused(suite: Path, capsys: pytest.CaptureFixture[str]) -> str:
 
 
 def states_of(suite: Path) -> pd.DataFrame:
-    files.merge(suite)
-    return stats.trial_states(files.read_table(suite / "records.parquet"), files.read_trials(suite))
+    merge(suite)
+    return stats.trial_states(files.read_table(suite / "records.parquet"), read_trials(suite))
 
 
 # numbers
@@ -147,7 +148,7 @@ def test_one_seed_has_no_interval() -> None:
 def test_episodes_are_averaged_before_seeds(suite: Path) -> None:
     write_trial(suite, seed=0, returns=(0.0, 10.0, 20.0))
     write_trial(suite, seed=1, returns=(0.0, 20.0, 40.0))
-    files.merge(suite)
+    merge(suite)
     curve = stats.curves(files.read_table(suite / "records.parquet"), states_of(suite))
     assert list(curve["step"]) == [0, 100, 200]
     assert list(curve["iqm"]) == [0.0, 15.0, 30.0]
@@ -291,7 +292,7 @@ def test_mixed_commits_and_uncommitted_changes_are_said_loudly(suite: Path, caps
 
 def test_published_suite_needs_no_trials(suite: Path) -> None:
     write_trial(suite)
-    files.merge(suite)
+    merge(suite)
     for path in sorted((suite / "trials").rglob("*"), reverse=True):
         path.unlink() if path.is_file() else path.rmdir()
     assert main([str(suite)]) == 0
@@ -355,7 +356,7 @@ def shown(suite: Path) -> list[str]:
 def test_algorithms_stand_in_the_order_in_which_they_appear(suite: Path) -> None:
     for label in ("zeta", "mappo", "happo", "alpha"):
         write_trial(suite, label)
-    files.merge(suite)
+    merge(suite)
     records = files.read_table(suite / "records.parquet")
     shutil.rmtree(suite / "trials")
     order = ["zeta", "mappo", "happo", "alpha"]
@@ -543,18 +544,18 @@ def test_trials_from_before_physics_were_compared_are_shown_as_such(suite: Path)
 
 
 def test_a_task_without_mujoco_needs_no_physics_and_no_mujoco_version(suite: Path) -> None:
-    own = {"physics": files.NO_PHYSICS, "task": {"versions": {"mpe2": "1.1.1"}}}
+    own = {"physics": NO_PHYSICS, "task": {"versions": {"mpe2": "1.1.1"}}}
     write_trial(suite, "mappo", provenance=own)
     write_trial(suite, "happo", provenance={**own, "versions": {"mujoco": "3.3.0"}})
     assert main([str(suite)]) == 0
     page = (suite / "report.html").read_text()
     assert "not compared with golden.json" not in page
-    assert files.NO_PHYSICS in page
+    assert NO_PHYSICS in page
 
 
 def test_mixed_versions_of_an_environment_are_refused_by_name(suite: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for algorithm, version in (("mappo", "1.1.1"), ("happo", "1.2")):
-        write_trial(suite, algorithm, provenance={"physics": files.NO_PHYSICS, "task": {"versions": {"mpe2": version}}})
+        write_trial(suite, algorithm, provenance={"physics": NO_PHYSICS, "task": {"versions": {"mpe2": version}}})
     line = refused(suite, capsys)
     assert f"mpe2 1.1.1: {TASK} mappo seed 0; mpe2 1.2: {TASK} happo seed 0" in line
 

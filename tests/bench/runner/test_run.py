@@ -6,8 +6,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
-from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,13 @@ from filelock import FileLock
 from bench import run
 from bench.cli.command import INTERRUPTED
 from bench.envs import fingerprint
-from bench.runner import pool
+from bench.runner import pool, preparing
 from bench.runner.cost import Cost
 from bench.store import files
+from bench.store.trials import RECORD_COLUMNS, TABLES, read_trials
 from bench.suite.trial import Trial
-from bench.trial import session, status, worker
+from bench.trial import session, worker
+from bench.trial.link import Link
 
 ROOT = Path(__file__).resolve().parents[3]
 TINY: dict[str, Any] = {
@@ -45,7 +47,7 @@ TWO: dict[str, Any] = {"algorithms": {"happo": None, "mappo": None}}
 DIVERGES = {"algorithm": "happo", "actor_lr": 1e30, "critic_lr": 1e30}
 
 
-pytestmark = pytest.mark.usefixtures("no_workers_afterwards")
+pytestmark = pytest.mark.usefixtures("sigterm_as_before")
 
 
 def write_suite(folder: Path, **changes: Any) -> Path:
@@ -60,7 +62,7 @@ def main(folder: Path, *arguments: str, jobs: int = 1, priced: bool = False, **c
     with pytest.MonkeyPatch.context() as patch:
         if not priced:
             patch.setattr(
-                run, "costs", lambda trials, env_threads: {t: Cost(*[1.0] * len(fields(Cost))) for t in trials}
+                preparing, "costs", lambda trials, env_threads, link: {t: Cost(1.0, 1e9, 1.0, 1.0) for t in trials}
             )
         return run.main([str(path), "--results", str(folder), "--jobs", str(jobs), *arguments])
 
@@ -72,13 +74,13 @@ def table(folder: Path, name: str) -> pd.DataFrame:
 
 
 def assert_same_tables(one: Path, other: Path) -> None:
-    for name in files.TABLES:
+    for name in TABLES:
         pd.testing.assert_frame_equal(table(one, name), table(other, name), check_exact=True)
 
 
 def about(folder: Path) -> dict[str, dict[str, Any]]:
     """Every trial.json by its label."""
-    return {a["algorithm"]: a for a in files.read_trials(folder / "tiny")}
+    return {a["algorithm"]: a for a in read_trials(folder / "tiny")}
 
 
 def snapshot(folder: Path) -> dict[str, tuple[int, bytes]]:
@@ -117,7 +119,7 @@ def test_threads_for_the_physics_change_no_number(tmp_path: Path, alone: Path) -
 
 def test_the_joined_records_hold_every_trial(alone: Path) -> None:
     records = files.read_table(alone / "tiny" / "records.parquet")
-    assert tuple(records.columns) == files.RECORD_COLUMNS
+    assert tuple(records.columns) == RECORD_COLUMNS
     assert set(records["algorithm"]) == set(TINY["algorithms"])
     assert set(records.groupby("algorithm").size()) == {3 * 2 + 20 + 20}
 
@@ -134,7 +136,7 @@ def test_adding_a_seed_leaves_the_others_as_they_are(tmp_path: Path) -> None:
     assert main(tmp_path, seeds=2, **TWO) == 0
     after = snapshot(tmp_path / "tiny" / "trials")
     assert {key: after[key] for key in before} == before
-    assert len(files.read_trials(tmp_path / "tiny")) == 4
+    assert len(read_trials(tmp_path / "tiny")) == 4
 
 
 # What is there already
@@ -197,7 +199,7 @@ def test_a_trial_json_that_is_no_mapping_is_named(tmp_path: Path, capsys: pytest
     path.write_text("[]")
     assert main(tmp_path, **TWO) == run.BAD_INPUT
     err = capsys.readouterr().err
-    assert f"{path}: holds list, not a mapping" in err
+    assert f"{path}: carries no checksum" in err
     assert err.count("\n") == 1
 
 
@@ -231,18 +233,19 @@ def test_other_physics_are_one_line_of_warning_before_anything_runs(
     assert "(Hopper: qvel[1] is off; Swimmer: qvel[1] is off)" in line
 
 
-def test_a_second_run_in_the_same_folder_is_refused_before_its_costs_are_measured(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_a_second_run_leaves_a_trial_to_the_run_at_work_on_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "tiny").mkdir()
-    with FileLock(tmp_path / "tiny" / ".lock"):
-        with monkeypatch.context() as patch:
-            patch.setattr(run, "costs", lambda *_: pytest.fail("measured"))
-            assert main(tmp_path, priced=True, **TWO) == run.BAD_INPUT
-        assert "another bench.run" in capsys.readouterr().err
-        assert main(tmp_path, "--dry-run", **TWO) == 0
-        assert list((tmp_path / "tiny").iterdir()) == [tmp_path / "tiny" / ".lock"]
     assert main(tmp_path, "--only", "algorithm=happo", **TWO) == 0
+    waiting = tmp_path.joinpath("tiny", "trials", "mamujoco_Hopper-3x1_episode_length=25", "mappo", "seed-00")
+    stub, lock = (waiting / "trial.json").read_bytes(), FileLock(waiting / ".lock", thread_local=False)
+    lock.acquire()
+    letting_go = threading.Timer(3.0, lock.release)
+    letting_go.start()
+    assert main(tmp_path, **TWO) == 0
+    letting_go.join()
+    assert capsys.readouterr().out.count("Waiting for 1 trial of another run in") == 1
+    assert (waiting / "trial.json").read_bytes() != stub
 
 
 def test_a_corrupt_trial_json_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -334,10 +337,10 @@ def test_a_keyboard_interrupt_stops_with_130_and_the_same_command_goes_on(
 def test_a_keyboard_interrupt_while_the_plan_is_made_stops_with_130(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def costs(*_: Any) -> Any:
+    def costs(*_: Any, **__: Any) -> Any:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(run, "costs", costs)
+    monkeypatch.setattr(preparing, "costs", costs)
     try:
         status = main(tmp_path, priced=True, **TWO)
     except KeyboardInterrupt:  # would end pytest
@@ -419,13 +422,13 @@ def test_the_command_says_where_the_records_are_and_nothing_else_on_stderr(tmp_p
     assert done.stderr == "Measuring what 5 pairings will cost on this machine ...\n"
 
 
-# Workers that die. `worker.run` is replaced by a function of this module, which workers import by name.
+# Processes that die
 
 whole_trial = worker.run
 
 
-def dies_once(t: Trial, folder: Path, owner: int, env_threads: int) -> worker.Outcome:
-    """The worker of `happo` is killed at its first attempt, in the middle of a write."""
+def dies_once(t: Trial, folder: Path, *arguments: Any, link: Link) -> worker.Outcome:
+    """The process of `happo` is killed at its first attempt, in the middle of a write."""
     mark = folder.parent / "killed"
     if t.label == "happo" and not mark.exists():
         mark.touch()
@@ -438,39 +441,12 @@ def dies_once(t: Trial, folder: Path, owner: int, env_threads: int) -> worker.Ou
             sync(descriptor)
 
         os.fsync = killed  # type: ignore[assignment]
-    return whole_trial(t, folder, owner, env_threads)
-
-
-def dies_always(t: Trial, folder: Path, owner: int, env_threads: int) -> worker.Outcome:
-    """`happo` kills its worker, at first while `mappo` is at work; `mappo` takes its time."""
-    if t.label == "happo":
-        attempt = status.open_attempt(t, t.folder(folder))["attempts"]
-        for _ in range(600):
-            other = status.read_status(next_to(t), folder)
-            if attempt > 2 or other["status"] == "done" or other["attempts"] >= attempt:
-                break
-            time.sleep(0.05)
-        os.kill(os.getpid(), signal.SIGKILL)
-    if t.label == "mappo":
-        real = session.Session._evaluate_and_save
-
-        def slow(self: session.Session) -> None:
-            if status.read_status(next_to(t), folder)["status"] != "failed":
-                time.sleep(1)  # longer than the other needs to die
-            real(self)
-
-        session.Session._evaluate_and_save = slow  # type: ignore[method-assign]
-    return whole_trial(t, folder, owner, env_threads)
-
-
-def next_to(t: Trial) -> Trial:
-    """The other of the two trials in TWO."""
-    return replace(t, label="mappo" if t.label == "happo" else "happo")
+    return whole_trial(t, folder, *arguments, link=link)  # type: ignore[misc]
 
 
 @pytest.fixture(scope="module")
 def after_a_kill(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny suite, one of whose workers was killed."""
+    """The tiny suite, one of whose processes was killed."""
     folder = tmp_path_factory.mktemp("killed")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(worker, "run", dies_once)
@@ -479,24 +455,51 @@ def after_a_kill(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_killed_worker_costs_no_trial(after_a_kill: Path, alone: Path) -> None:
+def test_a_killed_process_costs_no_trial(after_a_kill: Path, alone: Path) -> None:
     assert {a["status"] for a in about(after_a_kill).values()} == {"done"}
     assert_same_tables(after_a_kill, alone)
 
 
-def test_a_killed_worker_leaves_no_temporary_file_behind(after_a_kill: Path) -> None:
+def test_a_killed_process_leaves_no_temporary_file_behind(after_a_kill: Path) -> None:
     assert temporary(after_a_kill) == []
 
 
-def test_a_trial_that_always_kills_its_worker_fails_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("Exits", "its process ended with status 0"),
+        ("RaisesItsOwn", "OwnError: gone"),
+        ("RaisesGeneratorExit", "GeneratorExit: "),
+        ("Interrupts", "KeyboardInterrupt: "),
+        ("Hangs", "made no step for 10 s"),
+        ("Eats", "GB of memory, over 1.0 GB"),
+    ],
+)
+def test_an_environment_that_takes_its_process_with_it_fails_its_own_trial_only(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str, reason: str
 ) -> None:
-    monkeypatch.setattr(worker, "run", dies_always)
-    monkeypatch.setattr(pool, "MAX_ATTEMPTS", 2)  # a new pool takes seconds
-    assert main(tmp_path, jobs=2, **TWO) == 1
-    found = about(tmp_path)
-    assert found["happo"]["status"] == "failed"
-    assert "process died" in found["happo"]["error"]
-    assert found["happo"]["attempts"] >= 2
-    assert found["mappo"]["status"] == "done", found["mappo"]["error"]
-    assert "1 of 2 trials failed" in capsys.readouterr().err
+    monkeypatch.setattr(pool, "MEMORY_FACTOR", 1.0)  # of the 1 GB that `main` says a trial takes
+    tasks = [{"name": f"python:deadly_envs:{each}", "spared": os.getpid()} for each in (name, "Spared")]
+    one: dict[str, Any] = {"algorithms": {"happo": None}, "tasks": tasks}
+    assert main(tmp_path, "--stall", "10", "--retries", "0", jobs=2, **one) == 1
+    out, err = capsys.readouterr()
+    assert "1 of 2 trials failed" in err, out
+    assert reason in out
+    found = {a["task"].split(":")[2]: a for a in read_trials(tmp_path / "tiny")}
+    assert (found[name]["status"], found["Spared"]["status"]) == ("failed", "done")
+    assert reason in found[name]["error"]
+
+
+@pytest.mark.parametrize(("name", "reason"), [("Exits", "its process ended with status 0"), ("Interrupts", "")])
+def test_an_environment_that_ends_its_process_while_costs_are_measured_is_named(
+    tmp_path: Path, name: str, reason: str
+) -> None:
+    path = write_suite(tmp_path, tasks=[f"python:deadly_envs:{name}"], algorithms={"happo": None})
+    command = [sys.executable, "-m", "bench.run", str(path), "--results", str(tmp_path / "results"), "--dry-run"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "tests")}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == run.BAD_INPUT
+    assert done.stderr.count("\n") == 1
+    assert f"python:deadly_envs:{name}" in done.stderr
+    assert reason in done.stderr
+    assert not (tmp_path / "results").exists()

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from bench.store import files
+from bench.store.trials import identity, merge, read_trials, trial_folder
 
 
 def written(folder: Path) -> list[str]:
@@ -101,7 +102,7 @@ def test_a_slug_is_one_folder_name(name: str, folder: str) -> None:
 
 
 def test_the_folder_of_a_trial(tmp_path: Path) -> None:
-    folder = files.trial_folder(tmp_path, "mamujoco/Ant-2x4", "happo", 3)
+    folder = trial_folder(tmp_path, "mamujoco/Ant-2x4", "happo", 3)
     assert folder == tmp_path / "trials" / "mamujoco_Ant-2x4" / "happo" / "seed-03"
 
 
@@ -162,12 +163,13 @@ def test_a_missing_file_is_named(tmp_path: Path, read: object) -> None:
 
 
 def trial_tables(suite: Path, task: str, label: str, seed: int, updates: pd.DataFrame | None) -> None:
-    folder = files.trial_folder(suite, task, label, seed)
-    identity: dict[str, Any] = {"task": task, "algorithm": label, "seed": seed}
-    files.write_json(folder / "trial.json", identity)
-    files.write_table(folder / "records.parquet", frame(episode_return=[1.0, 2.0]).assign(**identity))
+    folder = trial_folder(suite, task, label, seed)
+    own: dict[str, Any] = {"task": task, "algorithm": label, "seed": seed}
+    about = {"suite": "s", **own, "config_hash": "0", "status": "running", "steps": 1, "evaluate": {}}
+    files.write_sealed_json(folder / "trial.json", about)
+    files.write_table(folder / "records.parquet", frame(episode_return=[1.0, 2.0]).assign(**own), identity(about))
     if updates is not None:
-        files.write_table(folder / "updates.parquet", updates.assign(**identity))
+        files.write_table(folder / "updates.parquet", updates.assign(**own), identity(about))
 
 
 def test_merge_joins_every_trial_once(tmp_path: Path) -> None:
@@ -175,7 +177,7 @@ def test_merge_joins_every_trial_once(tmp_path: Path) -> None:
         for label in ("happo", "mappo"):
             for seed in (0, 1):
                 trial_tables(tmp_path, task, label, seed, None)
-    files.merge(tmp_path)
+    merge(tmp_path)
     records = files.read_table(tmp_path / "records.parquet")
     counts = records.groupby(["task", "algorithm", "seed"]).size()
     assert len(counts) == 8
@@ -188,7 +190,7 @@ def test_merge_fills_what_an_algorithm_does_not_report(tmp_path: Path) -> None:
     trial_tables(tmp_path, "t", "happo", 0, frame(step=[1], agent=["team"], kl_mean=[0.5]))
     trial_tables(tmp_path, "t", "maddpg", 0, frame(step=[1], agent=["0"], q_mean=[2.0]))
     trial_tables(tmp_path, "t", "mappo", 0, None)
-    files.merge(tmp_path)
+    merge(tmp_path)
     updates = files.read_table(tmp_path / "updates.parquet").set_index("algorithm")
     assert list(updates.index) == ["happo", "maddpg"]
     assert updates.loc["happo", "kl_mean"] == 0.5
@@ -199,29 +201,29 @@ def test_merge_fills_what_an_algorithm_does_not_report(tmp_path: Path) -> None:
 def test_merge_twice_gives_the_same_bytes(tmp_path: Path) -> None:
     trial_tables(tmp_path, "t", "happo", 0, None)
     trial_tables(tmp_path, "t", "happo", 1, None)
-    files.merge(tmp_path)
+    merge(tmp_path)
     first = (tmp_path / "records.parquet").read_bytes()
-    files.merge(tmp_path)
+    merge(tmp_path)
     assert (tmp_path / "records.parquet").read_bytes() == first
 
 
 def test_merge_leaves_a_suite_without_trials_as_it_is(tmp_path: Path) -> None:
     files.write_table(tmp_path / "records.parquet", frame(a=[1]))
     before = (tmp_path / "records.parquet").read_bytes()
-    files.merge(tmp_path)
+    merge(tmp_path)
     assert (tmp_path / "records.parquet").read_bytes() == before
 
 
 def test_merge_names_a_corrupt_table(tmp_path: Path) -> None:
     trial_tables(tmp_path, "t", "happo", 0, None)
     trial_tables(tmp_path, "t", "happo", 1, None)
-    (files.trial_folder(tmp_path, "t", "happo", 1) / "records.parquet").write_bytes(b"broken")
+    (trial_folder(tmp_path, "t", "happo", 1) / "records.parquet").write_bytes(b"broken")
     with pytest.raises(files.StoreError, match=r"seed-01/records\.parquet"):
-        files.merge(tmp_path)
+        merge(tmp_path)
 
 
 def test_read_trials_goes_through_every_trial_in_order(tmp_path: Path) -> None:
     for label, seed in (("mappo", 0), ("happo", 1), ("happo", 0)):
         trial_tables(tmp_path, "t", label, seed, None)
-    found = [(about["algorithm"], about["seed"]) for about in files.read_trials(tmp_path)]
+    found = [(about["algorithm"], about["seed"]) for about in read_trials(tmp_path)]
     assert found == [("happo", 0), ("happo", 1), ("mappo", 0)]

@@ -16,6 +16,7 @@ from bench.report import __main__ as report
 from bench.report import stats
 from bench.store import files
 from bench.store.resolved import Resolved
+from bench.store.trials import read_trials
 from bench.suite.resolving import load, trials
 from bench.suite.trial import Trial
 
@@ -242,7 +243,7 @@ def test_a_pairing_that_was_run_before_it_was_skipped_keeps_its_rows(tmp_path: P
     write_trial(folder, "mappo", 0)
     write_trial(folder, "happo", 1)
     task = states_of(folder)["task"].iloc[0]
-    records, found = files.read_table(folder / "records.parquet"), files.read_trials(folder)
+    records, found = files.read_table(folder / "records.parquet"), read_trials(folder)
     states = stats.trial_states(records, found, {(task, "mappo")}, ["mappo", "happo"])
     assert states[["algorithm", "seed"]].to_numpy().tolist() == [["mappo", 0], ["happo", 0], ["happo", 1]]
 
@@ -252,7 +253,7 @@ def test_a_trial_that_waits_for_what_is_now_skipped_is_forgotten(tmp_path: Path)
     write_trial(folder, "happo")
     write_trial(folder, "mappo", returns=(), absolute=None, status="waiting")
     task = states_of(folder)["task"].iloc[0]
-    records, found = files.read_table(folder / "records.parquet"), files.read_trials(folder)
+    records, found = files.read_table(folder / "records.parquet"), read_trials(folder)
     assert list(stats.trial_states(records, found, {(task, "mappo")})["algorithm"]) == ["happo"]
 
 
@@ -274,7 +275,7 @@ def test_a_run_writes_no_trial_of_a_skipped_pairing_and_reports_on_the_rest(
     short: dict[str, Any] = {"steps": 100, "evaluate": {"every": 100, "episodes": 1}, "seeds": 1, "tasks": tasks}
     path = write(tmp_path, **short, per_task={HOPPER: {"clipped": "skip", "maddpg": "skip"}})
     assert run.main([str(path), "--results", str(tmp_path / "results"), "--jobs", "1"]) == 0
-    assert len(files.read_trials(tmp_path / "results" / "demo")) == 4
+    assert len(read_trials(tmp_path / "results" / "demo")) == 4
     found = Resolved.read(tmp_path / "results" / "demo")
     assert found is not None
     assert found.skipped == [(f"{HOPPER}:episode_length=20", label) for label in ("clipped", "maddpg")]

@@ -27,6 +27,7 @@ from algorithms.registry import Method
 from bench.run import main as run
 from bench.runner import cost
 from bench.store import files
+from bench.store.trials import NO_PHYSICS
 from bench.suite import methods
 from bench.suite.model import SuiteError
 from bench.suite.resolving import load, trials
@@ -241,21 +242,21 @@ def test_a_task_of_an_installed_package_goes_by_its_version() -> None:
 def test_a_trial_says_that_it_ran_without_mujoco_and_goes_on_to_the_bit(tmp_path: Path) -> None:
     (whole,) = planned(tmp_path, name="whole")
     (parted,) = planned(tmp_path, name="parted")
-    assert worker.run(whole, tmp_path / "whole", os.getpid()).status == "done"
+    assert worker.run(whole, tmp_path / "whole").status == "done"
     folder = parted.folder(tmp_path / "parted")
     status.register(parted, tmp_path / "parted")
-    first = Session(parted, folder, os.getpid())
+    first = Session(parted, folder)
     first._evaluate_and_save()
     first._train()
     first._train()
     first._evaluate_and_save()
     first._train()  # lost
-    assert worker.run(parted, tmp_path / "parted", os.getpid()).status == "done"
+    assert worker.run(parted, tmp_path / "parted").status == "done"
     tables = [files.read_table(t.folder(tmp_path / t.suite) / "records.parquet") for t in (whole, parted)]
     columns = ["step", "episode", "episode_return", "length"]
     assert tables[0][columns].equals(tables[1][columns])
     about = files.read_json(folder / "trial.json")
-    assert about["provenance"]["physics"] == files.NO_PHYSICS
+    assert about["provenance"]["physics"] == NO_PHYSICS
     assert about["provenance"]["task"] == {"versions": {"own_envs": "no version"}}
     assert "mpe2" in about["provenance"]["versions"]
 
@@ -263,12 +264,12 @@ def test_a_trial_says_that_it_ran_without_mujoco_and_goes_on_to_the_bit(tmp_path
 def test_a_trial_is_told_that_its_environment_went_another_way(tmp_path: Path) -> None:
     (t,) = planned(tmp_path, tasks=["python:own_envs:Chance"])
     status.register(t, tmp_path / "own")
-    session = Session(t, t.folder(tmp_path / "own"), os.getpid())
+    session = Session(t, t.folder(tmp_path / "own"))
     session._evaluate_and_save()
     session._train()
     session._train()
     session._evaluate_and_save()
-    outcome = worker.run(t, tmp_path / "own", os.getpid())
+    outcome = worker.run(t, tmp_path / "own")
     assert outcome.error.startswith("EnvError: environment 0: its episode went another way when it was played again")
 
 
@@ -350,7 +351,7 @@ def test_a_trial_travels_with_its_method_although_that_may_hold_a_lambda(tmp_pat
     assert (back.method.name, back.method.make) == (name, found.method.make)
 
 
-@pytest.mark.usefixtures("no_workers_afterwards")
+@pytest.mark.usefixtures("sigterm_as_before")
 def test_a_method_that_workers_cannot_import_fails_its_own_trials_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -361,7 +362,7 @@ def test_a_method_that_workers_cannot_import_fails_its_own_trials_only(
     planned(tmp_path, algorithms={"x": {"algorithm": "python:only_here:MINE"}, "happo": None})
     assert run([str(tmp_path / "suite.yaml"), "--results", str(tmp_path), "--jobs", "2"]) == 1
     out, err = capsys.readouterr()
-    assert "A worker cannot load a trial" in err
+    assert "1 of 2 trials failed" in err
     assert re.search(r"failed .* x seed 0  .*importing only_here raised AssertionError: not in workers", out)
     assert re.search(r"done .* happo seed 0", out)
 

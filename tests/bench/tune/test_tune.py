@@ -25,16 +25,20 @@ from bench import reference, run
 from bench.envs.mujoco import MujocoBatch
 from bench.report import study_results
 from bench.report.__main__ import main as report
+from bench.runner import preparing as suite_preparing
 from bench.runner.cost import Cost
 from bench.store import files, scores
 from bench.store.resolved import Resolved
+from bench.store.trials import read_trials, trial_folder
 from bench.suite import model, resolving
 from bench.suite.model import SuiteError
 from bench.suite.trial import Trial
 from bench.trial import collect, session, status, worker
 from bench.trial.collect import play
+from bench.trial.link import Link
 from bench.tune import __main__ as tune
-from bench.tune import queue, results, space, storage, study, work
+from bench.tune import pool as tuning_pool
+from bench.tune import preparing, queue, results, space, storage, study, work
 
 ROOT = Path(__file__).resolve().parents[3]
 RATE: dict[str, Any] = {"kind": "float", "low": 1e-4, "high": 5e-3, "log": True}
@@ -52,7 +56,7 @@ TINY: dict[str, Any] = {
 ONE: dict[str, Any] = {"algorithms": {"happo": None}}
 
 
-pytestmark = pytest.mark.usefixtures("no_workers_afterwards")
+pytestmark = pytest.mark.usefixtures("sigterm_as_before")
 
 
 def write_study(folder: Path, **changes: Any) -> Path:
@@ -65,7 +69,9 @@ def main(folder: Path, *arguments: str, jobs: int = 1, **changes: Any) -> int:
     """bench.tune in this process, without the seconds that measuring the costs takes."""
     path = write_study(folder, **changes)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tune, "costs", lambda trials, fresh_episodes: {t: Cost(1.0, 1.0, 1.0, 1.0) for t in trials})
+        patch.setattr(
+            preparing, "costs", lambda trials, fresh_episodes, link: {t: Cost(1.0, 1e9, 1.0, 1.0) for t in trials}
+        )
         return tune.main([str(path), "--results", str(folder), "--jobs", str(jobs), *arguments])
 
 
@@ -266,7 +272,7 @@ def test_budgets_are_equal_and_the_defaults_come_first(whole: Path) -> None:
 def test_the_value_is_the_normalised_last_evaluation(whole: Path) -> None:
     row = table(whole).iloc[0]
     folder = whole / "tiny" / "tuning" / "happo" / "trial-0000"
-    records = files.read_table(files.trial_folder(folder, "mamujoco/Hopper-3x1", "happo", 1000) / "records.parquet")
+    records = files.read_table(trial_folder(folder, "mamujoco/Hopper-3x1", "happo", 1000) / "records.parquet")
     assert set(records["kind"]) == {"grid"}
     last = records[records["step"] == 100]["episode_return"].mean()
     score = scores.read()["mamujoco/Hopper-3x1"]
@@ -285,13 +291,13 @@ def test_a_study_evaluates_on_episodes_of_its_own_and_its_trials_say_so(
     assert in_a_suite.config_hash() != defaults.config_hash()
     starts = []
 
-    def look(learner: Any, batch: MujocoBatch) -> Any:
+    def look(learner: Any, batch: MujocoBatch, *beat: Any) -> Any:
         starts.append({tuple(row) for row in batch.state.tolist()})
-        return play(learner, batch)
+        return play(learner, batch, *beat)
 
     monkeypatch.setattr(collect, "play", look)
-    worker.run(defaults, tmp_path / "study", os.getpid(), until=0)
-    worker.run(in_a_suite, tmp_path / "suite", os.getpid())
+    worker.run(defaults, tmp_path / "study", until=0)
+    worker.run(in_a_suite, tmp_path / "suite")
     of_study, of_suite, *_, fresh = starts
     assert (len(of_study), len(of_suite), len(fresh)) == (2, 2, 20)
     assert not of_study & of_suite
@@ -423,7 +429,7 @@ def test_a_dry_run_refuses_what_the_run_does_before_costs_are_measured(
         f"{tmp_path / 'file'}: is a file": ["--results", str(tmp_path), "--storage", str(tmp_path / "file" / "a.log")],
     }
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tune, "costs", lambda *_, **__: pytest.fail("measured"))
+        patch.setattr(preparing, "costs", lambda trials, **_: {t: pytest.fail("measured") for t in trials})
         for words, arguments in said.items():
             for more in ([], ["--dry-run"]):
                 assert tune.main([path, *arguments, *more]) == tune.BAD_INPUT
@@ -447,7 +453,7 @@ def test_a_finished_study_is_said_to_be_done_and_measures_nothing(
     before = best.read_text()
     best.unlink()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tune, "costs", lambda *_, **__: pytest.fail("measured"))
+        patch.setattr(preparing, "costs", lambda trials, **_: {t: pytest.fail("measured") for t in trials})
         assert tune.main([str(write_study(tmp_path)), "--results", str(whole)]) == 0
     out = capsys.readouterr().out
     assert "all 3 trials of each algorithm" in out
@@ -460,7 +466,9 @@ def test_the_plan_says_what_is_done_and_the_time_for_the_rest(
 ) -> None:
     path = str(write_study(tmp_path))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tune, "costs", lambda trials, fresh_episodes: {t: Cost(60.0, 1.0, 1.0, 1.0) for t in trials})
+        patch.setattr(
+            preparing, "costs", lambda trials, fresh_episodes, link: {t: Cost(60.0, 1e9, 1.0, 1.0) for t in trials}
+        )
         assert tune.main([path, "--results", str(whole), "--trials", "5", "--jobs", "1", "--dry-run"]) == 0
     out = capsys.readouterr().out
     assert "done        6 (happo 3, hatrpo 3), 4 to run" in out
@@ -659,35 +667,55 @@ def test_two_processes_of_which_one_is_killed_keep_the_budget_exactly(tmp_path: 
     pd.testing.assert_frame_equal(table(tmp_path), rows)
 
 
-def dies_once(t: Trial, folder: Path, owner: int, env_threads: int = 1, until: int | None = None) -> Any:
-    """The first worker is killed in the middle of its trial."""
+def dies_once(t: Trial, folder: Path, until: int, link: Link) -> Any:
+    """The first process is killed in the middle of its trial."""
     mark = folder.parents[2] / "killed"
     if not mark.exists():
         mark.touch()
-        whole_run(t, folder, owner, env_threads, 50)
+        whole_run(t, folder, until=50, link=link)
         os.kill(os.getpid(), signal.SIGKILL)
-    return whole_run(t, folder, owner, env_threads, until)
+    return whole_run(t, folder, until=until, link=link)
 
 
 whole_run = worker.run
 
 
-def test_a_killed_worker_costs_no_tuning_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker, "run", dies_once)
-    monkeypatch.setattr(work, "work", kill_in_worker)
-    monkeypatch.setattr(tune, "work", kill_in_worker)
+def test_a_killed_process_costs_no_tuning_trial(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(tuning_pool, "work", kill_in_process)
     assert main(tmp_path, jobs=2) == 0
     assert (tmp_path / "tiny" / "killed").exists()
+    assert "trial 0: its process was ended by SIGKILL" in capsys.readouterr().out
     assert list(table(tmp_path).groupby("algorithm").size()) == [3, 3]
+
+
+def test_a_tuning_trial_whose_process_always_dies_is_put_aside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(tuning_pool, "work", always_die)
+    assert main(tmp_path, "--retries", "0", jobs=2, **ONE) == 1
+    out, err = capsys.readouterr()
+    assert "aside  happo trial 1  its process was ended by SIGKILL (killed, or out of memory?)" in out
+    assert "3 tuning trials were put aside" in err
+    monkeypatch.undo()
+    assert main(tmp_path, **ONE) == 0
+    assert list(table(tmp_path)["state"]) == ["complete"] * 3
 
 
 whole_work = work.work
 
 
-def kill_in_worker(*arguments: Any) -> Any:
-    """`work` with `dies_once` in the place of `worker.run`, which workers import anew."""
+def kill_in_process(*arguments: Any, link: Link) -> Any:
+    """`work` with `dies_once` in the place of `worker.run`, which processes import anew."""
     worker.run = dies_once  # type: ignore[assignment]
-    return whole_work(*arguments)
+    return whole_work(*arguments, link=link)  # type: ignore[misc]
+
+
+def always_die(*arguments: Any, link: Link) -> Any:
+    """`work` that is killed when it has claimed a tuning trial."""
+    worker.run = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[assignment]
+    return whole_work(*arguments, link=link)  # type: ignore[misc]
 
 
 # Pruning
@@ -799,7 +827,9 @@ def test_what_is_set_over_included_settings_is_said(
 ) -> None:
     arguments = [str(suite_file(tmp_path)), "--include", str(whole / "tiny" / "best.yaml"), "--dry-run"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run, "costs", lambda trials, env_threads: {t: Cost(1.0, 1.0, 1.0, 1.0) for t in trials})
+        patch.setattr(
+            suite_preparing, "costs", lambda trials, env_threads, link: {t: Cost(1.0, 1e9, 1.0, 1.0) for t in trials}
+        )
         assert run.main([*arguments, "--results", str(tmp_path), "--set", "algorithms.happo.clip=0.123"]) == 0
     assert "happo (3 trials of tiny; by --set: clip), hatrpo (3 trials of tiny);" in capsys.readouterr().out
 
@@ -828,9 +858,11 @@ def test_a_trial_says_where_its_settings_were_tuned(tmp_path: Path, whole: Path)
     path = suite_file(tmp_path, algorithms={"happo": None, "mappo": None})
     arguments = [str(path), "--results", str(tmp_path), "--include", str(whole / "tiny" / "best.yaml"), "--jobs", "1"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run, "costs", lambda trials, env_threads: {t: Cost(1.0, 1.0, 1.0, 1.0) for t in trials})
+        patch.setattr(
+            suite_preparing, "costs", lambda trials, env_threads, link: {t: Cost(1.0, 1e9, 1.0, 1.0) for t in trials}
+        )
         assert run.main(arguments) == 0
-    about = {a["algorithm"]: a["tuning"] for a in files.read_trials(tmp_path / "mine")}
+    about = {a["algorithm"]: a["tuning"] for a in read_trials(tmp_path / "mine")}
     assert about["happo"]["study"] == "tiny"
     assert about["happo"]["trials"] == 3
     assert about["mappo"] is None

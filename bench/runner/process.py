@@ -1,0 +1,184 @@
+"""Work in a process of its own: whatever becomes of it, the command and all other work go on.
+
+Processes are forked from a server that has imported torch and the benchmark and has run nothing, so that one starts in
+some hundredths of a second and inherits no threads.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import multiprocessing
+import os
+import pickle
+import signal
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from types import FrameType
+from typing import Any, NoReturn
+
+import psutil
+
+from bench.envs.errors import one_line_with_place
+from bench.trial.link import Link
+from bench.trial.worker import Stopped
+
+POLL_SECONDS = 0.5
+GRACE_SECONDS = 5.0
+"""Time that a process has to close its environments before it is killed."""
+_METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+_context: Any = multiprocessing.get_context(_METHOD)
+_context.set_forkserver_preload(["bench.trial.worker"])
+
+
+class Died(Exception):
+    """A process ended, or had to be ended, without a result; the message says why."""
+
+    def __init__(self, reason: str, doing: str):
+        super().__init__(f"{doing}: {reason}" if doing else reason)
+        self.reason, self.doing = reason, doing
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Beyond which a process is ended."""
+
+    stall: float
+    """Seconds without a step of its environments."""
+    memory: float = float("inf")
+    """Bytes of resident memory."""
+
+
+def call(
+    function: Callable[..., Any],
+    *arguments: Any,
+    limits: Limits,
+    say: Callable[[str], None],
+    stop: threading.Event | None = None,
+) -> Any:
+    """`function(*arguments, link=...)` in a process of its own.
+
+    Lines that it says through its `link` go to `say`. Raises Died if it gives no result, and Stopped if `stop` was set
+    and the process has been ended.
+    """
+    ours, theirs = _context.Pipe(duplex=False)
+    beats = _context.RawValue(ctypes.c_uint64)
+    work = pickle.dumps((function, arguments))
+    process = _context.Process(target=_serve, args=(theirs, beats, work))
+    process.start()
+    theirs.close()
+    try:
+        result = _watch(process, ours, beats, limits, say, stop or threading.Event())
+        process.join(GRACE_SECONDS)
+        return result
+    finally:
+        _end(process)
+        ours.close()
+
+
+def _watch(
+    process: Any, pipe: Connection, beats: Any, limits: Limits, say: Callable[[str], None], stop: threading.Event
+) -> Any:
+    """Wait for the result of a process, as long as it keeps within its limits."""
+    last, since, doing = -1, time.monotonic(), ""
+    while not stop.is_set():
+        ready = wait([pipe, process.sentinel], POLL_SECONDS)
+        if pipe in ready:
+            try:
+                kind, content = pipe.recv()
+            except EOFError:
+                raise Died(_ending(process), doing) from None
+            if kind == "result":
+                return content
+            if kind == "error":
+                raise Died(content, doing)
+            if kind == "at":
+                doing = content
+            else:
+                say(content)
+        elif ready:
+            raise Died(_ending(process), doing)
+        if beats.value != last:
+            last, since = beats.value, time.monotonic()
+        elif time.monotonic() - since > limits.stall:
+            raise Died(f"made no step for {limits.stall:.0f} s", doing)
+        if (used := _memory(process.pid)) > limits.memory:
+            raise Died(f"took {used / 1e9:.1f} GB of memory, over {limits.memory / 1e9:.1f} GB", doing)
+    raise Stopped
+
+
+def _memory(pid: int) -> int:
+    """Resident bytes of a process; 0 for one that has ended."""
+    try:
+        return int(psutil.Process(pid).memory_info().rss)
+    except psutil.Error:
+        return 0
+
+
+def _ending(process: Any) -> str:
+    """How a process ended that gave no result."""
+    process.join(GRACE_SECONDS)
+    code = process.exitcode
+    if code is not None and code < 0:
+        return f"its process was ended by {signal.Signals(-code).name} (killed, or out of memory?)"
+    return f"its process ended with status {code}"
+
+
+def _end(process: Any) -> None:
+    """See that a process is gone: give it time to close its environments, then kill it."""
+    if process.exitcode is None:
+        process.terminate()
+        process.join(GRACE_SECONDS)
+    if process.exitcode is None:
+        process.kill()
+        process.join()
+
+
+class _PipeLink(Link):
+    """The way from such a process to the one that started it."""
+
+    def __init__(self, pipe: Connection, beats: Any):
+        self._pipe, self._beats = pipe, beats
+
+    def beat(self) -> None:
+        self._beats.value += 1
+
+    def at(self, doing: str) -> None:
+        self._pipe.send(("at", doing))
+
+    def say(self, line: str) -> None:
+        self._pipe.send(("line", line))
+
+
+def _serve(pipe: Connection, beats: Any, work: bytes) -> None:
+    """In the process: call the function and send its result, or what it raised."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the command, which ends us with SIGTERM
+    signal.signal(signal.SIGTERM, _stop)
+    threading.Thread(target=_follow_parent, daemon=True).start()
+    link = _PipeLink(pipe, beats)
+    link.beat()
+    try:
+        function, arguments = pickle.loads(work)
+        answer = ("result", function(*arguments, link=link))
+    except Stopped:
+        return
+    except BaseException as error:  # the code of an environment may raise anything
+        answer = ("error", one_line_with_place(error))
+    pipe.send(answer)
+
+
+def _stop(number: int, frame: FrameType | None) -> NoReturn:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise Stopped
+
+
+def _follow_parent() -> None:
+    """End this process when the one that started it has ended, however that ended."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(GRACE_SECONDS)
+    os._exit(1)

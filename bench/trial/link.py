@@ -1,0 +1,19 @@
+"""What a trial tells whoever runs it."""
+
+from __future__ import annotations
+
+import sys
+
+
+class Link:
+    """The way from a trial to whoever runs it, in this process: nobody waits for it, and messages go to stderr."""
+
+    def beat(self) -> None:
+        """Say that the trial is alive: called after every step of a batch of environments."""
+
+    def at(self, doing: str) -> None:
+        """Say what it is doing, for the message in case that it dies of it."""
+
+    def say(self, line: str) -> None:
+        """Tell the user something that is no failure."""
+        print(line, file=sys.stderr)
