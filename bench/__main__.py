@@ -11,6 +11,9 @@ from bench.cli import command
 
 COMMANDS = {
     "run": "train and evaluate every trial of a suite",
+    "verify": "check that results are whole, unchanged and can be made again",
+    "merge": "bring the trials of a suite that ran in several folders into one",
+    "publish": "make the compact form of results, to be kept in git",
     "report": "make figures, tables and a page from the results",
     "tune": "tune every algorithm of a study with the same budget",
     "tasks": "list the tasks",

@@ -31,6 +31,7 @@ from bench.suite.methods import method
 from bench.suite.model import Suite, SuiteError
 from bench.suite.reading import validated
 from bench.suite.resolving import trials
+from bench.suite.restored import restored
 from bench.suite.trial import Trial
 from bench.tasks import registry
 from bench.tasks.checker import first_failure
@@ -266,18 +267,16 @@ def load_team(folder: str | Path, policy: Literal["best", "last"] = "best") -> T
         raise ValueError(f"policy: {policy!r} is neither 'best' nor 'last'")
     about, path = _about(Path(folder)), Path(folder) / "policy.pt"
     try:
-        task = _task(about["task"], about["options"])
-        row = method(about["method"])
-        settings = row.configure(about["settings"])
-        sizes = registry.team(task)
-        learner = row.build(sizes, settings, seeds(about["seed"])[0])
+        trial = restored(about)
+        sizes = registry.team(trial.task)
+        learner = trial.method.build(sizes, trial.settings, seeds(trial.seed)[0])
         _check_policy(path, about)
         learner.policy.load_state_dict(torch.load(path, weights_only=True)[policy])
     except SettingError as error:
         raise ValueError(f"{folder}: {error.key}: {error}") from error
     except (*OTHER_LAYOUT, OSError) as error:
         raise StoreError(f"{path}: cannot be read, or is of another version of the benchmark ({error})") from error
-    return TrainedTeam(task, about["algorithm"], about["seed"], policy, settings, sizes, learner)
+    return TrainedTeam(trial.task, trial.label, trial.seed, policy, trial.settings, sizes, learner)
 
 
 def _check_policy(path: Path, about: Mapping[str, Any]) -> None:
@@ -296,13 +295,3 @@ def _about(folder: Path) -> dict[str, Any]:
     if about.get("status") != "done":
         raise StoreError(f"{folder}: this trial is {about.get('status')}, not done; a trial leaves its team at its end")
     return about
-
-
-def _task(label: str, options: Mapping[str, Any]) -> Task:
-    """The task of that label, which names the options that are not at their defaults: `name:obsk=2`."""
-    told = {}
-    for key, value in reversed([*options.items()]):
-        name = label.removesuffix(f":{key}={value}")
-        if name != label:
-            label, told[key] = name, value
-    return registry.task(label, told)

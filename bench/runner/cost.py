@@ -23,13 +23,13 @@ from algorithms.registry import Settings
 from algorithms.replay_buffer import transition_bytes
 from bench.envs.errors import EnvError, one_line_with_place
 from bench.envs.random_play import random_actions
+from bench.store.trials import FRESH_FACTOR
 from bench.suite.model import SuiteError
 from bench.suite.trial import Trial
 from bench.tasks.checker import first_failure
 from bench.tasks.registry import Task, make, team
 from bench.trial.collect import Collector
 from bench.trial.link import Link
-from bench.trial.session import FRESH_FACTOR
 from bench.trial.setup import learner_and_batch
 from bench.trial.worker import Stopped
 

@@ -10,15 +10,12 @@ import yaml
 from filelock import FileLock
 
 from bench.store import files
-from bench.store.trials import merge, read_trials
+from bench.store.trials import LOCK, merge, read_trials
 from bench.suite.model import SuiteError
 from bench.suite.resolving import resolved
 from bench.suite.trial import Trial
 from bench.trial import status
 from bench.trial.status import read_status
-
-LOCK = ".lock"
-"""The file in a suite's results that a process holds while it writes what belongs to no single trial."""
 
 
 def prepare(planned: Sequence[Trial], document: dict[str, Any], folder: Path) -> None:

@@ -166,6 +166,7 @@ def _serve(pipe: Connection, beats: Any, work: bytes) -> None:
         return
     except BaseException as error:  # the code of an environment may raise anything
         answer = ("error", one_line_with_place(error))
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # what is left takes no time
     pipe.send(answer)
 
 

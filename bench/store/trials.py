@@ -4,9 +4,11 @@
                                           records.parquet   one row per evaluation episode
                                           updates.parquet   one row per update and agent
                                           policy.pt         the networks of the best and of the last policy
-    <suite>/records.parquet, updates.parquet, trials.parquet   those of all trials
+    <suite>/records.parquet, updates.parquet                those of all trials
+    <suite>/trials.parquet                                  of a published suite: what every trial.json says
 
-A suite whose `trials/` are not there (a published one) is what its three tables say.
+A published suite is its three tables. It goes on where it is run again: its trials are done, those that are new have
+folders.
 """
 
 from __future__ import annotations
@@ -36,6 +38,10 @@ RECORD_COLUMNS = (
     "seconds",
 )
 TABLES = ("records", "updates")
+LOCK = ".lock"
+"""The file in a suite's folder that a process holds while it writes what belongs to no single trial."""
+FRESH_FACTOR = 10
+"""At the end the last and the best policy each play this many times `episodes` (Gorsane et al. 2022)."""
 IDENTITY = ("suite", "task", "algorithm", "seed", "config_hash")
 """The keys of `trial.json` that say whose a file is; every table and checkpoint carries them."""
 GOLDEN = "golden"
@@ -119,7 +125,10 @@ def read_table_of(folder: Path, name: str, about: Mapping[str, Any]) -> pd.DataF
     Refuses another trial's table, and for one that is done any but the last that it wrote.
     """
     path = folder / f"{name}.parquet"
-    frame, owner, checksum = files.read_table_with_metadata(path)
+    try:
+        frame, owner, checksum = files.read_table_with_metadata(path)
+    except StoreError as error:
+        raise StoreError(f"{error}; delete {folder} to run this trial again") from error
     if owner != identity(about):
         raise StoreError(f"{path}: belongs to another trial: {owner}, not {identity(about)}")
     if about["status"] == "done" and checksum != about["files"].get(path.name):
@@ -157,14 +166,13 @@ def _published_tables(path: Path, wanted: Mapping[Path, Mapping[str, Any]]) -> d
 
 
 def merge(suite_folder: Path) -> None:
-    """Join what all trials have into `records.parquet`, `updates.parquet` and `trials.parquet` of the suite.
+    """Join what all trials have into `records.parquet` and `updates.parquet` of the suite.
 
     A suite without `trials/` is left as it is.
     """
     if not trial_files(suite_folder, "trial.json"):
         return
     tables = {name: joined(suite_folder, name) for name in TABLES}
-    rows = [{**identity(x), "status": x["status"], "about": json.dumps(x)} for x in read_trials(suite_folder)]
-    for name, table in {**tables, "trials": pd.DataFrame(rows)}.items():
+    for name, table in tables.items():
         if table is not None:
             files.write_table(suite_folder / f"{name}.parquet", table)

@@ -25,14 +25,11 @@ from algorithms import Diagnostics, Diverged
 from bench.envs.errors import EnvError
 from bench.store import files
 from bench.store.checksums import Damaged, check_archive
+from bench.store.trials import FRESH_FACTOR
 from bench.suite.trial import Trial
 from bench.trial.collect import Collector, play_episodes
 from bench.trial.link import Link
 from bench.trial.setup import evaluation_seeds, learner_and_batch
-
-FRESH_FACTOR = 10
-"""At the end the last and the best policy each play this many times `episodes` (Gorsane et al. 2022)."""
-
 
 PROGRESS_SECONDS = 1.0
 CHECKPOINTS = ("checkpoint.pt", "checkpoint.previous.pt")
@@ -66,7 +63,8 @@ class Session:
         self.best: Best | None = None
         self.records: list[pd.DataFrame] = []
         self.updates: list[pd.DataFrame] = []
-        self._rows: list[Diagnostics] = []  # of updates since the tables were written
+        self.rows: list[Diagnostics] = []
+        """Of the updates since the tables were written."""
         self.evaluation: float | None = None
         self._last_progress = 0.0
         self.checksums: dict[str, str] = {}
@@ -75,14 +73,18 @@ class Session:
 
     def train_until(self, step: int) -> None:
         """Train to a step of the grid, evaluating and saving at each point on the way."""
-        if not self.records:
-            self._evaluate_and_save()
+        self.begin()
         while self.step < step:
-            self._train()
+            self.train()
             if self.step % self.trial.every == 0:
                 self._evaluate_and_save()
 
-    def _train(self) -> None:
+    def begin(self) -> None:
+        """Evaluate the untrained policy, unless that was done."""
+        if not self.records:
+            self._evaluate_and_save()
+
+    def train(self) -> None:
         """One rollout and one update."""
         start = time.perf_counter()
         rollout = self.collector.collect(self.learner)
@@ -100,7 +102,7 @@ class Session:
         self.step += steps
         self.seconds += seconds
         about = {**self._identity, "step": self.step, "steps_per_second": steps / seconds}
-        self._rows += [about | row for row in rows]
+        self.rows += [about | row for row in rows]
 
     def _evaluate_and_save(self) -> None:
         """Evaluate with K deterministic episodes, keep the policy if it is the best so far, and save everything."""
@@ -164,9 +166,9 @@ class Session:
         )
 
     def _write_tables(self) -> None:
-        if self._rows:
-            self.updates.append(pd.DataFrame(self._rows))
-            self._rows = []
+        if self.rows:
+            self.updates.append(pd.DataFrame(self.rows))
+            self.rows = []
         for name, parts in (("records.parquet", self.records), ("updates.parquet", self.updates)):
             if parts:
                 parts[:] = [pd.concat(parts, ignore_index=True)]

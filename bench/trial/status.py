@@ -31,12 +31,17 @@ def held(trial: Trial, suite_folder: Path) -> Iterator[bool]:
 
 def register(trial: Trial, suite_folder: Path) -> None:
     """Write the `trial.json` of a trial that has not started, so that reports know what is missing."""
-    folder = trial.folder(suite_folder)
+    if _has_started(trial, suite_folder):
+        return
     with held(trial, suite_folder) as free:
-        started = read_status(trial, suite_folder).get("status", "waiting") != "waiting"
-        lost = (folder / "trial.json").exists() and read_trial_in_place(folder / "trial.json")["status"] != "waiting"
-        if free and not started and not lost:
-            _write(folder, _about(trial) | {"status": "waiting", "attempts": 0})
+        if free and not _has_started(trial, suite_folder):
+            _write(trial.folder(suite_folder), _about(trial) | {"status": "waiting", "attempts": 0})
+
+
+def _has_started(trial: Trial, suite_folder: Path) -> bool:
+    path = trial.folder(suite_folder) / "trial.json"
+    own = read_trial_in_place(path)["status"] if path.exists() else "waiting"
+    return own != "waiting" or read_status(trial, suite_folder).get("status", "waiting") != "waiting"
 
 
 def read_status(trial: Trial, suite_folder: Path) -> dict[str, Any]:
@@ -105,13 +110,17 @@ def _about(trial: Trial) -> dict[str, Any]:
         "config_hash": trial.config_hash(),
         "tuning": trial.tuning and trial.tuning.model_dump(),
         "error": "",
-        "provenance": provenance()
-        | {
-            "physics": physics(trial.task),
-            "task": trial.task.origin(),
-            "numerics": algorithms.NUMERICS,
-            "matmul": algorithms.matmul_library(),
-        },
+        "provenance": provenance_of(trial),
+    }
+
+
+def provenance_of(trial: Trial) -> dict[str, Any]:
+    """Where the numbers of a trial come from if it runs here and now."""
+    return provenance() | {
+        "physics": physics(trial.task),
+        "task": trial.task.origin(),
+        "numerics": algorithms.NUMERICS,
+        "matmul": algorithms.matmul_library(),
     }
 
 

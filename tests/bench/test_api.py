@@ -29,6 +29,7 @@ from bench.store import files
 from bench.store.files import StoreError
 from bench.store.trials import RECORD_COLUMNS, TABLES, read_trial
 from bench.suite.resolving import load, trials
+from bench.suite.restored import task_of
 from bench.suite.trial import Trial
 from bench.tasks import registry
 from bench.trial import session, worker
@@ -185,7 +186,7 @@ def test_a_trial_that_is_done_is_not_run_again(mine: Path, monkeypatch: pytest.M
 
 
 def test_an_interrupted_trial_goes_on(mine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole, calls = session.Session._train, [0]
+    whole, calls = session.Session.train, [0]
 
     def stopped(self: session.Session) -> None:
         calls[0] += 1
@@ -193,7 +194,7 @@ def test_an_interrupted_trial_goes_on(mine: Path, tmp_path: Path, monkeypatch: p
             raise KeyboardInterrupt
         whole(self)
 
-    monkeypatch.setattr(session.Session, "_train", stopped)
+    monkeypatch.setattr(session.Session, "train", stopped)
     with pytest.raises(KeyboardInterrupt):
         train(results=tmp_path / "mine")
     pd.testing.assert_frame_equal(
@@ -366,7 +367,7 @@ def test_no_episodes_are_refused(trained: Path, episodes: int) -> None:
 )
 def test_a_task_is_found_by_its_label_and_options(name: str, options: dict[str, Any]) -> None:
     task = registry.task(name, options)
-    assert api._task(task.label, task.options.named()) == task
+    assert task_of(task.label, task.options.named()) == task
 
 
 def test_a_method_and_an_environment_of_ones_own_are_found_again(tmp_path: Path) -> None:

@@ -315,7 +315,7 @@ def test_a_trial_that_diverges_leaves_the_others_alone(tmp_path: Path, capsys: p
 def test_a_keyboard_interrupt_stops_with_130_and_the_same_command_goes_on(
     tmp_path: Path, alone: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    real, calls = session.Session._train, [0]
+    real, calls = session.Session.train, [0]
 
     def train(self: session.Session) -> None:
         calls[0] += 1
@@ -324,7 +324,7 @@ def test_a_keyboard_interrupt_stops_with_130_and_the_same_command_goes_on(
         real(self)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(session.Session, "_train", train)
+        patch.setattr(session.Session, "train", train)
         assert main(tmp_path) == INTERRUPTED
     assert "same command goes on" in capsys.readouterr().err
     statuses = [about(tmp_path)[label]["status"] for label in TINY["algorithms"]]

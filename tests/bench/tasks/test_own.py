@@ -247,10 +247,10 @@ def test_a_trial_says_that_it_ran_without_mujoco_and_goes_on_to_the_bit(tmp_path
     status.register(parted, tmp_path / "parted")
     first = Session(parted, folder)
     first._evaluate_and_save()
-    first._train()
-    first._train()
+    first.train()
+    first.train()
     first._evaluate_and_save()
-    first._train()  # lost
+    first.train()  # lost
     assert worker.run(parted, tmp_path / "parted").status == "done"
     tables = [files.read_table(t.folder(tmp_path / t.suite) / "records.parquet") for t in (whole, parted)]
     columns = ["step", "episode", "episode_return", "length"]
@@ -266,8 +266,8 @@ def test_a_trial_is_told_that_its_environment_went_another_way(tmp_path: Path) -
     status.register(t, tmp_path / "own")
     session = Session(t, t.folder(tmp_path / "own"))
     session._evaluate_and_save()
-    session._train()
-    session._train()
+    session.train()
+    session.train()
     session._evaluate_and_save()
     outcome = worker.run(t, tmp_path / "own")
     assert outcome.error.startswith("EnvError: environment 0: its episode went another way when it was played again")

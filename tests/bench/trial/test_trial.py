@@ -387,7 +387,7 @@ def test_an_interrupted_trial_ends_as_if_it_had_not_been(
     tmp_path: Path, finished: dict[str, Path], label: str, call: int
 ) -> None:
     t = planned(tmp_path)[label]
-    interrupt(t, tmp_path / "tiny", session.Session, "_train", call)
+    interrupt(t, tmp_path / "tiny", session.Session, "train", call)
     assert_same_trial(finish(t, tmp_path / "tiny"), finished[label])
 
 
@@ -435,7 +435,7 @@ def test_a_trial_interrupted_at_every_stretch_ends_as_if_it_had_not_been(
 ) -> None:
     t = planned(tmp_path)["happo"]
     for _ in range(2):
-        interrupt(t, tmp_path / "tiny", session.Session, "_train", 3)
+        interrupt(t, tmp_path / "tiny", session.Session, "train", 3)
     assert_same_trial(finish(t, tmp_path / "tiny"), finished["happo"])
 
 
@@ -457,7 +457,7 @@ def test_a_kill_at_any_write_is_repaired(tmp_path: Path, short: Path, write: int
 
 def test_seconds_go_on_after_an_interruption(tmp_path: Path) -> None:
     t = planned(tmp_path)["happo"]
-    folder = interrupt(t, tmp_path / "tiny", session.Session, "_train", 5)
+    folder = interrupt(t, tmp_path / "tiny", session.Session, "train", 5)
     before = records(folder)
     rows = records(finish(t, tmp_path / "tiny")).query("kind == 'grid'")
     assert rows["seconds"].is_monotonic_increasing
@@ -466,7 +466,7 @@ def test_seconds_go_on_after_an_interruption(tmp_path: Path) -> None:
 
 def test_a_resumed_trial_keeps_when_it_started(tmp_path: Path) -> None:
     t = planned(tmp_path)["happo"]
-    path = interrupt(t, tmp_path / "tiny", session.Session, "_train", 3) / "trial.json"
+    path = interrupt(t, tmp_path / "tiny", session.Session, "train", 3) / "trial.json"
     files.write_sealed_json(path, read_trial(path) | {"started": "2000-01-01T00:00:00+00:00"})
     about = read_trial(finish(t, tmp_path / "tiny") / "trial.json")
     assert about["started"] == "2000-01-01T00:00:00+00:00"
@@ -478,8 +478,8 @@ def test_a_trial_resumed_on_other_physics_says_what_both_parts_ran_on(
     t = planned(tmp_path)["happo"]
     with monkeypatch.context() as patch:
         patch.setattr(fingerprint, "verdict", lambda robot: f"{robot} is odd")
-        interrupt(t, tmp_path / "tiny", session.Session, "_train", 3)
-    interrupt(t, tmp_path / "tiny", session.Session, "_train", 2)
+        interrupt(t, tmp_path / "tiny", session.Session, "train", 3)
+    interrupt(t, tmp_path / "tiny", session.Session, "train", 2)
     about = read_trial(finish(t, tmp_path / "tiny") / "trial.json")
     assert [part["physics"] for part in about["earlier_provenance"]] == ["Hopper is odd"]
     assert about["provenance"]["physics"] == "golden"
@@ -567,7 +567,7 @@ def test_a_failed_trial_that_is_tried_again_ends_as_if_it_had_not_failed(
 @pytest.mark.parametrize("name", ["records.parquet", "updates.parquet"])
 def test_tables_are_written_anew_from_the_checkpoint(tmp_path: Path, finished: dict[str, Path], name: str) -> None:
     t = planned(tmp_path)["happo"]
-    folder = interrupt(t, tmp_path / "tiny", session.Session, "_train", 3)
+    folder = interrupt(t, tmp_path / "tiny", session.Session, "train", 3)
     (folder / name).write_bytes(b"broken")
     assert_same_trial(finish(t, tmp_path / "tiny"), finished["happo"])
 
@@ -576,7 +576,7 @@ def test_a_damaged_checkpoint_is_said_and_the_one_before_it_goes_on(
     tmp_path: Path, finished: dict[str, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     t = planned(tmp_path)["happo"]
-    folder = interrupt(t, tmp_path / "tiny", session.Session, "_train", 5)
+    folder = interrupt(t, tmp_path / "tiny", session.Session, "train", 5)
     flip(folder / "checkpoint.pt", 10_000)
     assert_same_trial(finish(t, tmp_path / "tiny"), finished["happo"])
     assert capsys.readouterr().err == (
@@ -587,21 +587,21 @@ def test_a_damaged_checkpoint_is_said_and_the_one_before_it_goes_on(
 
 def test_a_trial_whose_checkpoints_are_both_damaged_says_how_to_start_anew(tmp_path: Path) -> None:
     t = planned(tmp_path)["happo"]
-    folder = interrupt(t, tmp_path / "tiny", session.Session, "_train", 5)
+    folder = interrupt(t, tmp_path / "tiny", session.Session, "train", 5)
     for name in session.CHECKPOINTS:
         flip(folder / name, 10_000)
     assert f"delete {folder} to start this trial anew" in failure(t, tmp_path / "tiny")["error"]
 
 
 def test_the_checkpoint_of_another_trial_is_refused(tmp_path: Path) -> None:
-    folders = [interrupt(t, tmp_path / "tiny", session.Session, "_train", 3) for t in planned(tmp_path).values()]
+    folders = [interrupt(t, tmp_path / "tiny", session.Session, "train", 3) for t in planned(tmp_path).values()]
     shutil.copy(folders[0] / "checkpoint.pt", folders[1])
     assert "checkpoint.pt: belongs to another trial" in failure(planned(tmp_path)["mappo"], tmp_path / "tiny")["error"]
 
 
 def test_a_checkpoint_of_another_version_fails_the_trial_and_says_what_to_do(tmp_path: Path) -> None:
     t = planned(tmp_path)["happo"]
-    folder = interrupt(t, tmp_path / "tiny", session.Session, "_train", 3)
+    folder = interrupt(t, tmp_path / "tiny", session.Session, "train", 3)
     saved = torch.load(folder / "checkpoint.pt", weights_only=True)
     saved["environments"]["raw"] = saved["environments"]["raw"][:, 1:]
     torch.save(saved, folder / "checkpoint.pt")
@@ -638,7 +638,7 @@ def test_a_trial_computes_with_one_thread(tmp_path: Path) -> None:
 
 def test_progress_is_written_while_a_trial_runs(tmp_path: Path) -> None:
     t = planned(tmp_path)["happo"]
-    folder = interrupt(t, tmp_path / "tiny", session.Session, "_train", 5)
+    folder = interrupt(t, tmp_path / "tiny", session.Session, "train", 5)
     progress = files.read_json(folder / "progress.json")
     assert progress.keys() == {"step", "seconds", "evaluation"}
     assert progress["step"] == 200

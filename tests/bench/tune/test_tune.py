@@ -319,7 +319,7 @@ def test_nothing_is_left_to_do_in_a_finished_study_and_a_larger_budget_goes_on(
 def test_ctrl_c_stops_with_130_and_the_same_command_gives_the_numbers_of_a_study_without_it(
     tmp_path: Path, whole: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    real, calls = session.Session._train, [0]
+    real, calls = session.Session.train, [0]
 
     def train(self: session.Session) -> None:
         calls[0] += 1
@@ -328,7 +328,7 @@ def test_ctrl_c_stops_with_130_and_the_same_command_gives_the_numbers_of_a_study
         real(self)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(session.Session, "_train", train)
+        patch.setattr(session.Session, "train", train)
         assert main(tmp_path) == tune.INTERRUPTED
     assert "same command goes on" in capsys.readouterr().err
     assert len(table(tmp_path)) == 3
@@ -552,7 +552,7 @@ def test_settings_that_diverge_fail_and_count(tmp_path: Path) -> None:
         "trials": 4,
         **ONE,
     }
-    real = session.Session._train
+    real = session.Session.train
 
     def train(self: session.Session) -> None:
         if self.trial.settings.critic_lr > 1:
@@ -560,7 +560,7 @@ def test_settings_that_diverge_fail_and_count(tmp_path: Path) -> None:
         real(self)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(session.Session, "_train", train)
+        patch.setattr(session.Session, "train", train)
         assert main(tmp_path, **changes) == 0
     rows = table(tmp_path)
     assert len(rows) == 4
@@ -571,7 +571,7 @@ def test_settings_that_diverge_fail_and_count(tmp_path: Path) -> None:
 
 
 def test_a_trial_that_diverged_counts_the_seconds_that_it_trained(tmp_path: Path) -> None:
-    real, seconds = session.Session._train, []
+    real, seconds = session.Session.train, []
 
     def train(self: session.Session) -> None:
         update = self.learner.update
@@ -587,7 +587,7 @@ def test_a_trial_that_diverged_counts_the_seconds_that_it_trained(tmp_path: Path
             seconds.append(self.seconds)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(session.Session, "_train", train)
+        patch.setattr(session.Session, "train", train)
         assert main(tmp_path, trials=1, steps=200, evaluate={"every": 100, "episodes": 1}, **ONE) == 0
     row = files.read_table(tmp_path / "tiny" / "tuning.parquet").iloc[0]
     assert row["state"] == "fail"
@@ -597,7 +597,7 @@ def test_a_trial_that_diverged_counts_the_seconds_that_it_trained(tmp_path: Path
 def test_any_other_error_puts_a_tuning_trial_aside_and_the_same_command_takes_it_up(
     tmp_path: Path, whole: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    real, calls = session.Session._train, [0]
+    real, calls = session.Session.train, [0]
 
     def train(self: session.Session) -> None:
         calls[0] += 1
@@ -606,7 +606,7 @@ def test_any_other_error_puts_a_tuning_trial_aside_and_the_same_command_takes_it
         real(self)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(session.Session, "_train", train)
+        patch.setattr(session.Session, "train", train)
         assert main(tmp_path) == 1
     out, err = capsys.readouterr()
     assert "no space left on device" in out
@@ -738,7 +738,7 @@ def test_a_study_cut_by_the_median_is_the_same_when_interrupted_between_grid_poi
     (tmp_path / "b").mkdir()
     changes: dict[str, Any] = {"pruner": "median", "trials": 2, "seeds": 2, **ONE}
     assert main(tmp_path / "a", **changes) == 0
-    real, calls = session.Session._train, [0]
+    real, calls = session.Session.train, [0]
 
     def train(self: session.Session) -> None:
         calls[0] += 1
@@ -747,7 +747,7 @@ def test_a_study_cut_by_the_median_is_the_same_when_interrupted_between_grid_poi
         real(self)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(session.Session, "_train", train)
+        patch.setattr(session.Session, "train", train)
         assert main(tmp_path / "b", **changes) == tune.INTERRUPTED
     assert main(tmp_path / "b", **changes) == 0
     pd.testing.assert_frame_equal(table(tmp_path / "a"), table(tmp_path / "b"), check_exact=True)

@@ -1,0 +1,98 @@
+"""`python -m bench.publish RESULTS ...`: make the compact form of a suite's results, to be kept in git.
+
+It has the records of all trials, failed ones included, what every `trial.json` says, and the diagnostics of at most
+100 updates of each agent and trial. It is a folder of results like any other: reports are made from it, `bench.verify`
+checks it, and `bench.run` takes its trials for done, so a run goes on from a fresh clone.
+"""
+
+from __future__ import annotations
+
+from bench.cli import command
+
+if __name__ == "__main__":
+    command.begin()
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bench.cli.command import BAD_INPUT, counted
+from bench.store import files
+from bench.store.files import StoreError
+from bench.store.trials import identity, joined, read_trials
+
+MOST_UPDATES = 100
+"""Of each agent and trial."""
+FIRST_UPDATES = 5
+"""The first ones are kept, for `bench.verify --replay`."""
+COPIED = ("suite.yaml", "resolved.json")
+
+
+@command.entry
+def main(arguments: Sequence[str] | None = None) -> int:
+    """0 when all is written, 2 for results that cannot be read."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.publish",
+        description="Make the compact form of a suite's results, to be kept in git.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("results", type=Path, nargs="+", metavar="RESULTS", help="folders of suites: results/<suite>")
+    parser.add_argument("--into", type=Path, required=True, metavar="DIR", help="folder that gets a folder per suite")
+    options = parser.parse_args(arguments)
+    try:
+        for folder in options.results:
+            target = options.into / folder.resolve().name
+            count = publish(folder, target)
+            size = sum(path.stat().st_size for path in target.iterdir())
+            print(f"{target}: {counted(count, 'trial')}, {size / 1e6:.1f} MB")
+    except StoreError as error:
+        print(error, file=sys.stderr)
+        return BAD_INPUT
+    return 0
+
+
+def publish(folder: Path, target: Path) -> int:
+    """Write the compact form of a suite's results into a folder; returns the number of its trials."""
+    abouts = [about for about in read_trials(folder) if about["status"] in ("done", "failed")]
+    if not abouts:
+        raise StoreError(f"{folder}: no trial there has ended; the results of a suite have trials/")
+    of = pd.DataFrame([identity(about) for about in abouts])[["task", "algorithm", "seed"]]
+    records, updates = (joined(folder, name) for name in ("records", "updates"))
+    if records is not None:
+        files.write_table(target / "records.parquet", records.merge(of))
+    if updates is not None:
+        files.write_table(target / "updates.parquet", thinned(updates.merge(of)))
+    rows = [{**identity(x), "status": x["status"], "about": json.dumps(_without_places(x))} for x in abouts]
+    files.write_table(target / "trials.parquet", pd.DataFrame(rows))
+    for name in COPIED:
+        if (folder / name).exists() and folder.resolve() != target.resolve():
+            files.write_bytes(target / name, (folder / name).read_bytes())
+    return len(abouts)
+
+
+def thinned(updates: pd.DataFrame) -> pd.DataFrame:
+    """At most 100 updates of each agent of each trial: the first ones, and the others evenly spaced to the last."""
+
+    def kept(steps: Any) -> Any:
+        last = len(steps) - 1
+        spaced = np.linspace(0, last, MOST_UPDATES - FIRST_UPDATES).round().astype(int)
+        chosen = {*range(min(FIRST_UPDATES, len(steps))), *spaced.tolist()}
+        return np.isin(np.arange(len(steps)), sorted(chosen))
+
+    keep = updates.groupby(["task", "algorithm", "seed", "agent"], sort=False)["step"].transform(kept)
+    return updates[keep.astype(bool)].reset_index(drop=True)
+
+
+def _without_places(about: dict[str, Any]) -> dict[str, Any]:
+    """What a `trial.json` says, without the traceback, which names folders of a user's."""
+    return {key: value for key, value in about.items() if key != "traceback"}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

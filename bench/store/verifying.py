@@ -1,0 +1,187 @@
+"""Whether the results of a suite are whole, unchanged and consistent with each other."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from bench.store import files
+from bench.store.files import StoreError
+from bench.store.resolved import Resolved
+from bench.store.trials import (
+    FRESH_FACTOR,
+    RECORD_COLUMNS,
+    TABLES,
+    joined,
+    read_table_of,
+    trial_files,
+    trials_by_folder,
+)
+
+NAMED = 3
+"""So many trials are named in one line."""
+
+
+class Finding(NamedTuple):
+    """What one check found."""
+
+    check: str
+    wrong: str
+    """What is wrong, in one line; empty if nothing is."""
+    note: str = ""
+    """What was looked at."""
+
+
+def findings(folder: Path) -> Iterator[Finding]:
+    """Check the results of a suite, whether it is published, finished or still running. Reads everything once."""
+    try:
+        abouts = trials_by_folder(folder)
+    except StoreError as error:
+        yield Finding("trials", str(error))
+        return
+    if not abouts:
+        yield Finding("trials", f"{folder}: no trials there; the results of a suite have trials/ or trials.parquet")
+        return
+    counts = Counter(about["status"] for about in abouts.values())
+    yield Finding("trials", "", ", ".join(f"{count} {status}" for status, count in sorted(counts.items())))
+    yield _attempted("files", lambda: _files(abouts))
+    yield _attempted("suite", lambda: _resolved(folder, abouts))
+    try:
+        tables = {name: joined(folder, name) for name in TABLES}
+        if not trial_files(folder, "trial.json"):
+            tables = {name: files.read_table(folder / f"{name}.parquet") for name in TABLES}
+    except StoreError as error:
+        yield Finding("tables", str(error))
+        return
+    records = tables["records"]
+    if records is None:
+        yield Finding("records", "", "none yet")
+        return
+    yield Finding("records", _records(records, abouts), f"{len(records):,} episodes")
+    updates = tables["updates"]
+    if updates is not None:
+        yield Finding("updates", _updates(updates, abouts), f"{len(updates):,} rows")
+    yield _attempted("joined", lambda: _stored(folder, tables))
+
+
+def _attempted(check: str, look: Callable[[], tuple[str, str]]) -> Finding:
+    try:
+        return Finding(check, *look())
+    except StoreError as error:
+        return Finding(check, str(error))
+
+
+def _files(abouts: Mapping[Path, Mapping[str, Any]]) -> tuple[str, str]:
+    """Compare the files of all trials with the checksums that they carry and that `trial.json` has."""
+    count = 0
+    for folder, about in abouts.items():
+        if not (folder / "trial.json").exists():
+            continue
+        count += 1
+        for name in TABLES:
+            if (folder / f"{name}.parquet").exists():
+                read_table_of(folder, name, about)
+        if about["status"] != "done":
+            continue
+        for name, checksum in about["files"].items():
+            path = folder / name
+            if not path.exists():
+                return f"{path}: is missing", ""
+            if path.suffix == ".pt" and hashlib.sha256(path.read_bytes()).hexdigest() != checksum:
+                return f"{path}: was damaged or changed after it was written", ""
+    return "", f"those of {count} trials" if count else "of a published suite, which keeps only its tables"
+
+
+def _resolved(folder: Path, abouts: Mapping[Path, Mapping[str, Any]]) -> tuple[str, str]:
+    """Every pairing of task and algorithm has the same seeds, and all the same budget."""
+    found = Resolved.read(folder)
+    budgets = {(about["steps"], about["evaluate"]["every"], about["evaluate"]["episodes"]) for about in abouts.values()}
+    if len(budgets) > 1:
+        return f"{folder}: trials of different budgets (steps, every, episodes): {sorted(budgets)}", ""
+    seeds: dict[tuple[str, str], set[int]] = {}
+    for about in abouts.values():
+        seeds.setdefault((about["task"], about["algorithm"]), set()).add(about["seed"])
+    wanted = set.union(*seeds.values())
+    ragged = [f"{task} {label}" for (task, label), own in seeds.items() if own != wanted]
+    if found:
+        skipped = {*found.skipped}
+        ragged += [
+            f"{task} {label}"
+            for task in found.tasks
+            for label in found.algorithms
+            if (task, label) not in {*seeds} | skipped
+        ]
+    note = f"{len(seeds)} pairings of task and algorithm, seeds {', '.join(map(str, sorted(wanted)))}"
+    if ragged:
+        note += f"; not with all seeds: {_some(ragged)}"
+    return "", note
+
+
+def _records(records: pd.DataFrame, abouts: Mapping[Path, Mapping[str, Any]]) -> str:
+    """Each trial has the columns, every point of its grid with all episodes, and at its end the fresh ones."""
+    if missing := [column for column in RECORD_COLUMNS if column not in records.columns]:
+        return f"columns are missing: {', '.join(missing)}"
+    if not np.isfinite(records[["episode_return", "length", "seconds"]].to_numpy(float)).all():
+        return "a return, length or time is not finite"
+    groups = dict([*records.groupby(["task", "algorithm", "seed"], sort=False, observed=True)])
+    for about in abouts.values():
+        rows = groups.pop((about["task"], about["algorithm"], about["seed"]), records[:0])
+        if wrong := _records_of(rows, about):
+            return f"{about['task']} {about['algorithm']} seed {about['seed']}: {wrong}"
+    return f"rows of {len(groups)} trials that are not there: {_some([str(key) for key in groups])}" if groups else ""
+
+
+def _records_of(rows: pd.DataFrame, about: Mapping[str, Any]) -> str:
+    every, episodes = about["evaluate"]["every"], about["evaluate"]["episodes"]
+    grid = rows[rows["kind"] == "grid"]
+    counts = grid.groupby("step").size()
+    if (counts != episodes).any():
+        return f"an evaluation has other than {episodes} episodes"
+    done = about["status"] == "done"
+    last = about["steps"] if done else (counts.index.max() if len(counts) else -every)
+    if list(counts.index) != list(range(0, last + 1, every)):
+        return "points of the evaluation grid are missing"
+    if (grid.groupby("step")["episode"].nunique() != episodes).any():
+        return "an episode of an evaluation is there twice"
+    fresh = rows[rows["kind"] != "grid"].groupby("kind")["episode"].nunique().to_dict()
+    plays = done and "policy.pt" in about["files"]  # those of a study do not
+    wanted = dict.fromkeys(("absolute", "final"), FRESH_FACTOR * episodes) if plays else {}
+    if done and fresh != wanted:
+        return f"fresh episodes are {fresh}, not {wanted}"
+    if done and (set(rows.loc[rows["kind"] == "final", "step"]) - {about["steps"]}):
+        return "final episodes of another policy than the last"
+    seconds = grid.drop_duplicates("step")["seconds"]
+    return "" if seconds.is_monotonic_increasing else "the seconds of training fall"
+
+
+def _updates(updates: pd.DataFrame, abouts: Mapping[Path, Mapping[str, Any]]) -> str:
+    """No update is there twice, none lies beyond the budget, and each row is of a trial that is there."""
+    key = ["task", "algorithm", "seed"]
+    if updates.duplicated([*key, "step", "agent"]).any():
+        return "an update of an agent is there twice"
+    steps = {(a["task"], a["algorithm"], a["seed"]): a["steps"] for a in abouts.values()}
+    for own, last in updates.groupby(key, sort=False, observed=True)["step"].max().items():
+        if own not in steps:
+            return f"rows of a trial that is not there: {own}"
+        if last > steps[own]:
+            return f"{own}: an update at step {last}, beyond its {steps[own]} steps"
+    return ""
+
+
+def _stored(folder: Path, tables: Mapping[str, pd.DataFrame | None]) -> tuple[str, str]:
+    """The tables of all trials, where they were joined, hold what the trials hold."""
+    for name, table in tables.items():
+        path = folder / f"{name}.parquet"
+        if path.exists() and table is not None and not files.read_table(path).equals(table):
+            return "", f"{path.name} is older than the trials; bench.report joins them anew"
+    return "", "the tables of all trials are those of the trials"
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")

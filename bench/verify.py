@@ -1,0 +1,80 @@
+"""`python -m bench.verify RESULTS ...`: are the results of suites whole, unchanged and consistent?
+
+One line per check. With `--replay N` the first evaluation and the first updates of N trials of each suite are made
+again and compared bit for bit with what was recorded; where they differ, the line says what differs between this
+machine and the one that recorded them. Exit status 1 if a check fails.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from bench.cli import command
+
+if __name__ == "__main__":
+    command.begin()
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from bench.cli.command import BAD_INPUT, positive
+from bench.store.trials import read_trials
+from bench.store.verifying import Finding, findings
+
+
+@command.entry
+def main(arguments: Sequence[str] | None = None) -> int:
+    """0 if all checks pass, 1 if one fails, 2 for a folder that is not there."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.verify",
+        description="Check that results are whole, unchanged and consistent; exit with 1 where they are not.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("results", nargs="+", type=Path, metavar="RESULTS", help="folders of suites: results/<suite>")
+    parser.add_argument(
+        "--replay", type=positive, default=0, metavar="N", help="make the first updates of N trials again"
+    )
+    options = parser.parse_args(arguments)
+    if lost := [folder for folder in options.results if not folder.is_dir()]:
+        print(f"{lost[0]}: no such folder", file=sys.stderr)
+        return BAD_INPUT
+    passed = True
+    for folder in options.results:
+        print(folder)
+        for found in [*findings(folder)]:
+            passed &= _printed(found)
+        if passed and options.replay:
+            for found in _replayed(folder, options.replay):
+                passed &= _printed(found)
+    return int(not passed)
+
+
+def _printed(found: Finding) -> bool:
+    text = found.wrong or found.note
+    print(f"  {'FAILED' if found.wrong else 'ok':<8}{found.check}" + (f": {text}" if text else ""), flush=True)
+    return not found.wrong
+
+
+def _replayed(folder: Path, count: int) -> Iterator[Finding]:
+    """Trials that are done, spread evenly over the suite."""
+    from bench.runner.preparing import isolated  # loads torch, which the other checks do without
+    from bench.suite.model import SuiteError
+    from bench.trial.replay import difference
+
+    done = [about for about in read_trials(folder) if about["status"] == "done"]
+    chosen = [done[k * len(done) // count] for k in range(count)] if len(done) > count else done
+    for about in chosen:
+        name = f"replay of {about['task']} {about['algorithm']} seed {about['seed']}"
+        try:
+            wrong = isolated(difference, folder, about, say=lambda line: print(line, file=sys.stderr))
+        except SuiteError as error:
+            wrong = str(error)
+        yield Finding(name, wrong)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,156 @@
+"""Runs that are killed, orphaned, paused and doubled: the numbers of a run that was left alone."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import psutil
+import pytest
+import torch
+import yaml
+
+from bench.store import files
+from bench.store.trials import TABLES, read_trials, trial_files
+from bench.store.verifying import findings
+
+ROOT = Path(__file__).resolve().parents[3]
+SUITE: dict[str, Any] = {
+    "name": "tiny",
+    "steps": 4000,
+    "seeds": 1,
+    "evaluate": {"every": 400, "episodes": 1},
+    "tasks": [{"name": "mamujoco/Hopper-3x1", "episode_length": 50}],
+    "algorithms": {
+        **dict.fromkeys(("ippo", "mappo", "happo", "hatrpo")),
+        "maddpg": {"warmup_steps": 100, "batch_size": 16, "buffer_size": 4000},
+    },
+    "defaults": {"envs": 4, "rollout_length": 25, "hidden_sizes": [16]},
+}
+TIMES = ("seconds", "steps_per_second")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="pauses and kills processes as Linux does")
+
+
+class Torture:
+    """A results folder, and the processes that work on it."""
+
+    def __init__(self, folder: Path, seed: int):
+        self.folder, self.random = folder, random.Random(seed)
+        self.paused: list[psutil.Process] = []
+        self.suite = folder / "suite.yaml"
+        self.suite.write_text(yaml.safe_dump(SUITE, sort_keys=False))
+
+    def start(self) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "bench.run", str(self.suite), "--results", str(self.folder), "--jobs", "2"]
+        return subprocess.Popen(
+            command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        )
+
+    def wait_until_at_work(self, run: subprocess.Popen[bytes]) -> None:
+        """Until a trial writes its first or its next checkpoint, or the run is over."""
+        before = self.newest_checkpoint()
+        end = time.monotonic() + 120
+        while run.poll() is None and self.newest_checkpoint() == before and time.monotonic() < end:
+            time.sleep(0.01)
+        time.sleep(self.random.uniform(0, 0.5))
+
+    def newest_checkpoint(self) -> float:
+        times = []
+        for path in self.folder.rglob("checkpoint.pt"):
+            try:
+                times.append(path.stat().st_mtime)
+            except FileNotFoundError:  # replaced while we looked
+                continue
+        return max(times, default=0.0)
+
+    def kill(self, run: subprocess.Popen[bytes]) -> None:
+        """Kill the command, one of its processes or all of them, or the command alone while the others are paused."""
+        try:
+            children = psutil.Process(run.pid).children(recursive=True)
+        except psutil.NoSuchProcess:
+            return
+        way = self.random.choice(("parent", "worker", "group", "paused"))
+        victims: list[Any] = {"parent": [run], "group": [*children, run], "paused": [run]}.get(way, [])
+        if way == "worker" and children:
+            victims = [self.random.choice(children)]
+        for child in children if way == "paused" else []:
+            if attempted(child.suspend):
+                self.paused.append(child)
+        for victim in victims:
+            attempted(victim.kill)
+
+    def let_go(self) -> None:
+        for process in self.paused:
+            attempted(process.resume)
+        self.paused.clear()
+
+
+def attempted(action: Any) -> bool:
+    """Whether a process was still there to be signalled."""
+    try:
+        action()
+    except (psutil.NoSuchProcess, ProcessLookupError):
+        return False
+    return True
+
+
+def ours(folder: Path) -> list[psutil.Process]:
+    """Living processes that were started for a folder."""
+    found = []
+    for process in psutil.process_iter(["cmdline", "status"]):
+        if str(folder) in " ".join(process.info["cmdline"] or ()) and process.info["status"] != psutil.STATUS_ZOMBIE:
+            found.append(process)
+    return found
+
+
+def untimed(folder: Path, name: str) -> pd.DataFrame:
+    frame = files.read_table(folder / "tiny" / f"{name}.parquet")
+    return frame.drop(columns=[column for column in TIMES if column in frame])
+
+
+@pytest.mark.parametrize("kills", [4, pytest.param(40, marks=pytest.mark.long)])
+def test_no_kill_changes_a_number(tmp_path: Path, kills: int) -> None:
+    calm, folder = tmp_path / "calm", tmp_path / "torture"
+    for place in (calm, folder):
+        place.mkdir()
+    assert Torture(calm, 0).start().wait() == 0
+    torture = Torture(folder, seed=kills)
+    runs: list[subprocess.Popen[bytes]] = []
+    started: set[int] = set()
+    try:
+        for k in range(kills):
+            runs = [run for run in runs if run.poll() is None]
+            while len(runs) < 1 + k % 2:  # every other time two runs share the folder
+                runs.append(torture.start())
+                started.add(runs[-1].pid)
+            torture.wait_until_at_work(runs[0])
+            if torture.random.random() < 0.5:
+                torture.let_go()
+            torture.kill(torture.random.choice(runs))
+        torture.let_go()
+        for run in runs:
+            run.wait(300)
+        assert torture.start().wait(300) == 0
+    finally:
+        torture.let_go()
+        for process in ours(folder):
+            process.send_signal(signal.SIGKILL)
+    assert {about["status"] for about in read_trials(folder / "tiny")} == {"done"}
+    for name in TABLES:
+        pd.testing.assert_frame_equal(untimed(folder, name), untimed(calm, name), check_exact=True)
+    for path in trial_files(calm / "tiny", "policy.pt"):
+        one, other = (torch.load(p, weights_only=True) for p in (path, folder / path.relative_to(calm)))
+        for policy in ("best", "last"):
+            assert all(torch.equal(one[policy][key], other[policy][key]) for key in one[policy])
+    assert [found.wrong for found in findings(folder / "tiny") if found.wrong] == []
+    assert [*folder.rglob("*.tmp")] == []
+    deadline = time.monotonic() + 10
+    while ours(folder) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert ours(folder) == []
