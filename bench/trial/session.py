@@ -197,27 +197,38 @@ class Session:
 
     def _resume(self) -> None:
         """Go on from the last checkpoint, from the one before it if that is damaged, or from the beginning."""
-        there = [path for name in CHECKPOINTS if (path := self.folder / name).exists()]
         damaged = []
-        for path in there:
-            try:
-                check_archive(path)
-            except Damaged as error:
-                damaged.append(f"{path}: {error}")
+        for path in (self.folder / name for name in CHECKPOINTS):
+            if not path.exists():
                 continue
-            self._load(path)
-            for line in damaged:
-                self.link.say(f"{line}; going on from the checkpoint before it, at step {self.step:,}")
-                (self.folder / CHECKPOINTS[0]).unlink()  # not to be kept in the place of the whole one
+            try:
+                saved = self._checked(path)
+            except Damaged as error:
+                damaged.append(path)
+                reason = f"{path}: {error}"
+                continue
+            self._load(path, saved)
+            for broken in damaged:
+                self.link.say(f"{reason}; going on from the checkpoint before it, at step {self.step:,}")
+                broken.unlink()  # else the next one would keep it in the place of the whole one
             return
         if damaged:
-            raise files.StoreError(f"{damaged[0]}; delete {self.folder} to start this trial anew")
+            raise files.StoreError(f"{reason}; delete {self.folder} to start this trial anew")
 
-    def _load(self, path: Path) -> None:
+    def _checked(self, path: Path) -> dict[str, Any]:
+        """What a checkpoint holds. Raises Damaged for one that is not as it was written, or of another trial."""
+        check_archive(path)
         try:
-            saved = torch.load(path, weights_only=True)
-            if saved["trial"] != self.owner:
-                raise files.StoreError(f"{path}: belongs to another trial: {saved['trial']}, not {self.owner}")
+            saved: dict[str, Any] = torch.load(path, weights_only=True)
+            owner = saved["trial"]
+        except OTHER_LAYOUT as error:
+            raise self._other_version(path) from error
+        if owner != self.owner:
+            raise Damaged(f"belongs to another trial: {owner}, not {self.owner}")
+        return saved
+
+    def _load(self, path: Path, saved: dict[str, Any]) -> None:
+        try:
             self.learner.load_state_dict(saved["learner"])
             self.batch.load_state_dict(saved["environments"])
             self.step, self.seconds = saved["step"], saved["seconds"]
@@ -229,10 +240,13 @@ class Session:
         except EnvError:  # the checkpoint is sound, the environment is not
             raise
         except OTHER_LAYOUT as error:
-            raise files.StoreError(
-                f"{path}: not a readable checkpoint, or one of another version of the benchmark; "
-                f"delete {self.folder} to start this trial anew"
-            ) from error
+            raise self._other_version(path) from error
+
+    def _other_version(self, path: Path) -> files.StoreError:
+        return files.StoreError(
+            f"{path}: not a readable checkpoint, or one of another version of the benchmark; "
+            f"delete {self.folder} to start this trial anew"
+        )
 
     def _write_progress(self) -> None:
         """Write what the live display shows."""

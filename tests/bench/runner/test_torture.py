@@ -76,9 +76,11 @@ class Torture:
         except psutil.NoSuchProcess:
             return
         way = self.random.choice(("parent", "worker", "group", "paused"))
-        victims: list[Any] = {"parent": [run], "group": [*children, run], "paused": [run]}.get(way, [])
+        victims: list[Any] = [run]
         if way == "worker" and children:
             victims = [self.random.choice(children)]
+        elif way == "group":
+            victims = [*children, run]
         for child in children if way == "paused" else []:
             if attempted(child.suspend):
                 self.paused.append(child)
