@@ -11,11 +11,11 @@ from bench.cli import command
 
 COMMANDS = {
     "run": "train and evaluate every trial of a suite",
+    "report": "make figures, tables and a page from the results",
+    "tune": "tune every algorithm of a study with the same budget",
     "verify": "check that results are whole, unchanged and can be made again",
     "merge": "bring the trials of a suite that ran in several folders into one",
     "publish": "make the compact form of results, to be kept in git",
-    "report": "make figures, tables and a page from the results",
-    "tune": "tune every algorithm of a study with the same budget",
     "tasks": "list the tasks",
     "check": "check that an environment keeps the contract",
     "golden": "compare this machine's physics with those of the published numbers",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import subprocess
@@ -26,7 +25,7 @@ from bench.report.__main__ import main
 from bench.report.algorithms import Algorithms, Style
 from bench.store import files
 from bench.store.resolved import Algorithm, Resolved
-from bench.store.trials import NO_PHYSICS, RECORD_COLUMNS, merge, read_trials, trial_folder
+from bench.store.trials import NO_PHYSICS, RECORD_COLUMNS, identity, merge, read_trials, trial_folder
 
 TASK = "mamujoco/HalfCheetah-6x1"
 STEPS = 200
@@ -80,11 +79,12 @@ def write_trial(
         "provenance": provenance,
     }
     provenance |= changes.pop("provenance", {})
-    folder = trial_folder(suite, task, algorithm, seed)
-    folder.mkdir(parents=True)
+    folder, written = trial_folder(suite, task, algorithm, seed), {}
+    trial |= changes
     if returns:
-        records.to_parquet(folder / "records.parquet", index=False)
-    (folder / "trial.json").write_text(json.dumps(trial | changes))
+        checksum = files.write_table(folder / "records.parquet", records, identity(trial))
+        written["records.parquet"] = checksum
+    files.write_sealed_json(folder / "trial.json", trial | {"files": written})
 
 
 @pytest.fixture
@@ -579,7 +579,7 @@ def test_corrupt_table_is_named(suite: Path, capsys: pytest.CaptureFixture[str])
 
 def test_foreign_table_is_named(suite: Path, capsys: pytest.CaptureFixture[str]) -> None:
     suite.mkdir()
-    pd.DataFrame({"task": ["a"]}).to_parquet(suite / "records.parquet")
+    files.write_table(suite / "records.parquet", pd.DataFrame({"task": ["a"]}))
     line = refused(suite, capsys)
     assert "lacks the columns suite, algorithm" in line
 
