@@ -21,6 +21,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, cast
 
@@ -84,8 +85,8 @@ class Uniform:
 
 def random_score(task: Task, episodes: int = EPISODES) -> dict[str, Any]:
     """The entry of a random policy: mean return of uniform actions, its standard error, number of episodes."""
-    batch = registry.make(task, np.random.SeedSequence(SEED).spawn(episodes), auto_reset=False)
-    returns = play(cast(Any, Uniform(batch.team)), batch).returns
+    with closing(registry.make(task, np.random.SeedSequence(SEED).spawn(episodes), auto_reset=False)) as batch:
+        returns = play(cast(Any, Uniform(batch.team)), batch).returns
     error = float(returns.std(ddof=1) / np.sqrt(episodes))
     return {"mean": round(float(returns.mean()), 4), "standard_error": round(error, 4), "episodes": episodes}
 

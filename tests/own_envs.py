@@ -314,3 +314,113 @@ class Pet:
 
 def fails(size: int) -> Plain:
     raise RuntimeError("no\nluck")
+
+
+class SmallIntegers(Plain):
+    """Legal: rewards whose sum does not fit into their own type."""
+
+    def reward(self, name: str) -> Any:
+        return np.int8(100)
+
+
+class Half(Plain):
+    """Legal: rewards of half precision."""
+
+    def reward(self, name: str) -> Any:
+        return np.float16(30000)
+
+
+class Opposed(Plain):
+    """Legal, and no cooperative task: what `a` gains `b` loses."""
+
+    def reward(self, name: str) -> Any:
+        return self.x["a"] if name == "a" else -self.x["a"]
+
+
+class DictState(Plain):
+    """Legal: a state in parts."""
+
+    def state(self) -> Any:
+        return {"time": np.float32(self.time), "places": (np.array([*self.x.values()], np.float32), [1, 2])}
+
+
+class MistakenState(Plain):
+    def state(self) -> Any:
+        return self.y
+
+
+class WordState(Plain):
+    def state(self) -> Any:
+        return {"word": "north"}
+
+
+class AttributeState(Plain):
+    """Legal: keeps something that happens to be called state."""
+
+    def reset(self, seed: int | None = None, options: Any = None) -> tuple[dict[str, Any], dict[str, Any]]:
+        self.state: Any = {"a": 3}
+        return super().reset(seed)
+
+
+class Stays(Early):
+    """`a` dies and stays in the list."""
+
+    def step(self, actions: dict[str, Any]) -> Answers:
+        answers = super().step(actions)
+        self.agents = ["a", "b"] if self.agents else []
+        return answers
+
+
+class Fewer(Plain):
+    """From the second episode on `a` is missing."""
+
+    episodes = 0
+
+    def reset(self, seed: int | None = None, options: Any = None) -> tuple[dict[str, Any], dict[str, Any]]:
+        answers = super().reset(seed)
+        self.episodes += 1
+        if self.episodes > 1:
+            self.agents = ["b"]
+        return answers
+
+
+class LateInfo(Plain):
+    """Masks in infos, which those who are gone do not get."""
+
+    def acts(self, name: str) -> spaces.Space[Any]:
+        return spaces.Discrete(3)
+
+    def info(self, name: str) -> dict[str, Any]:
+        return {"action_mask": np.ones(3, np.int8)} if self.time < self.timer else {}
+
+
+class Emptied(Plain):
+    """Legal: empties the list that it had in `agents`, at its next step."""
+
+    def step(self, actions: dict[str, Any]) -> Answers:
+        before, answers = self.agents, super().step(actions)
+        before.clear()
+        return answers
+
+
+class Length(Plain):
+    """Legal: its own argument is called as an option of the benchmark."""
+
+    def __init__(self, episode_length: int):
+        super().__init__(timer=episode_length)
+
+
+class Counted(Plain):
+    """Legal: counts how many of it are open."""
+
+    open = 0
+    fails_at = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        if Counted.open + 1 == Counted.fails_at:
+            raise RuntimeError("one too many")
+        Counted.open += 1
+
+    def close(self) -> None:
+        Counted.open -= 1

@@ -56,3 +56,7 @@ class EnvBatch(Protocol):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on, bit for bit, where `state_dict` was taken."""
         ...
+
+    def close(self) -> None:
+        """Close the environments; the batch is used no more."""
+        ...

@@ -316,6 +316,12 @@ class MujocoBatch:
             "random": [generator.bit_generator.state for generator in self._random],
         }
 
+    def close(self) -> None:
+        """End the threads, and close MuJoCo's environment, of which the batch has the model and the resets."""
+        if self._pool is not None:
+            self._pool.shutdown()
+        self._gym.close()
+
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on, bit for bit, where `state_dict` was taken."""
         self._raw[:] = state["raw"]

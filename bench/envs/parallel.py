@@ -6,8 +6,9 @@ batch goes on where it was by playing its episodes again.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ from bench.envs.parallel_calls import (
     beyond_largest,
     complaint,
     describe_agents,
+    flat,
     reading_error,
     reset,
     state_of,
@@ -46,7 +48,25 @@ class ParallelBatch:
         """`episode_length` cuts episodes that last longer. `own_state`: the environment's `state()`, where it has one,
         instead of all observations. `leaves`: whether agents may leave before the episode ends."""
         self.envs, self.auto_reset, self.episode_length = len(seeds), auto_reset, episode_length
-        self.environments = [make() for _ in seeds]
+        self.environments: list[ParallelEnv[str, Any, Any]] = []
+        try:
+            self.environments += (make() for _ in seeds)
+            self._begin_all(seeds, own_state, leaves)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Close every environment. One that cannot be closed is told of, and hinders nothing."""
+        for environment in self.environments:
+            try:
+                getattr(environment, "close", str)()  # what is no ParallelEnv may have none
+            except Exception as error:
+                warnings.warn(f"close raised {one_line_with_place(error)}", RuntimeWarning, stacklevel=2)
+        self.environments = []
+
+    def _begin_all(self, seeds: Sequence[np.random.SeedSequence], own_state: bool, leaves: bool) -> None:
+        """Lay out what the environments say, and begin an episode in each."""
         self.agents, self._senses, self._controls = describe_agents(self.environments)
         self._random = [np.random.Generator(np.random.PCG64(seed)) for seed in seeds]
         self.seeds = np.array([generator.integers(SEEDS) for generator in self._random])
@@ -69,6 +89,7 @@ class ParallelBatch:
         self.terminated = np.zeros(self.envs, dtype=np.bool_)
         self.truncated = np.zeros(self.envs, dtype=np.bool_)
         self._live = list(range(self.envs))
+        self._first: list[int] | None = None  # who is there after a reset
         self._there = [list(range(len(self.agents))) for _ in seeds]  # the agents that act next
         self._elapsed = np.zeros(self.envs, dtype=np.int64)
         self._history: list[NDArray[np.float32]] = []  # [E, A] for each step since the oldest episode's first
@@ -135,16 +156,16 @@ class ParallelBatch:
         try:
             observations, rewards, terminated, truncated, infos = answer
             self._rewards[e] = rewards
-            self.reward[e] = sum([rewards[name] for name in names]) / len(names)
+            self.reward[e] = sum([float(rewards[name]) for name in names]) / len(names)
             died = [i for i, name in zip(there, names, strict=True) if terminated[name]]
             cut = [i for i, name in zip(there, names, strict=True) if truncated[name] and not terminated[name]]
         except (KeyError, TypeError, ValueError) as error:
             raise EnvError(f"environment {e}: {complaint(answer, names)}") from error
         self._elapsed[e] += 1
         after = there
-        if died or cut or len(environment.agents) != len(there):
-            after = self._remaining(e, {*died, *cut})
-            if after:
+        if died or cut or environment.agents != names:
+            after = self._remaining(e, [*died, *cut], observations, infos)
+            if after and len(after) < len(there):
                 self._change(e, after)
         over, timed_out = not after, self._elapsed[e] == self.episode_length
         self._write(e, there if over else after, observations, infos)
@@ -154,12 +175,32 @@ class ParallelBatch:
         self.terminated[e] = self.truncated[e] = False
         return False
 
-    def _remaining(self, e: int, gone: set[int]) -> list[int]:
-        """Who is there to act next."""
-        named = self.environments[e].agents
+    def _remaining(self, e: int, gone: Sequence[int], observations: Any, infos: Any) -> list[int]:
+        """Who is there to act next. Refuses agents that stay, leave or come back although they must not."""
+        named, acted = self._named(e), [self.agents[i] for i in self._there[e]]
+        over = [self.agents[i] for i in gone]
+        for name in acted:
+            if name in over and name in named:
+                self._refuse(e, f"agent {name} was terminated or truncated and is still in agents")
+            if name not in over and name not in named:
+                self._refuse(e, f"agent {name} left and was neither terminated nor truncated")
+        if back := [name for name in named if name not in acted]:
+            self._refuse(e, f"agent {back[0]} came back before the episode's end")
+        for name in over:
+            for what, answers in (("observation", observations), ("info", infos)):
+                if name not in answers:
+                    self._refuse(e, f"agent {name} acted and got no {what}")
+        return [i for i, name in enumerate(self.agents) if name in named]
+
+    def _named(self, e: int) -> list[str]:
+        """A copy of the environment's `agents`, which must be agents that it has."""
+        named = list(self.environments[e].agents)
         if strangers := [name for name in named if name not in self.agents]:
             raise EnvError(f"environment {e}: agent {strangers[0]} appeared, which is none of possible_agents")
-        return [i for i, name in enumerate(self.agents) if name in named and i not in gone]
+        return named
+
+    def _refuse(self, e: int, wrong: str) -> NoReturn:
+        raise EnvError(f"environment {e}: {wrong} at step {self._elapsed[e]} of seed {self.seeds[e]}")
 
     def _change(self, e: int, there: list[int]) -> None:
         """From now on these agents are there."""
@@ -194,10 +235,14 @@ class ParallelBatch:
             try:
                 self._senses[i].write(rows[i], observations[name])
                 if (mask := self._masks[i]) is not None:
-                    source = observations if self._senses[i].masked else infos
-                    write_mask(mask[e], source[name]["action_mask"])
+                    in_info = not self._senses[i].masked
+                    if in_info and "action_mask" not in infos.get(name, ()):
+                        self._refuse(e, f"agent {name}: its info lacks action_mask")
+                    write_mask(mask[e], (infos if in_info else observations)[name]["action_mask"])
                 elif "action_mask" in infos.get(name, ()):
                     raise ValueError("comes with an action_mask, which the first reset did not give")
+            except EnvError:
+                raise
             except Exception as error:
                 if not hasattr(infos.get(name, {}), "keys"):
                     raise EnvError(f"environment {e}, agent {name}: info is no dict but {infos[name]!r}") from error
@@ -207,7 +252,7 @@ class ParallelBatch:
 
     def _write_state(self, e: int) -> None:
         try:
-            state = np.asarray(self.environments[e].state()).reshape(-1)
+            state = flat(self.environments[e].state())
             if state.size != self.state.shape[1]:
                 raise ValueError(f"has {state.size} numbers, at first {self.state.shape[1]}")
             self.state[e] = state
@@ -276,9 +321,17 @@ class ParallelBatch:
         """A new episode from a seed."""
         observations, infos = reset(self.environments[e], seed)
         self._elapsed[e] = 0
-        there = self._remaining(e, set())
+        named = self._named(e)
+        there = [i for i, name in enumerate(self.agents) if name in named]
         if not there:
             raise EnvError(f"environment {e}: no agent is there after a reset")
+        self._first = self._first or there
+        if other := {*self._first} ^ {*there}:
+            name = self.agents[min(other)]
+            raise EnvError(
+                f"environment {e}: agent {name} is {'not ' * (min(other) in self._first)}there after the reset to seed "
+                f"{seed}, unlike after the first one"
+            )
         self._change(e, there)
         self._write(e, there, observations, infos)
 

@@ -66,12 +66,32 @@ def reset(environment: ParallelEnv[str, Any, Any], seed: int) -> tuple[Any, Any]
 
 
 def state_of(environment: ParallelEnv[str, Any, Any]) -> NDArray[Any] | None:
-    """The environment's own state, flat; None where it has none."""
-    try:
-        state = np.asarray(environment.state())
-    except (NotImplementedError, AttributeError):
+    """The environment's own state, flat; None where it has none: `state` is no method, or is not implemented."""
+    own = getattr(environment, "state", None)
+    if not callable(own):
         return None
-    return state.reshape(-1) if state.size and state.dtype.kind in "fiub" else None
+    try:
+        state = own()
+    except NotImplementedError:
+        return None
+    except (Exception, SystemExit) as error:
+        raise EnvError(f"state raised {one_line_with_place(error)}") from error
+    try:
+        return flat(state)
+    except ValueError as error:
+        raise EnvError(f"state {error}") from error
+
+
+def flat(state: Any) -> NDArray[Any]:
+    """An array, or the arrays in a dict (by its sorted keys), tuple or list one after the other, as one row."""
+    if hasattr(state, "keys"):
+        state = tuple(state[key] for key in sorted(state))
+    if isinstance(state, tuple | list):
+        return np.concatenate([flat(part) for part in state]) if state else np.zeros(0)
+    row = np.asarray(state)
+    if row.dtype.kind not in "fiub":
+        raise ValueError(f"holds {state!r:.60}, which is no number")
+    return row.reshape(-1)
 
 
 def complaint(answer: Any, names: Sequence[str]) -> str:

@@ -153,15 +153,15 @@ def _cost(trial: Trial, env_threads: int, fresh_episodes: bool, link: Link) -> C
 @cache
 def longest_episode(task: Task) -> int:
     """The steps of the longest of some episodes of random actions; refuses a task whose episodes do not end."""
-    batch = make(task, np.random.SeedSequence(0).spawn(PROBE_EPISODES), auto_reset=False)
     random, live, start = np.random.default_rng(0), PROBE_EPISODES, time.perf_counter()
-    for step in range(1, ENDLESS_STEPS + 1):
-        batch.step(random_actions(batch, random))
-        live -= len(batch.ended)
-        if not live:
-            return step
-        if time.perf_counter() - start > ENDLESS_SECONDS:
-            break
+    with closing(make(task, np.random.SeedSequence(0).spawn(PROBE_EPISODES), auto_reset=False)) as batch:
+        for step in range(1, ENDLESS_STEPS + 1):
+            batch.step(random_actions(batch, random))
+            live -= len(batch.ended)
+            if not live:
+                return step
+            if time.perf_counter() - start > ENDLESS_SECONDS:
+                break
     raise SuiteError(
         f"{task.label}: an episode of random actions had not ended after {step} steps; give the task an episode_length"
     )
@@ -170,17 +170,19 @@ def longest_episode(task: Task) -> int:
 def _seconds_per_step(trial: Trial, env_threads: int, link: Link) -> tuple[float, float]:
     """Seconds of collecting and of learning per environment step, from a short rollout after one for warm-up."""
     settings = _short(trial.settings)
-    learner, batch = learner_and_batch(replace(trial, settings=settings), env_threads)
-    collector = Collector(batch, PROBE_STEPS, link.beat)
-    with suppress(Diverged):  # the trial will report it
-        learner.update(collector.collect(learner))
-    start = time.perf_counter()
-    rollout = collector.collect(learner)
-    collected = time.perf_counter()
-    with suppress(Diverged):
-        learner.update(rollout)
+    learner, made = learner_and_batch(replace(trial, settings=settings), env_threads)
+    with closing(made) as batch:
+        collector = Collector(batch, PROBE_STEPS, link.beat)
+        with suppress(Diverged):  # the trial will report it
+            learner.update(collector.collect(learner))
+        start = time.perf_counter()
+        rollout = collector.collect(learner)
+        collected = time.perf_counter()
+        with suppress(Diverged):
+            learner.update(rollout)
+        ended = time.perf_counter()
     steps = PROBE_STEPS * settings.envs
-    return (collected - start) / steps, (time.perf_counter() - collected) / steps
+    return (collected - start) / steps, (ended - collected) / steps
 
 
 def _short(settings: Settings) -> Settings:

@@ -36,7 +36,7 @@ def batch_is_the_environment(subject: TaskUnderCheck) -> str:
         for e, one in enumerate(bare):
             acted = list(one.agents)
             seen, reward, *_ = one.step({name: columns[batch.agents.index(name)][e] for name in acted})
-            if (mean := sum(reward[name] for name in acted) / len(acted)) != batch.reward[e]:
+            if (mean := sum(float(reward[name]) for name in acted) / len(acted)) != batch.reward[e]:
                 raise ContractError(f"step {step}: reward {batch.reward[e]}, the environment's mean is {mean}")
             if e in batch.ended:
                 seen = reset(one, int(batch.seeds[e]))[0]

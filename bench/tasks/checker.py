@@ -52,8 +52,10 @@ def subject_of(task: Task) -> TaskUnderCheck:
 
 def attempt(name: str, check: Callable[..., str], *arguments: object) -> Result:
     """The result of a check that raises what is wrong, or lets through what the environment raised."""
+    subject = next(x for x in arguments if isinstance(x, TaskUnderCheck))
     try:
-        return Result(name, True, check(*arguments))
+        with subject.opened:
+            return Result(name, True, check(*arguments))
     except (ContractError, EnvError, SettingError) as error:
         return Result(name, False, str(error))
     except MemoryError:

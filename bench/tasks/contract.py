@@ -23,11 +23,14 @@ from bench.tasks.random_episodes import (
     seed_sequences,
 )
 
+OPPOSED = -0.5
+"""A correlation of two agents' rewards below this makes their task no cooperative one."""
+
 
 def agents(subject: TaskUnderCheck) -> str:
     """Agents have distinct names, the same in every copy and after every reset."""
     first, second = new_environment(subject), new_environment(subject)
-    names = list(first.possible_agents)
+    names, there = list(first.possible_agents), set[str]()
     if not names or len({*names}) < len(names):
         raise ContractError(f"possible_agents must be different names, at least one, not {names}")
     for seed, environment in ((0, first), (1, first), (0, second)):
@@ -38,6 +41,9 @@ def agents(subject: TaskUnderCheck) -> str:
             raise ContractError(f"{strangers[0]} is there after a reset and none of possible_agents")
         if not environment.agents:
             raise ContractError("nobody is there after a reset")
+        there = there or {*environment.agents}
+        if missing := there - {*environment.agents}:
+            raise ContractError(f"{min(missing)} is there after a first reset and not after the reset to seed {seed}")
     return f"{len(names)}, the same after every reset"
 
 
@@ -102,7 +108,27 @@ def rewards(subject: TaskUnderCheck) -> str:
                 raise ContractError(f"that of {name} at {output.where} is {reward}")
             if abs(float(reward)) > LARGEST:
                 raise ContractError(f"that of {name} at {output.where} is {reward}, beyond {LARGEST:g}")
-    return "complete and finite"
+    return "complete and finite" + _how_rewards_differ(subject)
+
+
+def _how_rewards_differ(subject: TaskUnderCheck) -> str:
+    """What a user should know of rewards that are not the same for all agents, since the team's is their mean."""
+    names = list(subject.controls)
+    rows = [[float(x.rewards[name]) for name in names] for x in subject.outputs() if {*names} <= {*x.acted}]
+    table = np.array(rows).reshape(-1, len(names))
+    if (table == table[:, :1]).all():
+        return ""
+    varying = [i for i in range(len(names)) if table[:, i].std() > 0]
+    if len(varying) > 1:
+        correlation = np.corrcoef(table[:, varying], rowvar=False)
+        i, j = np.unravel_index(correlation.argmin(), correlation.shape)
+        if correlation[i, j] < OPPOSED:
+            pair = f"{names[varying[min(i, j)]]} and {names[varying[max(i, j)]]}"
+            return (
+                f"; those of {pair} are opposed (correlation {correlation[i, j]:.2f}): no cooperative task, and the "
+                "team's reward is the mean"
+            )
+    return "; agents get different ones, of which the team's is the mean"
 
 
 def ends(subject: TaskUnderCheck) -> str:
@@ -146,9 +172,10 @@ def masks(subject: TaskUnderCheck) -> str:
             masked.add(name)
             read_mask(space, given, f"that of {name} at {output.where}")
     for output in subject.outputs():
-        for name in masked & {*output.agents}:
+        for name in sorted(masked & {*(output.agents or output.acted)}):  # of those who end an episode it is read too
             if mask_of(output.observations.get(name), output.infos.get(name)) is None:
-                raise ContractError(f"{name} has none at {output.where}, but has one elsewhere")
+                end = "" if output.agents else ", the episode's end"
+                raise ContractError(f"{name} has none at {output.where}{end}, but has one elsewhere")
     return f"of {len(masked)} agents, which always have a choice" if masked else "none"
 
 
@@ -163,7 +190,7 @@ def state(subject: TaskUnderCheck) -> str:
         if output.state is None:
             raise ContractError(f"there is none at {output.where}, but at a first reset")
         if isinstance(output.state, str):
-            raise ContractError(f"raised {output.state} at {output.where}")
+            raise ContractError(f"{output.state} at {output.where}")
         sizes.add(output.state.size)
         if len(sizes) > 1:
             raise ContractError(f"has {' and '.join(map(str, sorted(sizes)))} numbers at {output.where}")

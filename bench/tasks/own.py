@@ -34,7 +34,7 @@ class FactoryOptions(Options):
     """The arguments of its factory, as JSON, so that lists can be hashed too."""
 
     def named(self) -> dict[str, Any]:
-        return {"episode_length": self.episode_length, **json.loads(self.arguments)}
+        return {"episode_length": self.episode_length} | json.loads(self.arguments)
 
     @property
     def limit(self) -> int | None:
@@ -50,10 +50,11 @@ def _factory(name: str) -> Callable[..., Any]:
 
 def _factory_options(name: str, options: Mapping[str, Any]) -> FactoryOptions:
     arguments = dict(options)
-    length = arguments.pop("episode_length", None)
+    factory = _factory(name)
+    length = None if "episode_length" in _parameters(factory) else arguments.pop("episode_length", None)
     if length is not None and (not isinstance(length, int) or isinstance(length, bool) or length < 1):
         raise SettingError("episode_length", f"{length!r} is not a whole number at least 1")
-    _refuse_unknown(name, _factory(name), arguments)
+    _refuse_unknown(name, factory, arguments)
     for key, value in arguments.items():
         if not _plain(value):
             raise SettingError(key, f"{value!r} is neither a number, a word, true, false or null nor a list of such")
@@ -67,7 +68,7 @@ def _refuse_unknown(name: str, factory: Callable[..., Any], arguments: Mapping[s
     except ValueError:  # of some that are written in C
         return
     parameters = [p for p in signature.parameters.values() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-    valid = ", ".join(["episode_length", *(p.name for p in parameters)])
+    valid = ", ".join(dict.fromkeys(["episode_length", *(p.name for p in parameters)]))
     if not any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values()):
         for key in arguments:
             if key not in [p.name for p in parameters]:
@@ -75,6 +76,15 @@ def _refuse_unknown(name: str, factory: Callable[..., Any], arguments: Mapping[s
     for p in parameters:
         if p.default is p.empty and p.name not in arguments:
             raise SettingError(p.name, f"missing: {name} needs it; valid: {valid}")
+
+
+def _parameters(factory: Callable[..., Any]) -> list[str]:
+    """The names of the arguments that a factory takes by name; none of one that does not say."""
+    try:
+        parameters = inspect.signature(factory).parameters.values()
+    except ValueError:  # of some that are written in C
+        return []
+    return [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
 
 
 def _plain(value: Any) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 from pettingzoo import ParallelEnv
 
 from bench.envs.batch import EnvBatch
-from bench.envs.errors import one_line
+from bench.envs.errors import EnvError
 from bench.envs.parallel_calls import reset, state_of
 from bench.envs.random_play import random_action
 from bench.envs.spaces import ActionDecoder, write_mask
@@ -50,13 +51,19 @@ class TaskUnderCheck:
 
     make: Callable[[], Any] | None
     """Makes the single environment; None: the family has none."""
-    batch: Callable[..., EnvBatch]
+    make_batch: Callable[..., EnvBatch]
     """(seeds) -> a batch of it."""
     limit: int | None
     controls: dict[str, ActionDecoder] = field(default_factory=dict)
     episodes: list[list[EnvOutput]] = field(default_factory=list)
     ended: bool = False
     """Whether every episode was ended by the environment."""
+    opened: ExitStack = field(default_factory=ExitStack)
+    """Closes what the current check has made."""
+
+    def batch(self, seeds: Sequence[np.random.SeedSequence]) -> EnvBatch:
+        """A batch of it, which is closed when the check is over."""
+        return self.opened.enter_context(closing(self.make_batch(seeds)))
 
     def outputs(self) -> Iterator[EnvOutput]:
         """Every output of all episodes."""
@@ -73,7 +80,7 @@ def new_environment(subject: TaskUnderCheck) -> Any:
     made = subject.make()
     if not isinstance(made, ParallelEnv):
         raise ContractError(f"{type(made).__name__} is no pettingzoo.ParallelEnv")
-    return made
+    return subject.opened.enter_context(closing(made))
 
 
 def playing(subject: TaskUnderCheck) -> str:
@@ -123,8 +130,8 @@ def output_of(environment: Any, where: str, acted: list[str], answer: Sequence[A
     seen, reward, terminated, truncated, infos = map(deep_copy, answer)
     try:
         now: Any = deep_copy(state_of(environment))
-    except Exception as error:  # reported by the check `state`, if `state()` is used
-        now = one_line(error)
+    except EnvError as error:  # reported by the check `state`, if `state()` is used
+        now = str(error).removeprefix("state ")
     return EnvOutput(where, acted, seen, reward, terminated, truncated, infos, list(environment.agents), now)
 
 

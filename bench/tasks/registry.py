@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -92,4 +93,5 @@ def make(
 @cache
 def team(task: Task) -> Team:
     """The sizes and spaces of a task's agents."""
-    return make(task, [np.random.SeedSequence(0)]).team
+    with closing(make(task, [np.random.SeedSequence(0)])) as batch:
+        return batch.team

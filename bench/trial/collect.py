@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -162,8 +163,9 @@ def play_episodes(
     beat: Callable[[], None] = _no_beat,
 ) -> Episodes:
     """One deterministic episode of a task for each seed, some of them at once."""
-    parts = [
-        play(learner, registry.make(task, seeds[k : k + AT_ONCE], auto_reset=False, env_threads=env_threads), beat)
-        for k in range(0, len(seeds), AT_ONCE)
-    ]
+    parts = []
+    for k in range(0, len(seeds), AT_ONCE):
+        made = registry.make(task, seeds[k : k + AT_ONCE], auto_reset=False, env_threads=env_threads)
+        with closing(made) as batch:
+            parts.append(play(learner, batch, beat))
     return Episodes(np.concatenate([x.returns for x in parts]), np.concatenate([x.lengths for x in parts]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -44,8 +45,7 @@ def difference(suite_folder: Path, about: Mapping[str, Any], link: Link) -> str:
 def _made_again(trial: Trial, steps: list[int], link: Link) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The records at step 0 and the updates up to the last of some steps."""
     prepare_process()
-    with TemporaryDirectory() as folder:
-        session = Session(trial, Path(folder), link=link)
+    with TemporaryDirectory() as folder, closing(Session(trial, Path(folder), link=link)) as session:
         session.begin()
         while steps and session.step < steps[-1]:
             session.train()

@@ -69,7 +69,11 @@ class Session:
         self._last_progress = 0.0
         self.checksums: dict[str, str] = {}
         """File name -> checksum, of the files that stay when the trial is done."""
-        self._resume()
+        try:
+            self._resume()
+        except BaseException:
+            self.close()
+            raise
 
     def train_until(self, step: int) -> None:
         """Train to a step of the grid, evaluating and saving at each point on the way."""
@@ -247,6 +251,10 @@ class Session:
             f"{path}: not a readable checkpoint, or one of another version of the benchmark; "
             f"delete {self.folder} to start this trial anew"
         )
+
+    def close(self) -> None:
+        """Close the training environments."""
+        self.batch.close()
 
     def _write_progress(self) -> None:
         """Write what the live display shows."""

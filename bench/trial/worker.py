@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import traceback
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,10 +65,10 @@ def _attempt(trial: Trial, suite_folder: Path, env_threads: int, until: int | No
     prepare_process()
     about = open_attempt(trial, folder)
     try:
-        session = Session(trial, folder, env_threads, link)
-        session.train_until(trial.steps if until is None else until)
-        if until is None:
-            session.play_fresh_episodes()
+        with closing(Session(trial, folder, env_threads, link)) as session:
+            session.train_until(trial.steps if until is None else until)
+            if until is None:
+                session.play_fresh_episodes()
     except BaseException as error:  # the code of an environment may raise anything
         if isinstance(error, Stopped) or (isinstance(error, KeyboardInterrupt) and _interruptible()):
             raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from functools import partial
 from typing import Any
 
@@ -349,12 +350,68 @@ def test_nobody_may_leave_where_nobody_leaves() -> None:
         ("ShortMask", "agent a: observation action_mask has 2 numbers for 3 choices"),
         ("Unbounded", "the action space of agent a: .* has no finite bounds"),
         ("BrokenState", "environment 0: state need at least one array"),
+        (
+            "MistakenState",
+            r"^state raised AttributeError: 'MistakenState' .* has no attribute 'y' \(.*own_envs.py:",
+        ),
+        ("WordState", "^state holds 'north', which is no number"),
+        ("Stays", "environment 0: agent a was terminated or truncated and is still in agents at step 4 of seed "),
+        ("Silent", "environment 0: agent a left and was neither terminated nor truncated at step 3 of seed "),
+        ("Back", "environment 0: agent a came back before the episode's end at step 6 of seed "),
+        ("Fewer", "environment 0: agent a is not there after the reset to seed [0-9]+, unlike after the first one"),
+        ("LateInfo", "environment 0: agent a: its info lacks action_mask at step 12 of seed "),
         ("Pet", "Pet is no pettingzoo.ParallelEnv"),
     ],
 )
 def test_what_is_broken_is_refused_by_name(name: str, complaint: str) -> None:
     with pytest.raises(EnvError, match=complaint):
-        walk(batch(getattr(own_envs, name)), own_envs.TIMER)
+        walk(batch(getattr(own_envs, name)), 2 * own_envs.TIMER)
+
+
+@pytest.mark.parametrize(("name", "reward"), [("SmallIntegers", 100.0), ("Half", 30000.0)])
+def test_rewards_are_added_up_in_double_precision(name: str, reward: float) -> None:
+    made = batch(getattr(own_envs, name))
+    walk(made, 1)
+    assert made.reward.tolist() == [reward, reward]
+
+
+def test_a_state_in_parts_is_laid_in_a_row_by_its_keys() -> None:
+    made = batch(own_envs.DictState, 1)
+    walk(made, 3)
+    x = [np.float32(place) for place in made.environments[0].x.values()]
+    assert made.own_state
+    assert made.state.tolist() == [[*x, 1.0, 2.0, 3.0]]
+
+
+def test_an_attribute_called_state_is_no_state() -> None:
+    made = batch(own_envs.AttributeState)
+    assert not made.own_state
+
+
+def test_a_list_of_agents_that_is_emptied_later_does_no_harm() -> None:
+    walk(batch(own_envs.Emptied), 2 * own_envs.TIMER)
+
+
+def test_every_environment_is_closed_also_where_one_cannot_be_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    with closing(batch(own_envs.Counted, 3)):
+        assert own_envs.Counted.open == 3
+    assert own_envs.Counted.open == 0
+    monkeypatch.setattr(own_envs.Counted, "fails_at", 3)
+    with pytest.raises(RuntimeError, match="one too many"):
+        batch(own_envs.Counted, 4)
+    assert own_envs.Counted.open == 0
+
+
+def test_an_environment_that_cannot_be_closed_hinders_no_other() -> None:
+    class Stuck(own_envs.Counted):
+        def close(self) -> None:
+            super().close()
+            raise OSError("stuck")
+
+    made = batch(Stuck, 2)
+    with pytest.warns(RuntimeWarning, match="close raised OSError: stuck"):
+        made.close()
+    assert own_envs.Counted.open == 0
 
 
 def test_copies_that_differ_are_refused() -> None:

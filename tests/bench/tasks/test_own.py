@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from contextlib import closing
 from functools import partial
 from importlib import import_module
 from importlib.metadata import EntryPoint, distribution
@@ -435,3 +436,24 @@ def test_the_example_from_python_trains_compares_and_plots(tmp_path: Path, monke
     assert (table["min"] <= table["mean"]).all()
     example.plot(results, tmp_path / "curves.png")
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_factory_is_told_what_it_asks_for_also_where_the_name_is_one_of_ours(tmp_path: Path) -> None:
+    task = registry.task("python:own_envs:Length", {"episode_length": 7})
+    assert (task.label, task.episode_length) == ("python:own_envs:Length:episode_length=7", None)
+    with closing(registry.make(task, np.random.SeedSequence(0).spawn(1))) as made:
+        for _ in range(7):
+            assert not made.ended.size
+            made.step([np.zeros((1, 1), np.float32)] * 2)
+    assert made.ended.size
+    with pytest.raises(SettingError, match=r"missing: python:own_envs:Length needs it; valid: episode_length$"):
+        registry.task("python:own_envs:Length", {})
+
+
+def test_a_trial_closes_what_it_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (t,) = planned(tmp_path, tasks=["python:own_envs:Counted"])
+    assert worker.run(t, tmp_path / "own").status == "done"
+    assert own_envs.Counted.open == 0
+    monkeypatch.setattr(Session, "train", lambda self: 1 / 0)
+    assert worker.run(t, tmp_path / "fails").status == "failed"
+    assert own_envs.Counted.open == 0
