@@ -379,7 +379,7 @@ class Fewer(Plain):
     def reset(self, seed: int | None = None, options: Any = None) -> tuple[dict[str, Any], dict[str, Any]]:
         answers = super().reset(seed)
         self.episodes += 1
-        if self.episodes > 1:
+        if self.episodes > 2:
             self.agents = ["b"]
         return answers
 

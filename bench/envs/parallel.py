@@ -25,6 +25,7 @@ from bench.envs.parallel_calls import (
     reading_error,
     reset,
     state_of,
+    wrong_end,
 )
 from bench.envs.spaces import write_mask
 
@@ -178,18 +179,8 @@ class ParallelBatch:
     def _remaining(self, e: int, gone: Sequence[int], observations: Any, infos: Any) -> list[int]:
         """Who is there to act next. Refuses agents that stay, leave or come back although they must not."""
         named, acted = self._named(e), [self.agents[i] for i in self._there[e]]
-        over = [self.agents[i] for i in gone]
-        for name in acted:
-            if name in over and name in named:
-                self._refuse(e, f"agent {name} was terminated or truncated and is still in agents")
-            if name not in over and name not in named:
-                self._refuse(e, f"agent {name} left and was neither terminated nor truncated")
-        if back := [name for name in named if name not in acted]:
-            self._refuse(e, f"agent {back[0]} came back before the episode's end")
-        for name in over:
-            for what, answers in (("observation", observations), ("info", infos)):
-                if name not in answers:
-                    self._refuse(e, f"agent {name} acted and got no {what}")
+        if wrong := wrong_end(acted, [self.agents[i] for i in gone], named, observations, infos):
+            self._refuse(e, wrong)
         return [i for i, name in enumerate(self.agents) if name in named]
 
     def _named(self, e: int) -> list[str]:

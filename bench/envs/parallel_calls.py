@@ -107,6 +107,22 @@ def complaint(answer: Any, names: Sequence[str]) -> str:
     return "step returned what cannot be read"
 
 
+def wrong_end(acted: Sequence[str], over: Sequence[str], named: Sequence[str], observations: Any, infos: Any) -> str:
+    """What is wrong where some of the agents that acted are over, and `named` are there now; empty if nothing is."""
+    for name in acted:
+        if name in over and name in named:
+            return f"agent {name} was terminated or truncated and is still in agents"
+        if name not in over and name not in named:
+            return f"agent {name} left and was neither terminated nor truncated"
+    if back := [name for name in named if name not in acted]:
+        return f"agent {back[0]} came back before the episode's end"
+    for name in over:
+        for what, answers in (("observation", observations), ("info", infos)):
+            if name not in answers:
+                return f"agent {name} acted and got no {what}"
+    return ""
+
+
 def reading_error(error: Exception) -> str:
     """What went wrong in reading an observation or state, as the rest of a sentence."""
     return f"lacks {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
