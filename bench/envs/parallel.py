@@ -6,7 +6,6 @@ batch goes on where it was by playing its episodes again.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
@@ -19,6 +18,7 @@ from bench.envs.errors import EnvError, one_line_with_place
 from bench.envs.parallel_calls import (
     LARGEST,
     beyond_largest,
+    close_all,
     complaint,
     describe_agents,
     flat,
@@ -58,12 +58,8 @@ class ParallelBatch:
             raise
 
     def close(self) -> None:
-        """Close every environment. One that cannot be closed is told of, and hinders nothing."""
-        for environment in self.environments:
-            try:
-                getattr(environment, "close", str)()  # what is no ParallelEnv may have none
-            except Exception as error:
-                warnings.warn(f"close raised {one_line_with_place(error)}", RuntimeWarning, stacklevel=2)
+        """Close every environment."""
+        close_all(self.environments)
         self.environments = []
 
     def _begin_all(self, seeds: Sequence[np.random.SeedSequence], own_state: bool, leaves: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -92,6 +93,15 @@ def flat(state: Any) -> NDArray[Any]:
     if row.dtype.kind not in "fiub":
         raise ValueError(f"holds {state!r:.60}, which is no number")
     return row.reshape(-1)
+
+
+def close_all(environments: Sequence[ParallelEnv[str, Any, Any]]) -> None:
+    """Close environments. One that cannot be closed is told of, and hinders nothing."""
+    for environment in environments:
+        try:
+            getattr(environment, "close", str)()  # what is no ParallelEnv may have none
+        except Exception as error:
+            warnings.warn(f"close raised {one_line_with_place(error)}", RuntimeWarning, stacklevel=3)
 
 
 def complaint(answer: Any, names: Sequence[str]) -> str:

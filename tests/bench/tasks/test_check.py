@@ -36,7 +36,7 @@ BROKEN = {
     "Unbounded": "spaces: the action space of a: Box(-inf, inf, (1,), float32) has no finite bounds",
     "NewNames": "agents: possible_agents were ['a', 'b'] and became ['a', 'b', 'c']",
     "BrokenState": "state: raised ValueError: need at least one array to concatenate (",
-    "MistakenState": "state: python:own_envs:MistakenState: state raised AttributeError: 'MistakenState' object has no ",
+    "MistakenState": "state: python:own_envs:MistakenState: state raised AttributeError: 'MistakenState' object has ",
     "Stays": "ends: a was terminated or truncated at step 4 of seed 0 and is still in agents",
     "Fewer": "batch: environment 0: agent a is not there after the reset to seed ",
     "LateInfo": "masks: a has none at step 12 of seed 0, the episode's end, but has one elsewhere",
