@@ -11,7 +11,7 @@ import yaml
 from bench.suite.model import Included, SuiteError
 from bench.suite.reading import read, validated
 from bench.suite.trial import Trial
-from bench.suite.yaml12 import DEEPEST, parse
+from bench.suite.yaml12 import CONTROL, DEEPEST, parse
 
 
 def only(chosen: list[Trial], selections: Iterable[str]) -> list[Trial]:
@@ -60,6 +60,8 @@ def include(document: dict[str, Any], source: Path, path: Path) -> list[str]:
 def override(document: dict[str, Any], change: str) -> None:
     """Apply one `path=value` to the document. The value is YAML; missing mappings along the path are created."""
     dotted, equals, text = change.partition("=")
+    if bad := CONTROL.search(dotted):
+        raise SuiteError(f"--set {change}: the control character {bad[0]!r} is part of no key")
     if not equals or "" in dotted.split("."):
         raise SuiteError(f"--set {change}: write path=value, for example algorithms.happo.clip=0.1")
     try:

@@ -69,7 +69,7 @@ def _explain(error: ValidationError, model: type[BaseModel]) -> str:
         return f"{where}: unknown key{near(first['loc'][-1], fields)}; valid: {', '.join(fields)}"
     if first["type"] == "missing":
         return f"{where}: missing; needed: {', '.join(k for k, f in model.model_fields.items() if f.is_required())}"
-    if first["type"] == "int_type" and isinstance(value, float) and value.is_integer():
+    if first["type"] == "int_type" and isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
         return f"{where}: {value!r} is not a whole number; write {int(value)}"
     if first["type"] == "too_short":
         return f"{where}: needs at least one {where.removesuffix('s')}"

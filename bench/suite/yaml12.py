@@ -18,6 +18,8 @@ MOST_VALUES = 50_000
 """Values, keys included, in one document, each alias counted with all that it stands for."""
 DEEPEST = 20
 """Lists and mappings within each other."""
+MOST_DIGITS = 1000
+"""Of a whole number; Python itself has a limit somewhat above."""
 
 
 def parse(text: str) -> Any:
@@ -38,6 +40,12 @@ def _refused(problem: str, mark: yaml.Mark | None) -> yaml.YAMLError:
     return yaml.YAMLError(f"line {mark.line + 1}, column {mark.column + 1}: {problem}" if mark else problem)
 
 
+def _int(text: str) -> int:
+    if len(text) > MOST_DIGITS:
+        raise ValueError(f"more than {MOST_DIGITS} digits")
+    return int(text)
+
+
 def _float(text: str) -> float:
     value = float(text)
     if math.isinf(value):
@@ -49,11 +57,11 @@ _TAG = "tag:yaml.org,2002:"
 _SCALARS: dict[str, tuple[str, str, Callable[[str], Any]]] = {
     "null": (r"~|null|Null|NULL|", "~nN", lambda text: None),
     "bool": (r"true|True|TRUE|false|False|FALSE", "tTfF", lambda text: text.lower() == "true"),
-    "int": (r"[-+]?[0-9]+", "-+0123456789", int),
+    "int": (r"[-+]?[0-9]+", "-+0123456789", _int),
     "float": (r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?", "-+.0123456789", _float),
 }
 """Type -> the form of its scalars, their first characters, and how they are read."""
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 """Characters that no name or value needs: they would steer the terminal, and surrogates cannot be written."""
 
 
@@ -125,7 +133,7 @@ class _Values:
 
 def _scalar(node: yaml.ScalarNode, kind: str) -> Any:
     text = node.value
-    if bad := _CONTROL.search(text):
+    if bad := CONTROL.search(text):
         raise _refused(f"the control character {bad[0]!r} in a word", node.start_mark)
     if kind == "str":
         return text
