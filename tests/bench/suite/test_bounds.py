@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,10 @@ import yaml
 from test_suite import SMALL, refusal, says, write
 
 from bench import check
-from bench.suite.model import Suite, SuiteError
+from bench.suite.model import MOST_ALGORITHMS, MOST_EVALUATIONS, MOST_TASKS, MOST_TRIALS, Suite, SuiteError
 from bench.suite.overrides import override
 from bench.suite.reading import LARGEST, read
+from bench.suite.yaml12 import DEEPEST, MOST_VALUES
 
 BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 9)
@@ -148,6 +150,14 @@ def test_a_task_whose_options_are_too_long_for_a_folder_is_refused(
     monkeypatch.syspath_prepend(str(tmp_path))
     path = write(tmp_path, tasks=[{"name": "python:own_room:room", "plan": "x" * 300}])
     says(refusal(tmp_path, capsys, path), "tasks.0.name", "more than a folder's name may")
+
+
+def test_the_documentation_has_these_bounds() -> None:
+    text = (Path(__file__).resolve().parents[3] / "docs" / "suites.md").read_text()
+    table = text.partition("| what | at most |")[2].partition("\nEvery setting")[0]
+    stated = {int(number.replace(",", "")) for number in re.findall(r"[0-9][0-9,]+(?= |$)", table, re.MULTILINE)}
+    counts = {MOST_TASKS, MOST_ALGORITHMS, MOST_TRIALS, MOST_EVALUATIONS, 10_000, 10**10}
+    assert counts | {LARGEST, MOST_VALUES, DEEPEST} == stated
 
 
 # Arguments
