@@ -8,25 +8,31 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from algorithms.validation import Bounds, Count, Fraction, NonNegative, Number, Positive
+from algorithms.validation import Bounds, Count, Fraction, NonNegative, Number, Positive, Steps
 
 NUMERICS = 1
 """Raised whenever a change of this package alters results; part of every configuration's hash."""
+
+# Types of the settings of which too much never ends; the upper bounds lie far beyond any use.
+Envs = Annotated[int, Bounds(1, 10_000)]
+Length = Annotated[int, Bounds(1, 100_000)]
+Minibatches = Annotated[int, Bounds(1, 10_000)]
+Units = Annotated[int, Bounds(1, 4096)]
 
 
 @dataclass(frozen=True)
 class OnPolicySettings:
     """What IPPO, MAPPO, HAPPO and HATRPO share."""
 
-    envs: Count = 20
+    envs: Envs = 20
     """E: environments stepped together; published: 20."""
-    rollout_length: Count = 200
+    rollout_length: Length = 200
     """T: steps of each environment between two updates; published: 200."""
     gamma: Fraction = 0.99
     """Discount per step; published: 0.99."""
     gae_lambda: Fraction = 0.95
     """Lambda of generalised advantage estimation (Schulman et al. 2016); published: 0.95."""
-    hidden_sizes: tuple[Count, ...] = (128, 128, 128)
+    hidden_sizes: tuple[Units, ...] = (128, 128, 128)
     """Units of each hidden layer of actors and critics; published: 128, 128, 128."""
     initial_log_std: Number = -1.0
     """Logarithm of the initial standard deviation of actions, whose range is [-1, 1]; published: log 0.37 = -1."""
@@ -34,11 +40,11 @@ class OnPolicySettings:
     """Adam's learning rate for critics; published: 5e-4."""
     critic_epochs: Count = 5
     """Epochs: passes of the critic over a rollout; published: 5 to 15."""
-    critic_minibatches: Count = 1
+    critic_minibatches: Minibatches = 1
     """Minibatches of each of the critic's epochs, one gradient step each; published: 1."""
     value_clip: NonNegative = 0.0
     """Epsilon of `on_policy.value_loss`, in standard deviations of returns; 0: off. Published: 0.05 to 0.2."""
-    lr_decay_steps: Annotated[int, Bounds(0)] = 0
+    lr_decay_steps: Steps = 0
     """Environment steps over which learning rates fall linearly to zero; 0: they are constant. Published: as many as
     the trial has, or 0. Trust-region actors have no learning rate."""
     huber_delta: Positive = 10.0
@@ -58,7 +64,7 @@ class ClipSettings(OnPolicySettings):
     """Adam's learning rate for actors; published: 5e-4."""
     actor_epochs: Count = 5
     """Epochs: passes of each actor over a rollout; published: 5 to 15."""
-    actor_minibatches: Count = 1
+    actor_minibatches: Minibatches = 1
     """Minibatches of each of an actor's epochs, one gradient step each; published: 1."""
     clip: Positive = 0.2
     """Epsilon: ratios outside 1 +- epsilon gain nothing further; published: 0.05 to 0.2."""
@@ -103,11 +109,11 @@ class TrustRegionSettings(OnPolicySettings):
 class MADDPGSettings:
     """Settings of MADDPG (Lowe et al. 2017)."""
 
-    envs: Count = 20
+    envs: Envs = 20
     """E: environments stepped together; published: 20, HARL 10."""
-    rollout_length: Count = 10
+    rollout_length: Length = 10
     """T: steps of each environment between two rounds of gradient steps."""
-    update_to_data: Positive = 0.03
+    update_to_data: Annotated[float, Bounds(0, 100, open_low=True)] = 0.03
     """Gradient steps of every network per environment step; HARL: 0.1. Returns after 100,000 steps on HalfCheetah-2x3,
     seeds 1000 and 1001:
 
@@ -123,13 +129,13 @@ class MADDPGSettings:
     | 0.1            | 1000       | 20     | 2,550, 860   |
 
     The last line is the published one, with 10 environments, 50 steps between rounds and no limit on gradients."""
-    batch_size: Count = 500
+    batch_size: Annotated[int, Bounds(1, 100_000)] = 500
     """Transitions of one gradient step's minibatch; HARL: 1000."""
-    buffer_size: Count = 1_000_000
+    buffer_size: Annotated[int, Bounds(1, 10**9)] = 1_000_000
     """Transitions kept in the replay buffer; HARL: 1e6."""
-    warmup_steps: Annotated[int, Bounds(0)] = 10_000
+    warmup_steps: Steps = 10_000
     """Environment steps of uniformly random actions before learning starts; HARL: 1e4."""
-    n_step: Count = 20
+    n_step: Annotated[int, Bounds(1, 10_000)] = 20
     """Rewards summed before the bootstrap; above 1 the return is off-policy and uncorrected. HARL: 10 to 20."""
     gamma: Fraction = 0.99
     """Discount per step; published: 0.99."""
@@ -141,7 +147,7 @@ class MADDPGSettings:
     gumbel_temperature: Positive = 1.0
     """Temperature of the softmax through which the gradient of discrete actions passes (Jang et al. 2017); lower: less
     bias, more variance. Published: 1. Exploration draws discrete actions from the softmax at temperature 1."""
-    hidden_sizes: tuple[Count, ...] = (256, 256)
+    hidden_sizes: tuple[Units, ...] = (256, 256)
     """Units of each hidden layer of actors and critics; HARL: 256, 256."""
     actor_lr: NonNegative = 5e-4
     """Adam's learning rate for actors; HARL: 5e-4."""

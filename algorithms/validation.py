@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
+from difflib import get_close_matches
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 S = TypeVar("S")
@@ -29,11 +30,15 @@ class Bounds:
         return f"{'above' if self.open_low else 'at least'} {self.low:.10g}"
 
 
-Count = Annotated[int, Bounds(1)]
-Positive = Annotated[float, Bounds(0, open_low=True)]
-NonNegative = Annotated[float, Bounds(0)]
+# Upper bounds lie far beyond any use, and before what fills the memory, never ends or is no number in single precision.
+Count = Annotated[int, Bounds(1, 1_000)]
+Steps = Annotated[int, Bounds(0, 10**10)]
+Positive = Annotated[float, Bounds(0, 1e30, open_low=True)]
+NonNegative = Annotated[float, Bounds(0, 1e30)]
 Fraction = Annotated[float, Bounds(0, 1)]
 Number = Annotated[float, Bounds(-1e9, 1e9)]
+LONGEST_LIST = 16
+"""Numbers in a list: layers of a network."""
 
 
 class SettingError(ValueError):
@@ -44,6 +49,12 @@ class SettingError(ValueError):
         self.key = key
 
 
+def near(word: object, known: Iterable[str]) -> str:
+    """The hint "; did you mean ...?" for a misspelt word; empty without a near match."""
+    found = get_close_matches(str(word)[:100], [*known], n=1)
+    return f"; did you mean {found[0]}?" if found else ""
+
+
 def strict(cls: type[S], mapping: Mapping[str, Any]) -> S:
     """`mapping` as a `cls`, refusing keys that it does not have and values of another type or out of bounds."""
     hints = get_type_hints(cls, include_extras=True)
@@ -51,7 +62,7 @@ def strict(cls: type[S], mapping: Mapping[str, Any]) -> S:
     values = {}
     for key, value in mapping.items():
         if key not in known:
-            raise SettingError(str(key), f"unknown setting {key!r}; valid: {', '.join(known)}")
+            raise SettingError(str(key), f"unknown setting {key!r}{near(key, known)}; valid: {', '.join(known)}")
         values[key] = _typed(key, value, hints[key])
     return cls(**values)
 
@@ -61,6 +72,8 @@ def _typed(key: str, value: Any, hint: Any) -> Any:
     if get_origin(hint) is tuple:
         if not isinstance(value, list | tuple) or not value:
             raise SettingError(key, f"{value!r} is not a list of numbers, for example [128, 128]")
+        if len(value) > LONGEST_LIST:
+            raise SettingError(key, f"{len(value)} numbers are out of range: must be from 1 to {LONGEST_LIST}")
         return tuple(_typed(key, item, get_args(hint)[0]) for item in value)
     if get_origin(hint) is Literal:
         if value not in get_args(hint):

@@ -15,7 +15,6 @@ from bench.cli import command
 if __name__ == "__main__":
     command.begin()
 
-import argparse
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -35,7 +34,7 @@ LINES = {True: "ok      ", False: "FAILED  ", None: "        not tried: "}
 @command.entry
 def main(arguments: Sequence[str] | None = None) -> int:
     """0 if all checks pass, 1 if one fails, 2 for an invalid task."""
-    parser = argparse.ArgumentParser(prog="python -m bench.check", description=__doc__, allow_abbrev=False)
+    parser = command.Parser(prog="python -m bench.check", description=__doc__)
     parser.add_argument("task", metavar="TASK", help="such as pettingzoo/simple_spread_v3 or python:module:factory")
     parser.add_argument("--set", action="append", default=[], metavar="OPTION=VALUE", help="an option of the task")
     options = parser.parse_args(arguments)
@@ -44,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         task.environment()
     except SettingError as error:
         parser.error(f"{error.key}: {error}")
-    print(task.label)
+    print(command.one_line(task.label))
     passed = True
     for result in results(task):
         print(f"{LINES[result.passed]}{result.name}" + (f": {result.note}" if result.note else ""), flush=True)
@@ -62,8 +61,8 @@ def _option(text: str) -> tuple[str, Any]:
         if not equals or not key:
             raise SettingError("--set", f"{text}: write OPTION=VALUE, for example max_cycles=50")
         return key, parse(value)
-    except yaml.YAMLError:
-        raise SettingError("--set", f"{text}: the value is not YAML") from None
+    except yaml.YAMLError as error:
+        raise SettingError("--set", f"{text}: the value is not YAML ({error})") from None
 
 
 if __name__ == "__main__":

@@ -1,20 +1,70 @@
-"""What the commands share: exit statuses, Ctrl-C, closed output, a full disk, integer arguments, plurals."""
+"""What the commands share: exit statuses, messages of one line, Ctrl-C, closed output, a full disk, counts."""
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
-from argparse import ArgumentTypeError
+from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Callable, Sequence
 from functools import wraps
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 BAD_INPUT, INTERRUPTED, UNREAD = 2, 130, 141
 """Exit statuses; the last two are those of programs that SIGINT and SIGPIPE end."""
 MOST = 1024
 """So many jobs or threads may be asked for."""
+LONGEST = 300
+"""Characters of a message."""
+LONGEST_WORDS = (100, 60)
+"""Characters of each word of a message that would be longer; the second where it becomes short enough by that."""
+
+
+def one_line(text: object) -> str:
+    """`text` as one printable line of at most LONGEST characters.
+
+    Whatever would steer a terminal is shown as its escape. What is too long, words before the whole, is cut in the
+    middle: what a message begins with (the file, the key) and what it ends with (the valid values) stay.
+    """
+    line = " ".join(_printable(part.strip()) for part in str(text).splitlines())
+    shorter = [" ".join(_short(word, most) for word in line.split(" ")) for most in LONGEST_WORDS]
+    return next((tried for tried in (line, *shorter) if len(tried) <= LONGEST), _without_middle(shorter[0]))
+
+
+def _printable(text: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _short(word: str, most: int) -> str:
+    tail = most // 3
+    return word if len(word) <= most else f"{word[: most - tail - 3]}...{word[-tail:]}"
+
+
+def _without_middle(line: str) -> str:
+    """The first two thirds of LONGEST and the last third, of whole words."""
+    tail = LONGEST // 3
+    return f"{line[: LONGEST - tail - 5].rpartition(' ')[0]} ... {line[-tail:].partition(' ')[2]}"
+
+
+def refused(error: object) -> int:
+    """Say in one line on stderr why something is not done; the status to end with."""
+    print(one_line(error), file=sys.stderr)
+    return BAD_INPUT
+
+
+class Parser(ArgumentParser):
+    """argparse without abbreviations, which says what is wrong in one line."""
+
+    def __init__(self, **options: Any):
+        super().__init__(allow_abbrev=False, **options)
+
+    def error(self, message: str) -> NoReturn:
+        """End with status 2 and one line on stderr."""
+        self.exit(refused(f"{self.prog}: {message}; --help shows what is valid"))
 
 
 def begin() -> None:
@@ -38,6 +88,8 @@ def entry(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int]:
     def guarded(arguments: Sequence[str] | None = None) -> int:
         if signal.getsignal(signal.SIGINT) is _quit:
             signal.signal(signal.SIGINT, signal.default_int_handler)
+        if isinstance(sys.stdout, io.TextIOWrapper):  # a folder's name need not be text, nor a terminal show all text
+            sys.stdout.reconfigure(errors="backslashreplace")
         try:
             try:
                 return main(arguments)
@@ -65,8 +117,7 @@ def _failed(error: OSError) -> int:
         return UNREAD if isinstance(failure, BrokenPipeError) else BAD_INPUT
     if isinstance(error, BrokenPipeError):
         return UNREAD
-    print(f"{error.filename}: {error.strerror}" if error.filename else error, file=sys.stderr)
-    return BAD_INPUT
+    return refused(f"{error.filename}: {error.strerror}" if error.filename else error)
 
 
 def mute(failure: OSError) -> None:

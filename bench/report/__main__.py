@@ -7,25 +7,15 @@ from bench.cli import command
 if __name__ == "__main__":
     command.begin()
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from bench.report import page, plots, stats, study_page, study_results
 from bench.report.load import ReportError, SuiteResults, find_suites, load
 from bench.store import files
 
 RESULTS = Path("results")
-
-
-class Parser(argparse.ArgumentParser):
-    """argparse that says what is wrong in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        """End with status 2 and one line on stderr."""
-        self.exit(2, f"bench.report: {message}; valid: python -m bench.report [--help] [DIR/<suite> ...]\n")
 
 
 def write(suite: SuiteResults) -> str:
@@ -60,7 +50,7 @@ def write_study(study: study_results.StudyResults) -> str:
 @command.entry
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; 0 when all is written, 2 when a suite cannot be reported on, and then none is."""
-    parser = Parser(prog="python -m bench.report", description=__doc__)
+    parser = command.Parser(prog="python -m bench.report", description=__doc__)
     what = "folders of suites; without any, all that have records under ./results"
     parser.add_argument("suites", nargs="*", type=Path, metavar="DIR/<suite>", help=what)
     folders: list[Path] = parser.parse_args(arguments).suites
@@ -72,8 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for one in loaded:
             print(write_study(one) if isinstance(one, study_results.StudyResults) else write(one))
     except ReportError as error:
-        print(f"bench.report: {error}", file=sys.stderr)
-        return command.BAD_INPUT
+        return command.refused(f"bench.report: {error}")
     return 0
 
 

@@ -6,14 +6,17 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from bench.cli.command import one_line
+
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,99}$")]
 
-
-Positive = Annotated[int, Field(ge=1)]
-
-
-Seeds = Annotated[int, Field(ge=1, le=10_000)]
-
+Positive = Annotated[int, Field(ge=1, le=10_000)]
+"""A number of seeds, episodes or tuning trials."""
+Steps = Annotated[int, Field(ge=1, le=10**10)]
+"""Environment steps; a core takes more than a week for the most."""
+FirstSeed = Annotated[int, Field(ge=0, le=2**32)]
+MOST_TASKS, MOST_ALGORITHMS, MOST_TRIALS, MOST_EVALUATIONS = 500, 100, 20_000, 10_000
+"""Of one suite or study, the last of one trial. More is a slip of the keyboard: it would only fill the memory."""
 
 EvaluationSeeds = Literal["suite", "study"]
 """The stream of evaluation seeds of the grid: studies choose settings on other episodes than those on which suites
@@ -25,7 +28,10 @@ SKIP = "skip"
 
 
 class SuiteError(Exception):
-    """A suite that cannot be run; the message is one line."""
+    """A suite that cannot be run; the message is one printable line."""
+
+    def __init__(self, message: str):
+        super().__init__(one_line(message))
 
 
 class Strict(BaseModel):
@@ -40,9 +46,9 @@ class Tuning(Strict):
     study: Name
     trials: Positive
     """Finished tuning trials of this algorithm, including the defaults."""
-    steps: Positive
+    steps: Steps
     """Environment steps of each task and seed of a tuning trial."""
-    first_seed: int
+    first_seed: FirstSeed
     seeds: Positive
     hash: str
     """Hash of the study's table of tuning trials."""
@@ -57,7 +63,7 @@ class Tuning(Strict):
 class Evaluate(Strict):
     """The evaluation grid: every how many steps, and with how many episodes."""
 
-    every: Positive
+    every: Steps
     episodes: Positive
 
 
@@ -66,12 +72,12 @@ class Matrix(Strict):
 
     evaluation_seeds: ClassVar[EvaluationSeeds]
     name: Name
-    steps: Positive
-    seeds: Seeds
-    first_seed: Annotated[int, Field(ge=0, le=2**32)] = 0
+    steps: Steps
+    seeds: Positive
+    first_seed: FirstSeed = 0
     evaluate: Evaluate
-    tasks: Annotated[list[str | dict[str, Any]], Field(min_length=1)]
-    algorithms: Annotated[dict[Name, dict[str, Any] | None], Field(min_length=1)]
+    tasks: Annotated[list[str | dict[str, Any]], Field(min_length=1, max_length=MOST_TASKS)]
+    algorithms: Annotated[dict[Name, dict[str, Any] | None], Field(min_length=1, max_length=MOST_ALGORITHMS)]
     defaults: dict[str, Any] = {}
     per_task: dict[str, dict[str, Any]] = {}
 

@@ -9,9 +9,9 @@ from typing import Any
 import yaml
 
 from bench.suite.model import Included, SuiteError
-from bench.suite.reading import first_line, read, validated
+from bench.suite.reading import read, validated
 from bench.suite.trial import Trial
-from bench.suite.yaml12 import parse
+from bench.suite.yaml12 import CONTROL, DEEPEST, parse
 
 
 def only(chosen: list[Trial], selections: Iterable[str]) -> list[Trial]:
@@ -60,13 +60,17 @@ def include(document: dict[str, Any], source: Path, path: Path) -> list[str]:
 def override(document: dict[str, Any], change: str) -> None:
     """Apply one `path=value` to the document. The value is YAML; missing mappings along the path are created."""
     dotted, equals, text = change.partition("=")
+    if bad := CONTROL.search(dotted):
+        raise SuiteError(f"--set {change}: the control character {bad[0]!r} is part of no key")
     if not equals or "" in dotted.split("."):
         raise SuiteError(f"--set {change}: write path=value, for example algorithms.happo.clip=0.1")
     try:
         value = parse(text)
     except yaml.YAMLError as error:
-        raise SuiteError(f"--set {change}: the value is not YAML ({first_line(error)})") from None
+        raise SuiteError(f"--set {change}: the value is not YAML ({error})") from None
     *way, last = dotted.split(".")
+    if len(way) > DEEPEST:
+        raise SuiteError(f"--set {change}: a path of more than {DEEPEST} points leads nowhere")
     node: Any = document
     for key in way:
         if isinstance(node, list) and (index := _index(node, key)) is not None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
+import os
+import stat
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from algorithms.validation import near
 from bench.suite.model import Evaluate, Included, Suite, SuiteError, Tuning
 from bench.suite.shipped import what_there_is
 from bench.suite.yaml12 import parse
@@ -32,6 +34,10 @@ UNKNOWN = ("extra_forbidden", "invalid_key")
 
 STUDY_KEYS = ("trials", "space", "objectives", "pruner", "sampler", "sampler_seed")
 """The keys of a study file that a suite file does not have."""
+
+
+LARGEST = 1_000_000
+"""Bytes of a file. The longest suite that comes with the benchmark has 5,000."""
 
 
 KEY = "[key]"
@@ -60,15 +66,15 @@ def _explain(error: ValidationError, model: type[BaseModel]) -> str:
         if model is Suite and where in STUDY_KEYS:
             return f"{where}: a key of studies, which `python -m bench.tune` runs, not of suites"
         fields = list(model.model_fields)
-        near = difflib.get_close_matches(str(first["loc"][-1]), fields, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        return f"{where}: unknown key{hint}; valid: {', '.join(fields)}"
+        return f"{where}: unknown key{near(first['loc'][-1], fields)}; valid: {', '.join(fields)}"
     if first["type"] == "missing":
         return f"{where}: missing; needed: {', '.join(k for k, f in model.model_fields.items() if f.is_required())}"
-    if first["type"] == "int_type" and isinstance(value, float) and value.is_integer():
+    if first["type"] == "int_type" and isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
         return f"{where}: {value!r} is not a whole number; write {int(value)}"
     if first["type"] == "too_short":
         return f"{where}: needs at least one {where.removesuffix('s')}"
+    if first["type"] == "too_long":
+        return f"{where}: {first['ctx']['actual_length']} {where} are more than {first['ctx']['max_length']}"
     if first["type"] == "string_pattern_mismatch":
         return f"{where}: {what} must be 1 to 100 letters, digits and . _ + -, the first a letter or digit"
     if first["type"] in TYPE_NAMES:
@@ -82,7 +88,7 @@ def _is_about_a_key(kind: str, loc: tuple[int | str, ...]) -> bool:
 
 
 def unshared(value: Any) -> Any:
-    """A deep copy in which no object occurs twice, as a YAML anchor and its aliases do."""
+    """A deep copy in which no object occurs twice, so that YAML writes no anchors and aliases."""
     if isinstance(value, dict):
         return {key: unshared(part) for key, part in value.items()}
     return [unshared(part) for part in value] if isinstance(value, list) else value
@@ -91,17 +97,9 @@ def unshared(value: Any) -> Any:
 def read(path: Path, model: type[BaseModel]) -> dict[str, Any]:
     """The mapping in a YAML file; `model` is what it will be validated as, for messages."""
     try:
-        text = path.read_text()
-    except OSError as error:
-        raise SuiteError(f"{path}: cannot be read ({error.strerror}){_hint(model, path)}") from None
-    except UnicodeDecodeError:
-        raise SuiteError(f"{path}: not a text file") from None
-    try:
-        document = unshared(parse(text))
-    except RecursionError:
-        raise SuiteError(f"{path}: a mapping or list in it holds itself") from None
+        document = parse(_text(path, model))
     except yaml.YAMLError as error:
-        raise SuiteError(f"{path}: not valid YAML: {first_line(error)}") from None
+        raise SuiteError(f"{path}: not valid YAML: {error}") from None
     required = ", ".join(key for key, field in model.model_fields.items() if field.is_required())
     needs = f"{'a suite' if model is Suite else 'it'} needs {required}"
     if document is None:
@@ -111,12 +109,30 @@ def read(path: Path, model: type[BaseModel]) -> dict[str, Any]:
     return document
 
 
+def _text(path: Path, model: type[BaseModel]) -> str:
+    """What is in a file, if that is UTF-8, with or without a mark of the byte order, and not too long."""
+    try:
+        with open(path, "rb", opener=_without_waiting) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise SuiteError(f"{path}: is no regular file but a device or a pipe")
+            content = file.read(LARGEST + 1)
+    except OSError as error:
+        raise SuiteError(f"{path}: cannot be read ({error.strerror}){_hint(model, path)}") from None
+    if len(content) > LARGEST:
+        raise SuiteError(f"{path}: more than {LARGEST:,} bytes: that is no {model.__name__.lower()}")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise SuiteError(f"{path}: not a text file (byte {error.start + 1} is not UTF-8)") from None
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """Opens a named pipe at once: to wait for somebody who writes into it would be to wait for ever."""
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
 def _hint(model: type[BaseModel], path: Path) -> str:
     """A hint for messages: where files of that kind are found."""
     if model is Included:
         return "; a study leaves results/<study>/best.yaml"
     return what_there_is(path)
-
-
-def first_line(error: yaml.YAMLError) -> str:
-    return " ".join(str(error).split())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -11,16 +12,20 @@ from typing import Any
 import algorithms
 from algorithms import SettingError
 from algorithms.registry import Method, Settings
+from algorithms.validation import near
 from bench.store.files import slug
 from bench.store.resolved import Algorithm, Resolved
 from bench.suite import methods
-from bench.suite.model import SKIP, Matrix, Suite, SuiteError
+from bench.suite.model import MOST_EVALUATIONS, MOST_TRIALS, SKIP, Matrix, Suite, SuiteError
 from bench.suite.overrides import include, override
 from bench.suite.reading import read, validated
 from bench.suite.trial import Pairing, Trial, over_seeds
 from bench.tasks import registry
 from bench.tasks.checker import first_failure
 from bench.tasks.registry import Task
+
+LONGEST_NAME = 255
+"""Characters of the name of a folder; file systems have no more."""
 
 
 def load(path: Path, overrides: Sequence[str] = (), includes: Sequence[Path] = ()) -> tuple[Suite, dict[str, Any]]:
@@ -95,19 +100,29 @@ def _refuse_tuning_seeds(suite: Suite, path: Path) -> None:
             )
 
 
+def _refuse_too_many(suite: Matrix, path: Path) -> None:
+    """Refuse more trials than anybody can run, skipped ones counted, before the first of them is made."""
+    counts = {"tasks": len(suite.tasks), "algorithms": len(suite.algorithms), "seeds": suite.seeds}
+    if (total := math.prod(counts.values())) > MOST_TRIALS:
+        product = " x ".join(f"{number:,} {what}" for what, number in counts.items())
+        raise SuiteError(f"{path}: {product} are {total:,} trials, more than {MOST_TRIALS:,}")
+
+
 def _tasks(suite: Matrix, path: Path) -> list[Task]:
-    made: list[Task] = []
+    made: dict[str, Task] = {}
     for index, entry in enumerate(suite.tasks):
         options = {"name": entry} if isinstance(entry, str) else dict(entry)
         with _at(path, f"tasks.{index}"):
             if not isinstance(options.get("name"), str):
-                raise SettingError("name", f"a task needs a name; valid: {', '.join(registry.names())}")
+                raise SettingError("name", "a task needs a name; `python -m bench.tasks` lists them")
             task = registry.task(options.pop("name"), options)
+            if len(folder := slug(task.label)) > LONGEST_NAME:
+                raise SettingError("name", f"{task.label} has {len(folder)} characters, more than a folder's name may")
             _make_once(task)
-        if slug(task.label) in [slug(other.label) for other in made]:
+        if folder in made:
             raise SuiteError(f"{path}: tasks.{index}: {task.label} stands there twice")
-        made.append(task)
-    return made
+        made[folder] = task
+    return [*made.values()]
 
 
 def _make_once(task: Task) -> None:
@@ -141,13 +156,15 @@ def _algorithms(suite: Matrix, path: Path) -> dict[str, tuple[Method, Settings]]
     if unused:
         valid = sorted({key for method, _ in made.values() for key in method.settings.__dataclass_fields__})
         raise SuiteError(
-            f"{path}: defaults.{min(unused)}: no algorithm of this suite has this setting; valid: {', '.join(valid)}"
+            f"{path}: defaults.{min(unused)}: no algorithm of this suite has this setting{near(min(unused), valid)}; "
+            f"valid: {', '.join(valid)}"
         )
     return made
 
 
 def pairings(suite: Matrix, path: Path) -> list[Pairing]:
     """Tasks x algorithms without the pairings that `per_task` skips; its settings override those of the label."""
+    _refuse_too_many(suite, path)
     chosen_tasks, chosen = _tasks(suite, path), _algorithms(suite, path)
     changes = _changes(suite, chosen_tasks, list(chosen), path)
     made: list[Pairing] = []
@@ -225,3 +242,8 @@ def check_grid(suite: Matrix, task: Task, label: str, settings: Settings, path: 
         if value % unit:
             nearest = max(round(value / unit), 1) * unit
             raise SuiteError(f"{path}: {key}: {value} is not a multiple of {of}; the nearest is {nearest}")
+    if (evaluations := suite.steps // suite.evaluate.every) > MOST_EVALUATIONS:
+        raise SuiteError(
+            f"{path}: evaluate.every: {suite.evaluate.every} makes {evaluations:,} evaluations of {suite.steps:,} "
+            f"steps, more than {MOST_EVALUATIONS:,}"
+        )

@@ -6,7 +6,7 @@ import ast
 import inspect
 import math
 from dataclasses import FrozenInstanceError, asdict, fields
-from typing import Any
+from typing import Any, get_args, get_origin, get_type_hints
 
 import pytest
 from helpers import EVERY, ON_POLICY, build, equal_team, finite, rollout, seeds, team
@@ -107,6 +107,23 @@ def test_a_value_out_of_range_is_refused_by_key_with_the_range(key: str, value: 
 @pytest.mark.parametrize("value", [[128, "64"], [128, 0], [128, 64.0], [True], [[128]], [None]])
 def test_every_element_of_a_list_is_checked(value: list[Any]) -> None:
     assert refusal("mappo", {"hidden_sizes": value}).key == "hidden_sizes"
+
+
+@pytest.mark.parametrize("kind", SETTINGS)
+def test_every_number_has_an_upper_bound(kind: type) -> None:
+    """A slip of the keyboard would otherwise fill the memory or never end."""
+    hints = get_type_hints(kind, include_extras=True)
+    numbers = {key: get_args(hint)[0] if get_origin(hint) is tuple else hint for key, hint in hints.items()}
+    bounds = {key: get_args(hint)[1] for key, hint in numbers.items() if hint is not bool}
+    assert {key for key, bound in bounds.items() if not bound.high <= 1e30} == set()
+
+
+def test_a_misspelt_setting_is_guessed() -> None:
+    assert "did you mean critic_epochs?" in str(refusal("happo", {"critc_epochs": 3}))
+
+
+def test_a_list_of_too_many_layers_is_refused() -> None:
+    assert "17 numbers" in str(refusal("happo", {"hidden_sizes": [8] * 17}))
 
 
 def test_a_whole_number_serves_as_a_float_and_becomes_one() -> None:

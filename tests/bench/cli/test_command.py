@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import signal
 import subprocess
@@ -166,6 +167,64 @@ def test_another_error_of_the_system_is_one_line_too(
 
     assert main() == 2
     assert capsys.readouterr() == ("so far so good\n", line)
+
+
+def test_what_cannot_be_encoded_is_printed_as_its_escape(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The name of a folder need not be UTF-8, nor a terminal show more than ASCII."""
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
+    assert saying("results/é\udcff")() == 0
+    assert written.getvalue() == b"results/\\xe9\\udcff\n"
+
+
+# Bad input in one line
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("a.yaml: steps: missing", "a.yaml: steps: missing"),
+        ("two\n  lines\r\n", "two lines"),
+        ("a  b", "a  b"),  # as a file may be called
+        ("\x1b[31mred\x07\x00", "\\x1b[31mred\\x07\\x00"),
+        ("\udcff \u202e \t", "\\udcff \\u202e"),
+        ("é 😀", "é 😀"),
+        ("x" * 300, "x" * 300),
+        ("key: " + "x" * 296 + "; valid: 1", "key: " + "x" * 64 + "..." + "x" * 32 + "; valid: 1"),
+    ],
+)
+def test_a_message_is_one_printable_line(text: str, line: str) -> None:
+    assert command.one_line(text) == line
+
+
+def test_a_long_message_keeps_its_beginning_and_its_end_in_whole_words() -> None:
+    line = command.one_line("a.yaml: key: " + "word " * 10_000 + "is not valid; valid: 1, 2")
+    assert line.startswith("a.yaml: key: word word")
+    assert line.endswith("word is not valid; valid: 1, 2")
+    assert " word ... word " in line
+    assert 280 < len(line) <= 300
+
+
+def test_long_words_are_cut_before_the_message_is() -> None:
+    path = "/very/long/" + "folder/" * 12 + "suite.yaml"
+    line = command.one_line(f"{path}: holds trials of {path}; bring back {path}, or delete what is in {path}")
+    assert line.count("/very/long/") == 4
+    assert " ... " not in line
+    assert command.one_line(line) == line
+
+
+def test_a_wrong_argument_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    parser = command.Parser(prog="python -m bench.x")
+    parser.add_argument("--jobs", type=command.positive)
+    for arguments, said in ((["--jobs", "9" * 5000], "argument --jobs: '999"), (["--job", "1"], "unrecognized")):
+        with pytest.raises(SystemExit) as stopped:
+            parser.parse_args(arguments)
+        line = capsys.readouterr().err
+        assert stopped.value.code == 2
+        assert line.startswith(f"python -m bench.x: {said}")
+        assert line.endswith("; --help shows what is valid\n")
+        assert line.count("\n") == 1
+        assert len(line) <= 301
 
 
 # Trials go on when nobody reads what is said of them

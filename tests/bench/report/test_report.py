@@ -88,8 +88,9 @@ def write_trial(
 
 
 @pytest.fixture
-def suite(tmp_path: Path) -> Path:
-    return tmp_path / "demo"
+def suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return Path("demo")  # a short name leaves room in messages
 
 
 def refused(suite: Path, capsys: pytest.CaptureFixture[str]) -> str:

@@ -139,7 +139,8 @@ def test_replays_beyond_the_machines_memory_are_refused_before_anything_runs(
 ) -> None:
     """The machine has just the memory of one trial's replay, 62 bytes for each transition, and its copy."""
     monkeypatch.setattr(cost, "machine_memory", lambda: 2 * 62 * 1e9)
-    settings = ["--set", "steps=1000000000", "--set", "algorithms.maddpg.buffer_size=1000000000"]
+    many = ("steps=1000000000", "evaluate.every=1000000", "algorithms.maddpg.buffer_size=1000000000")
+    settings = [part for change in many for part in ("--set", change)]
     arguments = [str(path), "--results", str(tmp_path / "results"), *settings, "--only", "algorithm=maddpg"]
     before = sorted(tmp_path.rglob("*"))
     assert run.main([*arguments, "--dry-run", "--jobs", str(jobs)]) == (2 if jobs == 2 else 0)

@@ -62,6 +62,7 @@ def refusal(folder: Path, capsys: pytest.CaptureFixture[str], path: Path, *argum
     assert out == ""
     assert err.count("\n") == 1
     assert err.endswith("\n")
+    assert len(err) <= 301
     assert not results.exists()
     return err
 
@@ -472,18 +473,21 @@ def test_the_hash_tells_two_algorithms_apart(tmp_path: Path) -> None:
 
 # What is refused
 
+LISTED = "`python -m bench.tasks` lists them"
+
 
 @pytest.mark.parametrize(
     ("changes", "parts"),
     [
         # names that do not exist
-        ({"tasks": ["Hopper-3x1"]}, ["tasks.0.name", "'Hopper-3x1'", "mamujoco/<robot>-<partition>", *ROBOTS]),
-        ({"tasks": ["mamujoco/Cheetah-6x1"]}, ["tasks.0.name", "'Cheetah'", "'mamujoco/Cheetah-6x1'", *ROBOTS]),
+        ({"tasks": ["Hopper-3x1"]}, ["tasks.0.name", "'Hopper-3x1'", "did you mean mamujoco/Hopper-3x1?", LISTED]),
+        ({"tasks": ["Nope-3x1"]}, ["tasks.0.name", "'Nope-3x1'", "mamujoco/<robot>-<partition>", LISTED]),
+        ({"tasks": ["mamujoco/Cheetah-6x1"]}, ["tasks.0.name", "'Cheetah'", "'mamujoco/Cheetah-6x1'", LISTED]),
         ({"tasks": ["mamujoco/Hopper-6x1"]}, ["tasks.0.name", "'6x1'", "mamujoco/Hopper-3x1, mamujoco/Hopper-1x3"]),
         ({"tasks": ["mamujoco/HalfCheetah-4x2"]}, ["tasks.0.name", "4 x 2 joints are 8, it has 6"]),
         ({"tasks": ["mamujoco/ManySegmentSwimmer-0x2"]}, ["tasks.0.name", "'0x2'", "2 to 100 segments"]),
-        ({"tasks": ["mamujoco/Hopper-3x1", {"obsk": 1}]}, ["tasks.1.name", "needs a name", "mamujoco/Hopper-3x1"]),
-        ({"tasks": [{"name": 5}]}, ["tasks.0.name", "mamujoco/Hopper-3x1"]),
+        ({"tasks": ["mamujoco/Hopper-3x1", {"obsk": 1}]}, ["tasks.1.name", "needs a name", LISTED]),
+        ({"tasks": [{"name": 5}]}, ["tasks.0.name", LISTED]),
         ({"algorithms": {"hapo": None}}, ["algorithms.hapo", "'hapo'", *METHODS]),
         ({"algorithms": {"mine": {"algorithm": "ppo"}}}, ["algorithms.mine.algorithm", "'ppo'", *METHODS]),
         ({"algorithms": {"mine": {"algorithm": 3}}}, ["algorithms.mine.algorithm", "3", *METHODS]),
@@ -496,7 +500,7 @@ def test_the_hash_tells_two_algorithms_apart(tmp_path: Path) -> None:
         ({"evaluate": {"every": 200, "episodes": 2, "seed": 1}}, ["evaluate.seed", "every, episodes"]),
         ({"algorithms": {"happo": {"clipp": 0.1}}}, ["algorithms.happo.clipp", "actor_lr", "clip"]),
         ({"algorithms": {"hatrpo": {"clip": 0.1}}}, ["algorithms.hatrpo.clip", "delta"]),
-        ({"defaults": SMALL["defaults"] | {"gama": 1}}, ["defaults.gama", "gamma"]),
+        ({"defaults": SMALL["defaults"] | {"gama": 1}}, ["defaults.gama", "did you mean gamma?"]),
         ({"defaults": SMALL["defaults"] | {"delta": 0.1}}, ["defaults.delta", "no algorithm of this suite", "clip"]),
         ({"tasks": [{"name": "mamujoco/Hopper-3x1", "obk": 1}]}, ["tasks.0.obk", "observation, obsk"]),
         (

@@ -87,7 +87,44 @@ def test_pyyamls_own_loader_is_left_as_it_was() -> None:
     assert read is True
 
 
-@pytest.mark.parametrize("text", ["name: !!int foo", "name: !!timestamp foo", "[" * 3000, "n: " + "9" * 5000])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "name: !!int foo",
+        "name: !!bool foo",
+        "name: !!float nan",
+        "name: !!timestamp 2026-01-01",
+        "{a: &a {x: 1}, b: {!!merge <<: *a}}",
+        "!!omap [a: 1]",
+        '"\\UFFFFFFFF"',
+        "%YAML 1." + "9" * 5000,
+        "[" * 3000,
+        "n: " + "9" * 5000,
+    ],
+)
 def test_what_cannot_be_read_is_a_yaml_error_and_no_other(text: str) -> None:
     with pytest.raises(yaml.YAMLError):
         parse(text)
+
+
+def test_an_error_has_its_place_and_no_more_lines() -> None:
+    with pytest.raises(yaml.YAMLError) as refused:
+        parse("a: 1\nb: [1\n")
+    assert str(refused.value) == "line 3, column 1: expected ',' or ']', but got '<stream end>'"
+
+
+def test_an_alias_is_a_copy() -> None:
+    read = parse("a: &x {y: [1]}\nb: *x\n")
+    assert read == {"a": {"y": [1]}, "b": {"y": [1]}}
+    assert read["a"] is not read["b"]
+    assert read["a"]["y"] is not read["b"]["y"]
+
+
+def test_twenty_lists_within_each_other_are_the_most() -> None:
+    assert parse("[" * 20 + "1" + "]" * 20)
+    with pytest.raises(yaml.YAMLError, match="more than 20"):
+        parse("[" * 21 + "1" + "]" * 21)
+
+
+def test_a_merge_key_is_a_word() -> None:
+    assert parse("{a: &a {x: 1}, b: {<<: *a}}")["b"] == {"<<": {"x": 1}}

@@ -139,12 +139,14 @@ def test_a_reference_is_measured_over_equal_parts_of_whole_updates(capsys: pytes
     assert "--steps 5: must be a multiple of 40000" in capsys.readouterr().err
 
 
-def test_a_task_without_reference_names_the_command_that_makes_one(tmp_path: Path) -> None:
-    message = refusal(tmp_path, tasks=["mamujoco/ManySegmentAnt-2x4"])
+def test_a_task_without_reference_names_the_command_that_makes_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    message = refusal(Path(), tasks=["mamujoco/ManySegmentAnt-2x4"])
     assert "python -m bench.reference 'mamujoco/ManySegmentAnt-2x4' --write" in message
-    valid = message.partition("tasks that have one: ")[2].split(", ")
-    assert {"mamujoco/HalfCheetah-2x3", "mamujoco/Hopper-3x1"} <= set(valid)
-    assert "mamujoco/ManySegmentAnt-2x4" not in valid
+    assert "mamujoco/Hopper-3x1" in message
+    assert message.count("mamujoco/ManySegmentAnt-2x4") == 2  # not among those that have one
 
 
 def test_a_condition_on_a_value_that_its_parameter_cannot_take_is_refused(tmp_path: Path) -> None:
