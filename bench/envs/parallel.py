@@ -177,7 +177,7 @@ class ParallelBatch:
         named, acted = self._named(e), [self.agents[i] for i in self._there[e]]
         if wrong := wrong_end(acted, [self.agents[i] for i in gone], named, observations, infos):
             self._refuse(e, wrong)
-        return [i for i, name in enumerate(self.agents) if name in named]
+        return sorted(map(self.agents.index, named))
 
     def _named(self, e: int) -> list[str]:
         """A copy of the environment's `agents`, which must be agents that it has."""
@@ -308,17 +308,14 @@ class ParallelBatch:
         """A new episode from a seed."""
         observations, infos = reset(self.environments[e], seed)
         self._elapsed[e] = 0
-        named = self._named(e)
-        there = [i for i, name in enumerate(self.agents) if name in named]
+        there = sorted(map(self.agents.index, self._named(e)))
         if not there:
             raise EnvError(f"environment {e}: no agent is there after a reset")
         self._first = self._first or there
-        if other := {*self._first} ^ {*there}:
-            name = self.agents[min(other)]
-            raise EnvError(
-                f"environment {e}: agent {name} is {'not ' * (min(other) in self._first)}there after the reset to seed "
-                f"{seed}, unlike after the first one"
-            )
+        for i in {*self._first} ^ {*there}:
+            is_ = "is not" if i in self._first else "is"
+            after = f"after the reset to seed {seed}, unlike after the first one"
+            raise EnvError(f"environment {e}: agent {self.agents[i]} {is_} there {after}")
         self._change(e, there)
         self._write(e, there, observations, infos)
 
