@@ -12,7 +12,6 @@ from bench.cli import command
 if __name__ == "__main__":
     command.begin()
 
-import argparse
 import shutil
 import sys
 from collections.abc import Iterable, Sequence
@@ -20,7 +19,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from bench.cli.command import BAD_INPUT, counted
+from bench.cli.command import counted
 from bench.store import files
 from bench.store.files import StoreError
 from bench.store.trials import LOCK, merge, read_trial_in_place, trial_files
@@ -34,10 +33,9 @@ SHARED = ("suite.yaml", "resolved.json")
 @command.entry
 def main(arguments: Sequence[str] | None = None) -> int:
     """0 when all is merged; 2 when something does not fit together or cannot be read, and nothing was copied."""
-    parser = argparse.ArgumentParser(
+    parser = command.Parser(
         prog="python -m bench.merge",
         description="Bring the trials of a suite that ran in several folders into one.",
-        allow_abbrev=False,
     )
     parser.add_argument("into", type=Path, metavar="INTO", help="folder of a suite: results/<suite>; made if not there")
     parser.add_argument("sources", type=Path, nargs="+", metavar="FROM", help="folders with trials of the same suite")
@@ -45,8 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         taken = further(options.into, options.sources)
     except StoreError as error:
-        print(error, file=sys.stderr)
-        return BAD_INPUT
+        return command.refused(error)
     options.into.mkdir(parents=True, exist_ok=True)
     with FileLock(options.into / LOCK):
         for folder, place in taken:

@@ -12,7 +12,6 @@ from bench.cli import command
 if __name__ == "__main__":
     command.begin()
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
@@ -22,7 +21,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench.cli.command import BAD_INPUT, counted
+from bench.cli.command import counted
 from bench.store import files
 from bench.store.files import StoreError
 from bench.store.trials import identity, joined, read_trials
@@ -37,10 +36,9 @@ COPIED = ("suite.yaml", "resolved.json")
 @command.entry
 def main(arguments: Sequence[str] | None = None) -> int:
     """0 when all is written, 2 for results that cannot be read."""
-    parser = argparse.ArgumentParser(
+    parser = command.Parser(
         prog="python -m bench.publish",
         description="Make the compact form of a suite's results, to be kept in git.",
-        allow_abbrev=False,
     )
     parser.add_argument("results", type=Path, nargs="+", metavar="RESULTS", help="folders of suites: results/<suite>")
     parser.add_argument("--into", type=Path, required=True, metavar="DIR", help="folder that gets a folder per suite")
@@ -52,8 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             size = sum(path.stat().st_size for path in target.iterdir())
             print(f"{target}: {counted(count, 'trial')}, {size / 1e6:.1f} MB")
     except StoreError as error:
-        print(error, file=sys.stderr)
-        return BAD_INPUT
+        return command.refused(error)
     return 0
 
 

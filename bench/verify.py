@@ -16,12 +16,11 @@ from bench.cli import command
 if __name__ == "__main__":
     command.begin()
 
-import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from bench.cli.command import BAD_INPUT, positive
+from bench.cli.command import positive
 from bench.store.trials import read_trials
 from bench.store.verifying import Finding, findings
 
@@ -29,10 +28,9 @@ from bench.store.verifying import Finding, findings
 @command.entry
 def main(arguments: Sequence[str] | None = None) -> int:
     """0 if all checks pass, 1 if one fails, 2 for a folder that is not there."""
-    parser = argparse.ArgumentParser(
+    parser = command.Parser(
         prog="python -m bench.verify",
         description="Check that results are whole, unchanged and consistent; exit with 1 where they are not.",
-        allow_abbrev=False,
     )
     parser.add_argument("results", nargs="+", type=Path, metavar="RESULTS", help="folders of suites: results/<suite>")
     parser.add_argument(
@@ -40,8 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     if lost := [folder for folder in options.results if not folder.is_dir()]:
-        print(f"{lost[0]}: no such folder", file=sys.stderr)
-        return BAD_INPUT
+        return command.refused(f"{lost[0]}: no such folder")
     passed = True
     for folder in options.results:
         print(folder)
@@ -54,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _printed(found: Finding) -> bool:
-    text = found.wrong or found.note
+    text = command.one_line(found.wrong or found.note)
     print(f"  {'FAILED' if found.wrong else 'ok':<8}{found.check}" + (f": {text}" if text else ""), flush=True)
     return not found.wrong
 

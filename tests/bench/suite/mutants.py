@@ -23,8 +23,11 @@ from typing import Any, NoReturn
 import yaml
 
 from bench import run
+from bench.runner import preparing
 from bench.suite.yaml12 import parse
+from bench.trial.link import Link
 from bench.tune import __main__ as tune
+from bench.tune import preparing as tuning_preparing
 
 SUITES = Path(__file__).resolve().parents[3] / "suites"
 BASES = [
@@ -289,7 +292,8 @@ def outcome(seed: int, folder: Path) -> dict[str, Any]:
 def main(first: int, count: int, folder: Path) -> None:
     """Print the outcomes. What a plan costs is not measured: that is not about reading."""
     signal.signal(signal.SIGPROF, _stop)
-    for module in (run, tune):
+    preparing.call = lambda function, *arguments, **_: function(*arguments, link=Link())
+    for module in (preparing, tuning_preparing):
         module.costs = lambda *_, **__: {}  # type: ignore[attr-defined]
         module.physics_warning = lambda _: ""  # type: ignore[attr-defined]
     for seed in range(first, first + count):

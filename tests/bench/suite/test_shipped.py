@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 
 from bench import run
+from bench.runner import preparing
 from bench.runner.cost import Cost
 from bench.suite.shipped import find, shipped
 from bench.tune import __main__ as tune
+from bench.tune import preparing as tuning_preparing
 
 ROOT = Path(__file__).resolve().parents[3]
 NAMES = sorted(path.stem for path in (ROOT / "suites").glob("*.yaml"))
@@ -47,8 +49,9 @@ def test_run_and_tune_take_names(
         return {t: Cost(*[1.0] * len(fields(Cost))) for t in trials}
 
     monkeypatch.chdir(tmp_path)
-    for module, name in ((run, "quick"), (tune, "tune_quick")):
+    for module in (preparing, tuning_preparing):
         monkeypatch.setattr(module, "costs", costs)
+    for module, name in ((run, "quick"), (tune, "tune_quick")):
         assert module.main([name, "--dry-run"]) == 0
         assert f"results/{name}" in capsys.readouterr().out
 
