@@ -76,7 +76,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("Stopped before anything was run.", file=sys.stderr)
         return INTERRUPTED
-    return run(plan, queue, where, min(options.jobs, max(left.total(), 1)))
+    try:
+        return run(plan, queue, where, min(options.jobs, max(left.total(), 1)))
+    except (SuiteError, files.StoreError) as error:  # of the storage
+        print(error, file=sys.stderr)
+        return BAD_INPUT
 
 
 def run(plan: Plan, queue: Queue, where: str, jobs: int) -> int:
