@@ -68,6 +68,7 @@ class Queue:
     def __init__(self, plan: Plan, folder: Path, where: str):
         silence_optuna()
         self.plan, self.folder, self.where = plan, folder, hide_password(where)
+        self._studies: dict[str, optuna.Study] = {}
         with FileLock(folder / ".queue.lock"):
             self.storage = open_storage(where)
             self.identity = folder_identity(plan, folder, where, self.storage)
@@ -167,17 +168,24 @@ class Queue:
 
     def trials(self, label: str, *states: TrialState) -> list[FrozenTrial]:
         """The tuning trials of an algorithm by number: those in `states`, or all."""
-        return self.study(label).get_trials(deepcopy=False, states=states or None)
+        try:
+            return self.study(label).get_trials(deepcopy=False, states=states or None)
+        except KeyError:
+            name = study_name(self.plan, label)
+            raise SuiteError(f"{self.where}: somebody has deleted its study {name}") from None
 
     def study(self, label: str) -> optuna.Study:
-        """The Optuna study of an algorithm. Its points are enqueued, so it needs no sampler of its own."""
-        name = study_name(self.plan, label)
-        try:
-            return optuna.load_study(
+        """The Optuna study of an algorithm. Its points are enqueued, so it needs no sampler of its own.
+
+        It is loaded once: Optuna's cache of a database belongs to the study, and has to have seen a tuning trial
+        before that goes on.
+        """
+        if label not in self._studies:
+            name = study_name(self.plan, label)
+            self._studies[label] = optuna.load_study(
                 study_name=name, storage=self.storage, sampler=RandomSampler(), pruner=self._pruner()
             )
-        except KeyError:
-            raise SuiteError(f"{self.where}: somebody has deleted its study {name}") from None
+        return self._studies[label]
 
     def _sampler(self, label: str, number: int, draw: int) -> BaseSampler:
         study = self.plan.study

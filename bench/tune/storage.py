@@ -193,7 +193,8 @@ def open_storage(where: str) -> BaseStorage:
         storage = RDBStorage(where, engine_kwargs=arguments)
 
     def refuse(context: ExceptionContext) -> None:
-        if not isinstance(context.sqlalchemy_exception, IntegrityError):  # which Optuna expects where two were at once
+        error = context.sqlalchemy_exception  # None for others than the database's, such as Ctrl-C
+        if error is not None and not isinstance(error, IntegrityError):  # which Optuna expects where two were at once
             raise SuiteError(f"--storage {hide_password(where)}: {_reason(context.original_exception)}")
 
     event.listen(storage.engine, "handle_error", refuse)

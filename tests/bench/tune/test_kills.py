@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
 from test_tune import ONE, main, table
 
 from bench.store import files
@@ -97,7 +100,7 @@ def test_a_study_killed_at_its_journal_again_and_again_gives_the_same_results(
     assert_equal_results(tmp_path, small)
 
 
-@pytest.mark.parametrize("first", [6, *(pytest.param(n, marks=pytest.mark.long) for n in range(7, 30))])
+@pytest.mark.parametrize("first", [6, *(pytest.param(n, marks=pytest.mark.long) for n in range(8, 30, 5))])
 def test_a_study_killed_at_any_file_that_it_writes_gives_the_same_results(
     tmp_path: Path, small: Path, first: int
 ) -> None:
@@ -114,6 +117,39 @@ def test_a_study_killed_at_any_file_that_it_writes_gives_the_same_results(
     assert_equal_results(tmp_path, small)
 
 
+@contextmanager
+def killed_at_statement(number: int) -> Iterator[None]:
+    """Die at a statement that writes into a database."""
+    left = [number]
+
+    def execute(_c: Any, _k: Any, statement: str, *_: Any) -> None:
+        left[0] -= statement.startswith(("INSERT", "UPDATE"))
+        if left[0] < 0:
+            raise Killed
+
+    event.listen(Engine, "before_cursor_execute", execute)
+    try:
+        yield
+    finally:
+        event.remove(Engine, "before_cursor_execute", execute)
+
+
+@pytest.mark.parametrize("first", [7, *(pytest.param(n, marks=pytest.mark.long) for n in (3, 5))])
+def test_a_study_killed_at_its_database_again_and_again_gives_the_same_results(
+    tmp_path: Path, small: Path, first: int
+) -> None:
+    kills = 0
+    while True:
+        with killed_at_statement(first + kills % 2):
+            try:
+                assert main(tmp_path, "--storage", f"sqlite:///{tmp_path / 'optuna.db'}", **SMALL) == 0
+                break
+            except Killed:
+                kills += 1
+    assert kills > 5
+    assert_equal_results(tmp_path, small)
+
+
 @pytest.mark.long
 def test_a_study_killed_once_at_any_line_of_its_journal_gives_the_same_results(tmp_path: Path, small: Path) -> None:
     for line in range(len((small / "tiny" / "journal.log").read_bytes().splitlines())):
@@ -123,3 +159,4 @@ def test_a_study_killed_once_at_any_line_of_its_journal_gives_the_same_results(t
             main(folder, **SMALL)
         assert main(folder, **SMALL) == 0
         assert_equal_results(folder, small)
+        shutil.rmtree(folder)
