@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -198,14 +199,14 @@ def _check_blocks(study: Study, pairing: Pairing, parameters: Parameters, path: 
             refused.append((str(error), values))
     if refused:
         message, values = refused[0]
-        fit = _what_fits(fitting, len(combinations), len(values))
+        fit = _what_fits(fitting, combinations)
         raise SuiteError(f"{message} (space: {pairing.label} with {_listed(values)}; {fit})")
 
 
-def _what_fits(fitting: Sequence[Mapping[str, Any]], tried: int, tuned: int) -> str:
+def _what_fits(fitting: Sequence[Mapping[str, Any]], tried: Sequence[Mapping[str, Any]]) -> str:
     """The values of one tuned setting that fit the grid; of several, how many combinations do."""
-    if tuned > 1:
-        return f"{len(fitting):,} of {tried:,} combinations fit"
+    if len({*chain.from_iterable(tried)}) > 1:
+        return f"{len(fitting):,} of {len(tried):,} combinations fit"
     values = [str(value) for each in fitting for value in each.values()]
     if len(values) == 1:
         return f"only {values[0]} fits"

@@ -84,10 +84,11 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("each", [5, pytest.param(1, marks=pytest.mark.long), pytest.param(2, marks=pytest.mark.long)])
+@pytest.mark.parametrize("each", [5, pytest.param(3, marks=pytest.mark.long), pytest.param(4, marks=pytest.mark.long)])
 def test_a_study_killed_at_its_journal_again_and_again_gives_the_same_results(
     tmp_path: Path, small: Path, each: int
 ) -> None:
+    """A tuning trial ends with three lines, which are written again if the last one is missing."""
     kills = 0
     while True:
         with killed_at(each + kills % 2, lines_only=True):
