@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import random
 import shutil
+import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +16,7 @@ import pandas as pd
 import pytest
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
-from test_tune import ONE, main, table
+from test_tune import ONE, main, start, table, write_study
 
 from bench.store import files
 from bench.tune.journal import Journal
@@ -161,3 +165,32 @@ def test_a_study_killed_once_at_any_line_of_its_journal_gives_the_same_results(t
         assert main(folder, **SMALL) == 0
         assert_equal_results(folder, small)
         shutil.rmtree(folder)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("database", [False, True])
+def test_two_processes_killed_at_any_time_give_the_results_of_one(tmp_path: Path, database: bool) -> None:
+    """Points at random and without a pruner, which do not depend on the order in which tuning trials end."""
+    changes = SMALL | {"steps": 2000, "evaluate": {"every": 100, "episodes": 1}, "pruner": "none", "sampler": "random"}
+    alone, both, chance = tmp_path / "alone", tmp_path / "both", random.Random(0)
+    for folder in (alone, both):
+        folder.mkdir()
+        write_study(folder, **changes)
+    assert main(alone, **changes) == 0
+    storage = ["--storage", f"sqlite:///{both / 'optuna.db'}"] if database else []
+    running = [start(both, *storage) for _ in range(2)]
+    try:
+        for kill in range(8):
+            time.sleep(chance.uniform(3, 8))
+            victim = running[kill % 2]
+            os.killpg(victim.pid, signal.SIGKILL)
+            victim.communicate()
+            running[kill % 2] = start(both, *storage)
+        ends = [process.communicate(timeout=300) for process in running]
+    finally:
+        for process in running:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.communicate()
+    assert [process.returncode for process in running] == [0, 0], ends
+    assert_equal_results(both, alone)
