@@ -16,7 +16,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.cli.command import BAD_INPUT, positive
+from bench.cli.command import positive
 from bench.runner import folder
 from bench.runner.pool import Effort, add_effort, run_trials
 from bench.runner.preparing import Prepared, isolated, prepared
@@ -38,8 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             say=lambda line: print(line, file=sys.stderr),
         )
     except SuiteError as error:
-        print(error, file=sys.stderr)
-        return BAD_INPUT
+        return command.refused(error)
     results = options.results / found.planned[0].suite
     print(describe(found.selected, found.prices, results, jobs), flush=True)
     if found.warning:
@@ -51,10 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         effort = Effort(jobs, options.env_threads, options.stall, options.retries)
         return run_trials([*found.prices], results, effort, found.prices)
     except SuiteError as error:
-        print(error, file=sys.stderr)
-        return BAD_INPUT
+        return command.refused(error)
     except files.StoreError as error:
-        print(error, file=sys.stderr)
+        command.refused(error)
         return 1
 
 

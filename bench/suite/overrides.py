@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from bench.suite.checksum import refuse_changed
 from bench.suite.model import Included, SuiteError
 from bench.suite.reading import read, validated
 from bench.suite.trial import Trial
@@ -40,7 +41,9 @@ def include(document: dict[str, Any], source: Path, path: Path) -> list[str]:
 
     Returns the labels that got settings.
     """
-    found = validated(Included, read(source, Included), source)
+    tuned_there = read(source, Included)
+    refuse_changed(source)
+    found = validated(Included, tuned_there, source)
     labels = [label for label in found.algorithms if label in document["algorithms"]]
     if not labels:
         ours, theirs = ", ".join(document["algorithms"]), ", ".join(found.algorithms)

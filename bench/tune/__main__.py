@@ -60,15 +60,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         files.write_text(folder / "study.yaml", yaml.safe_dump(found.document, sort_keys=False))
         resolved([t for own in plan.defaults.values() for t in own]).write(folder)
     except (SuiteError, files.StoreError) as error:
-        print(error, file=sys.stderr)
-        return BAD_INPUT
+        return command.refused(error)
     except OSError as error:
         print(f"{error.filename or options.results}: {error.strerror}", file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt:
         print("Stopped before anything was run.", file=sys.stderr)
         return INTERRUPTED
-    return run(found, queue, Effort(min(options.jobs, max(found.left.total(), 1)), 1, options.stall, options.retries))
+    try:
+        jobs = min(options.jobs, max(found.left.total(), 1))
+        return run(found, queue, Effort(jobs, 1, options.stall, options.retries))
+    except (SuiteError, files.StoreError) as error:  # of the storage
+        return command.refused(error)
 
 
 def run(found: Prepared, queue: Queue, effort: Effort) -> int:

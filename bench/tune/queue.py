@@ -9,6 +9,7 @@ handed out under one lock per study, so budgets hold for any number of processes
 
 from __future__ import annotations
 
+import uuid
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,10 +23,14 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from bench.store import files
+from bench.store.trials import read_trial
+from bench.suite.model import SuiteError
+from bench.suite.trial import Trial
 from bench.tune.space import ask, point
 from bench.tune.storage import (
     OPTUNA_FINISHED,
     folder_identity,
+    hide_password,
     open_storage,
     refuse_foreign_storage,
     silence_optuna,
@@ -37,6 +42,9 @@ STARTUP = 5
 """Tuning trials of each algorithm before TPE models the space: the defaults and random points, also those that failed.
 Independent of the budget, so that a study that is extended gives the same trials as one that had the larger budget from
 the start."""
+DRAWS, BY_SAMPLER = 1000, 10
+"""Points that are drawn for a tuning trial until one can be trained; after so many of them at random, in case the
+sampler knows no others."""
 
 
 @dataclass(frozen=True)
@@ -60,13 +68,15 @@ class Queue:
 
     def __init__(self, plan: Plan, folder: Path, where: str):
         silence_optuna()
-        self.plan, self.folder = plan, folder
+        self.plan, self.folder, self.where = plan, folder, hide_password(where)
+        self._studies: dict[str, optuna.Study] = {}
         with FileLock(folder / ".queue.lock"):
             self.storage = open_storage(where)
-            self.identity = folder_identity(plan, folder, where)
+            self.identity = folder_identity(plan, folder, where, self.storage)
             refuse_foreign_storage(plan, folder, where, self.identity, self.storage)
             if not (folder / "study.json").exists():
-                files.write_json(folder / "study.json", self.identity)
+                self.identity.write(folder)
+            (folder / "tuning").mkdir(exist_ok=True)
             self._create()
 
     def claim(self, since: float) -> Claim | None:
@@ -94,23 +104,42 @@ class Queue:
             return self._claim(label, number, None, lock)
 
     def _draw(self, label: str) -> None:
-        """Enqueue the next point of an algorithm, drawn in memory: the storage has all of its values or none.
+        """Enqueue the next point of an algorithm that can be trained, with why those drawn before it cannot be.
 
-        A sampler per tuning trial, seeded by its number, gives the same points however often a study was interrupted.
+        Points are drawn in memory: the storage has all values of one or none. A sampler per draw, seeded by the numbers
+        of tuning trial and draw, gives the same points however often a study was interrupted.
         """
-        number = len(self.trials(label))
-        drawn = optuna.create_study(directions=self.study(label).directions, sampler=self._sampler(label, number))
-        drawn.add_trials(self.trials(label, *OPTUNA_FINISHED))
-        trial = drawn.ask()
-        ask(trial, self.plan.spaces[label])
-        self.study(label).enqueue_trial(trial.params)
+        number, refused = len(self.trials(label)), list[str]()
+        while len(refused) < DRAWS:
+            sampler = self._sampler(label, number, len(refused))
+            drawn = optuna.create_study(directions=self.study(label).directions, sampler=sampler)
+            drawn.add_trials(self.trials(label, *OPTUNA_FINISHED))
+            trial = drawn.ask()
+            reason = self.plan.refusal(label, ask(trial, self.plan.spaces[label]))
+            if not reason:
+                self.study(label).enqueue_trial(trial.params, user_attrs={"refused": refused} if refused else None)
+                return
+            refused.append(reason)
+        raise SuiteError(
+            f"{self.plan.path}: space: of {DRAWS:,} points drawn for trial {number} of {label} none can be trained; "
+            f"narrow the ranges, in a study of another name; the last: {refused[-1]}"
+        )
 
     def _claim(self, label: str, number: int, left: FrozenTrial | None, lock: FileLock) -> Claim:
         """Begin an enqueued tuning trial, or go on with one whose process died."""
         study = self.study(label)
         trial = optuna.Trial(study, left._trial_id) if left else study.ask()
         assert trial.number == number
-        return Claim(label, trial, ask(trial, self.plan.spaces[label]), self.trial_folder(label, number), lock)
+        values = ask(trial, self.plan.spaces[label])
+        if reason := self.plan.refusal(label, values):
+            raise SuiteError(
+                f"{self.where}: its trial {number} of {label} cannot be trained, nor was it drawn by this "
+                f"study: {reason}; bring back a copy of the storage"
+            )
+        folder = self.trial_folder(label, number)
+        for t in self.plan.instances(label, values):
+            _move_away_another(t, t.folder(folder))
+        return Claim(label, trial, values, folder, lock)
 
     def busy(self, label: str, number: int) -> bool:
         """Whether a running process works on it."""
@@ -140,22 +169,31 @@ class Queue:
 
     def trials(self, label: str, *states: TrialState) -> list[FrozenTrial]:
         """The tuning trials of an algorithm by number: those in `states`, or all."""
-        return self.study(label).get_trials(deepcopy=False, states=states or None)
+        try:
+            return self.study(label).get_trials(deepcopy=False, states=states or None)
+        except KeyError:
+            name = study_name(self.plan, label)
+            raise SuiteError(f"{self.where}: somebody has deleted its study {name}") from None
 
     def study(self, label: str) -> optuna.Study:
-        """The Optuna study of an algorithm. Its points are enqueued, so it needs no sampler of its own."""
-        return optuna.load_study(
-            study_name=study_name(self.plan, label),
-            storage=self.storage,
-            sampler=RandomSampler(),
-            pruner=self._pruner(),
-        )
+        """The Optuna study of an algorithm. Its points are enqueued, so it needs no sampler of its own.
 
-    def _sampler(self, label: str, number: int) -> BaseSampler:
+        It is loaded once: Optuna's cache of a database belongs to the study, and has to have seen a tuning trial
+        before that goes on.
+        """
+        if label not in self._studies:
+            name = study_name(self.plan, label)
+            self._studies[label] = optuna.load_study(
+                study_name=name, storage=self.storage, sampler=RandomSampler(), pruner=self._pruner()
+            )
+        return self._studies[label]
+
+    def _sampler(self, label: str, number: int, draw: int) -> BaseSampler:
         study = self.plan.study
-        purpose = np.random.SeedSequence([study.sampler_seed, zlib.crc32(label.encode()), number])
+        again = [draw] if draw else []
+        purpose = np.random.SeedSequence([study.sampler_seed, zlib.crc32(label.encode()), number, *again])
         seed = int(purpose.generate_state(1)[0])
-        if study.sampler == "random" or number < STARTUP:
+        if study.sampler == "random" or number < STARTUP or draw >= BY_SAMPLER:
             return RandomSampler(seed)
         return TPESampler(n_startup_trials=0, multivariate=True, group=True, seed=seed)
 
@@ -178,7 +216,25 @@ class Queue:
             )
             if "folder" not in made.user_attrs:
                 made.set_metric_names(list(self.plan.study.objectives))
-                made.set_user_attr("folder", self.identity["folder"])
+                made.set_user_attr("hash", self.identity.hash)
+                made.set_user_attr("folder", self.identity.folder)
             if not self.trials(label):
                 first = point(self.plan.spaces[label], self.plan.defaults[label][0].settings)
                 self.study(label).enqueue_trial(first)
+
+
+def _move_away_another(t: Trial, folder: Path) -> None:
+    """Rename the folder of a trial if it holds one with other settings.
+
+    A storage that is an older copy of itself draws points for numbers that had others. With the folders of those, their
+    returns would be taken for those of the new points.
+    """
+    about = folder / "trial.json"
+    if not about.exists() and not (folder / "records.parquet").exists():
+        return  # not begun
+    try:
+        same = read_trial(about).get("config_hash") == t.config_hash()
+    except files.StoreError:
+        same = False
+    if not same:
+        folder.rename(folder.with_name(f"other-{folder.name}-{uuid.uuid4().hex[:8]}"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from bench.cli.command import counted
 from bench.store import files
+from bench.suite.checksum import with_checksum
 from bench.suite.model import Tuning
 from bench.suite.reading import unshared
 from bench.tune.queue import Queue
@@ -54,6 +56,7 @@ def _row(plan: Plan, label: str, t: FrozenTrial) -> dict[str, Any]:
         "first_seed": plan.study.first_seed,
         "seeds": plan.study.seeds,
         "error": t.user_attrs.get("error", ""),
+        "refused": json.dumps(t.user_attrs.get("refused", [])),
     }
 
 
@@ -103,7 +106,8 @@ def _best_yaml(plan: Plan, table: pd.DataFrame) -> str:
             hash=identity,
         ).model_dump(exclude_defaults=True)
     head = "# Made by bench.tune. For another suite: python -m bench.run SUITE.yaml --include THIS_FILE\n"
-    return head + yaml.safe_dump(unshared(document), sort_keys=False, default_flow_style=None, width=120)
+    body = yaml.safe_dump(unshared(document), sort_keys=False, default_flow_style=None, width=120)
+    return with_checksum(head + body)
 
 
 def _values(plan: Plan, label: str, params: dict[str, Any]) -> dict[str, Any]:
@@ -133,6 +137,17 @@ def verdict(table: pd.DataFrame, label: str) -> str:
     )
 
 
+def _refused(plan: Plan, table: pd.DataFrame) -> list[str]:
+    """A line for each algorithm of which points were drawn that cannot be trained."""
+    lines = []
+    for label in plan.labels:
+        mine = table.loc[table["algorithm"] == label, "refused"]
+        if reasons := [reason for text in mine for reason in json.loads(text)]:
+            points = counted(len(reasons), "point")
+            lines.append(f"{label}: {points} that cannot be trained, drawn again at no cost; the last: {reasons[-1]}")
+    return lines
+
+
 def distinct(one: float, other: float) -> tuple[str, str]:
     """Two numbers as text with four significant digits, or as many as make the texts differ."""
     for digits in range(4, 17):
@@ -150,9 +165,10 @@ def summary(plan: Plan, table: pd.DataFrame, folder: Path) -> str:
     if len(table):
         if "seconds" in plan.study.objectives:
             lines.append("The best settings are those of the highest return; the seconds are reported only.")
+        lines += _refused(plan, table)
         lines.append(
             "Returns are normalised (0: random, 1: reference) and of the tuning seeds; the best of many noisy trials "
             "flatters itself, so compare again on other seeds:"
         )
-        lines.append(f"  python -m bench.run SUITE.yaml --include {folder / 'best.yaml'}")
+        lines.append(f"  python -m bench.run SUITE.yaml --include {shlex.quote(str(folder / 'best.yaml'))}")
     return "\n".join(lines)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import combinations, product
 from pathlib import Path
@@ -17,6 +17,15 @@ from algorithms.registry import Settings
 from bench.suite.model import Strict, SuiteError
 from bench.suite.reading import validated
 from bench.suite.trial import Pairing
+
+MOST_COMBINATIONS = 10_000
+"""Combinations of values that are tried one by one before a study begins."""
+LARGEST_INT, LARGEST_FLOAT = 2**53, 1e30
+"""Bounds of ranges: Optuna computes with float64, which does not have every whole number above the one, networks with
+float32, in which what is far beyond the other is no number any more."""
+
+BoundOfInts = Annotated[int, Field(ge=-LARGEST_INT, le=LARGEST_INT)]
+BoundOfFloats = Annotated[float, Field(ge=-LARGEST_FLOAT, le=LARGEST_FLOAT, allow_inf_nan=False)]
 
 
 class Parameter(Strict):
@@ -34,8 +43,8 @@ class Float(Parameter):
     """A real number."""
 
     kind: Literal["float"]
-    low: float
-    high: float
+    low: BoundOfFloats
+    high: BoundOfFloats
     log: bool = False
 
     def ask(self, trial: optuna.Trial, name: str) -> Any:
@@ -59,12 +68,16 @@ class Int(Float):
     """A whole number."""
 
     kind: Literal["int"]  # type: ignore[assignment]
-    low: int
-    high: int
+    low: BoundOfInts
+    high: BoundOfInts
 
     def ask(self, trial: optuna.Trial, name: str) -> Any:
         """Sample a value."""
         return trial.suggest_int(name, self.low, self.high, log=self.log)
+
+    def values(self) -> Sequence[Any]:
+        """All values."""
+        return range(self.low, self.high + 1)
 
 
 class Categorical(Parameter):
@@ -83,6 +96,10 @@ class Categorical(Parameter):
 
     def extremes(self) -> list[Any]:
         """The values that are validated on behalf of the range."""
+        return self.choices
+
+    def values(self) -> Sequence[Any]:
+        """All values."""
         return self.choices
 
     def has(self, value: Any) -> bool:
@@ -130,6 +147,30 @@ def extremes(parameters: Parameters) -> Iterator[dict[str, Any]]:
             chosen = dict(zip(names, values, strict=True))
             if all(parameters[name].active(chosen) or not parameters[name].when for name in names):
                 yield chosen
+
+
+def combined(parameters: Parameters, names: Sequence[str]) -> list[dict[str, Any]] | None:
+    """All combinations of values that the parameters `names` can have together, with those of their conditions.
+
+    None if they are more than MOST_COMBINATIONS.
+    """
+    needed = {*names}
+    for name in reversed(parameters):
+        if name in needed:
+            needed |= {*parameters[name].when}
+    found: list[dict[str, Any]] = [{}]
+    for name, parameter in parameters.items():
+        if name not in needed or not isinstance(parameter, Int | Categorical):
+            continue
+        active = [parameter.active(values) for values in found]
+        if sum(len(parameter.values()) if on else 1 for on in active) > MOST_COMBINATIONS:
+            return None
+        found = [
+            longer
+            for values, on in zip(found, active, strict=True)
+            for longer in ([values | {name: value} for value in parameter.values()] if on else [values])
+        ]
+    return found
 
 
 def spaces(document: Mapping[str, Any], labels: Mapping[str, Pairing], path: Path) -> dict[str, Parameters]:

@@ -7,23 +7,31 @@ import os
 import uuid
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import optuna
 from filelock import FileLock
 from optuna.exceptions import ExperimentalWarning
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import TrialState
-from sqlalchemy import create_engine, inspect, make_url
-from sqlalchemy.exc import ArgumentError
+from pydantic import ValidationError
+from sqlalchemy import create_engine, event, inspect, make_url
+from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.exc import ArgumentError, IntegrityError
 
 from bench.cli.command import counted
 from bench.store import files
 from bench.suite.model import SuiteError
+from bench.tune.identity import Identity
+from bench.tune.journal import Journal
 from bench.tune.study import Plan
 
+LOCKED_SECONDS = 60
+"""So long a process waits for others that write into the same SQLite file."""
+
+SQLITE = b"SQLite format 3\0"
+"""The first bytes of an SQLite file."""
 OPTUNA_FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 
@@ -41,7 +49,8 @@ def finished_trials(plan: Plan, folder: Path, where: str) -> dict[str, int]:
     _refuse_file_as_folder(folder)
     lock = folder / ".queue.lock"
     with FileLock(lock) if lock.exists() else nullcontext():  # another process may be making the storage
-        identity, storage = folder_identity(plan, folder, where), _existing(where)
+        storage = _existing(where)
+        identity = folder_identity(plan, folder, where, storage)
         refuse_foreign_storage(plan, folder, where, identity, storage)
         return {label: _finished(plan, folder, label, storage) for label in plan.labels}
 
@@ -63,44 +72,61 @@ def _finished(plan: Plan, folder: Path, label: str, storage: BaseStorage | None)
     return finished
 
 
-def folder_identity(plan: Plan, folder: Path, where: str) -> dict[str, str]:
-    """The contents of study.json, whose random id links the folder of the checkpoints to its storage."""
-    path = folder / "study.json"
-    storage = hide_password(where) if "://" in where else os.path.relpath(where, folder)
-    new = {"folder": uuid.uuid4().hex, "hash": plan.hash, "storage": storage}
-    about: dict[str, str] = files.read_json(path) if path.exists() else new
-    if about["storage"] != storage:
+def folder_identity(plan: Plan, folder: Path, where: str, storage: BaseStorage | None) -> Identity:
+    """What study.json says or, before there is one, will say; refuses another storage and another study.
+
+    Where it is gone and tuning trials are there, it is what the storage says.
+    """
+    place = hide_password(where) if "://" in where else os.path.relpath(where, folder)
+    about = Identity.read(folder)
+    if about is None and storage and (folder / "tuning").exists():
+        about = _identity_in(storage, plan, place)
+    about = about or Identity(folder=uuid.uuid4().hex, hash=plan.hash, storage=place)
+    if about.storage != place:
         raise SuiteError(
-            f"{folder}: holds a study whose storage is {about['storage']}, not {storage} (a file's name is "
+            f"{folder}: holds a study whose storage is {about.storage}, not {place} (a file's name is "
             "relative to the folder); use that --storage, or another --results"
         )
-    if about["hash"] != plan.hash:
+    if about.hash != plan.hash:
         raise SuiteError(
-            f"{folder}: holds a study of the same name that means something else (hash {about['hash']}, now "
+            f"{folder}: holds a study of the same name that means something else (hash {about.hash}, now "
             f"{plan.hash}); only trials may change: give it another name or use another --results"
         )
     return about
 
 
+def _identity_in(storage: BaseStorage, plan: Plan, place: str) -> Identity | None:
+    """The identity of the folder to which the study in a storage belongs."""
+    for study in storage.get_all_studies():
+        if study.study_name in [study_name(plan, label) for label in plan.labels]:
+            told = study.user_attrs
+            with suppress(KeyError, ValidationError):  # made by an earlier version
+                return Identity(folder=told["folder"], hash=told["hash"], storage=place)
+    return None
+
+
 def refuse_foreign_storage(
-    plan: Plan, folder: Path, where: str, identity: dict[str, str], storage: BaseStorage | None
+    plan: Plan, folder: Path, where: str, identity: Identity, storage: BaseStorage | None
 ) -> None:
-    """Refuse a storage that lacks the tuning trials of the folder, or holds those of another folder under its name."""
+    """Refuse a storage that knows nothing of the folder's tuning trials, or holds those of another under its name."""
     names = set(optuna.get_all_study_names(storage)) if storage else set()
-    for label in plan.labels:
-        if storage and (name := study_name(plan, label)) in names:
+    known = False
+    for name in [study_name(plan, label) for label in plan.labels]:
+        if storage and name in names:
             found = optuna.load_study(study_name=name, storage=storage)
-            unowned = "folder" not in found.user_attrs and not found.trials  # whoever made it died before it said so
-            if not unowned and found.user_attrs.get("folder") != identity["folder"]:
+            owner = found.user_attrs.get("folder")
+            if owner != identity.folder and (owner or found.trials):  # else who made it died before it said whose it is
                 raise SuiteError(
                     f"{hide_password(where)}: its study {name} belongs to another folder than {folder}; use "
                     "another --storage, or give the study another name"
                 )
-        elif (folder / "tuning" / files.slug(label)).exists():
-            raise SuiteError(
-                f"{folder}: holds tuning trials of {label} that {hide_password(where)} does not know; "
-                f"bring the storage back, or delete {folder}"
-            )
+            known = True
+    begun = [label for label in plan.labels if (folder / "tuning" / files.slug(label)).exists()]
+    if begun and not known:
+        raise SuiteError(
+            f"{folder}: holds tuning trials of {begun[0]} that {hide_password(where)} does not know; "
+            f"bring the storage back, or delete {folder}"
+        )
 
 
 def _refuse_file_as_folder(folder: Path) -> None:
@@ -108,30 +134,6 @@ def _refuse_file_as_folder(folder: Path) -> None:
     for path in (folder, *folder.parents):
         if path.exists() and not path.is_dir():
             raise SuiteError(f"{path}: is a file, not a folder; use another one")
-
-
-class _Lock(JournalFileOpenLock):
-    """A lock of the journal that is released when its holder dies; Optuna's own then blocks for half a minute."""
-
-    def __init__(self, path: Path):
-        super().__init__(str(path))
-        self.path, self.lock = path, FileLock(f"{path}.flock", thread_local=False)
-
-    def acquire(self) -> bool:
-        """Acquire the lock, and remove a last line that is incomplete because its writer was killed."""
-        self.lock.acquire()
-        with self.path.open("r+b") as file:
-            size = file.seek(0, os.SEEK_END)
-            whole = size
-            while whole and (file.seek(whole - 1), file.read(1))[1] != b"\n":
-                whole -= 1
-            if whole < size:
-                file.truncate(whole)
-        return True
-
-    def release(self) -> None:
-        """Release the lock."""
-        self.lock.release()
 
 
 def refuse_in_memory(where: str) -> None:
@@ -153,6 +155,7 @@ def _existing(where: str) -> BaseStorage | None:
     if "://" not in where:
         path = Path(where)
         _refuse_file_as_folder(path.parent)
+        _refuse_another_file(path)
         return open_storage(where) if path.exists() else None
     with _errors_in_one_line(where):
         url = make_url(where)
@@ -169,18 +172,33 @@ def _existing(where: str) -> BaseStorage | None:
     return open_storage(where) if begun else None
 
 
+def _refuse_another_file(path: Path) -> None:
+    """Refuse a database given without its URL, and what is no regular file: reading a pipe would wait for ever."""
+    if path.exists() and not path.is_file():
+        raise SuiteError(f"{path}: is no regular file; give a file for Optuna's journal, or the URL of a database")
+    if path.exists():
+        with path.open("rb") as file:
+            if file.read(len(SQLITE)) == SQLITE:
+                raise SuiteError(f"{path} is a database: write sqlite:///{path}")
+
+
 def open_storage(where: str) -> BaseStorage:
-    """A journal file, or the database at a URL."""
+    """A journal file, or the database at a URL. What fails in either, now or later, is a SuiteError."""
     if "://" not in where:
         path = Path(where)
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            return JournalStorage(JournalFileBackend(str(path), _Lock(path)))
-        except (ValueError, KeyError, OSError) as error:
-            raise SuiteError(f"{path}: not a journal of Optuna's ({type(error).__name__}: {error})") from None
-    arguments = {"connect_args": {"timeout": 60}} if where.startswith("sqlite") else {}
+        return JournalStorage(Journal(path))
+    arguments = {"connect_args": {"timeout": LOCKED_SECONDS}} if where.startswith("sqlite") else {}
     with _errors_in_one_line(where):
-        return RDBStorage(where, engine_kwargs=arguments)
+        storage = RDBStorage(where, engine_kwargs=arguments)
+
+    def refuse(context: ExceptionContext) -> None:
+        error = context.sqlalchemy_exception  # None for others than the database's, such as Ctrl-C
+        if error is not None and not isinstance(error, IntegrityError):  # which Optuna expects where two were at once
+            raise SuiteError(f"--storage {hide_password(where)}: {_reason(context.original_exception)}")
+
+    event.listen(storage.engine, "handle_error", refuse)
+    return storage
 
 
 @contextmanager
@@ -189,8 +207,12 @@ def _errors_in_one_line(where: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise SuiteError(f"--storage {hide_password(where)}: cannot be opened: {reason}") from None
+        raise SuiteError(f"--storage {hide_password(where)}: cannot be opened: {_reason(error)}") from None
+
+
+def _reason(error: BaseException) -> str:
+    """What an exception says, without the statement in SQL that SQLAlchemy adds."""
+    return " ".join(str(getattr(error, "orig", None) or error).split()) or type(error).__name__
 
 
 def hide_password(url: str) -> str:

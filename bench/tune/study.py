@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -22,10 +23,14 @@ from bench.suite.resolving import check_grid, pairings
 from bench.suite.trial import Pairing, Trial, over_seeds
 from bench.tasks import registry
 from bench.tasks.registry import Task
-from bench.tune.space import Parameters, extremes, spaces
+from bench.tune.space import MOST_COMBINATIONS, Parameters, combined, extremes, spaces
 
 FIRST_TUNING_SEED = 1000
 """First seed reserved for tuning; seeds of reported suites begin at 0."""
+BLOCK = ("envs", "rollout_length")
+"""The settings whose product, the steps of one update, has to fit the evaluation grid."""
+MOST_SHOWN = 12
+"""Values of a setting that a message lists."""
 WILCOXON_LEAST = 5
 """Fewest pairings of task and seed with which the signed-rank test can prune before the last of them."""
 
@@ -57,6 +62,8 @@ class Study(Matrix):
 class Plan:
     """A study with its names resolved to tasks, methods and search spaces."""
 
+    path: Path
+    """The study file, for messages."""
     study: Study
     defaults: dict[str, list[Trial]]
     """label -> one trial per task and seed, with the default settings."""
@@ -70,6 +77,19 @@ class Plan:
     def instances(self, label: str, values: dict[str, Any]) -> list[Trial]:
         """The trials of one point of the space: tasks x seeds, seeds innermost."""
         return [replace(t, settings=t.method.configure(asdict(t.settings) | values)) for t in self.defaults[label]]
+
+    def refusal(self, label: str, values: dict[str, Any]) -> str:
+        """Why a point of the space cannot be trained on the tasks of the study; empty if it can."""
+        for t in {t.task: t for t in self.defaults[label]}.values():
+            try:
+                made = t.method.configure(asdict(t.settings) | values)
+                algorithms.check(registry.team(t.task), made)
+                check_grid(self.study, t.task, label, made, self.path)
+            except SettingError as error:
+                return f"{error.key}: {error}"
+            except SuiteError as error:
+                return str(error).removeprefix(f"{self.path}: ")
+        return ""
 
     @cached_property
     def hash(self) -> str:
@@ -99,11 +119,13 @@ def load(path: Path, overrides: Sequence[str] = ()) -> tuple[Plan, dict[str, Any
     labels = {pairing.label: pairing for pairing in found}
     made = spaces(study.space.model_dump(), labels, path)
     for pairing in found:
-        _check_corners(study, pairing, made[pairing.label], path)
+        _check_corners(pairing, made[pairing.label], path)
+    for pairing in {(pairing.label, pairing.settings): pairing for pairing in found}.values():
+        _check_blocks(study, pairing, made[pairing.label], path)
     defaults = {
         label: over_seeds(study, [pairing for pairing in found if pairing.label == label], {}) for label in labels
     }
-    return Plan(study, defaults, made), document
+    return Plan(path, study, defaults, made), document
 
 
 def _check_search(study: Study, path: Path) -> None:
@@ -146,15 +168,50 @@ def _refuse_without_reference(chosen: Iterable[Task], path: Path) -> None:
             )
 
 
-def _check_corners(study: Study, pairing: Pairing, parameters: Parameters, path: Path) -> None:
-    """Refuse a space with a pair of extreme values that the algorithm, the task or the evaluation grid refuses."""
+def _check_corners(pairing: Pairing, parameters: Parameters, path: Path) -> None:
+    """Refuse a space with a pair of extreme values that the algorithm or the task refuses."""
     for values in extremes(parameters):
-        corner = f"{pairing.label} with " + ", ".join(f"{name}={value}" for name, value in values.items())
         try:
             made = pairing.method.configure(asdict(pairing.settings) | values)
             algorithms.check(registry.team(pairing.task), made)
-            check_grid(study, pairing.task, pairing.label, made, path)
         except SettingError as error:
-            raise SuiteError(f"{path}: space: {corner} on {pairing.task.label}: {error.key}: {error}") from None
+            raise SuiteError(
+                f"{path}: space: {pairing.label} with {_listed(values)} on {pairing.task.label}: {error.key}: {error}"
+            ) from None
+
+
+def _check_blocks(study: Study, pairing: Pairing, parameters: Parameters, path: Path) -> None:
+    """Refuse a space with a value of BLOCK, at a bound or between them, that does not fit the evaluation grid."""
+    tuned = [name for name in parameters if name in BLOCK]
+    combinations = combined(parameters, tuned)
+    if combinations is None:
+        raise SuiteError(
+            f"{path}: space: {' and '.join(tuned)} of {pairing.label} have more than {MOST_COMBINATIONS:,} "
+            "combinations, each of which must fit evaluate.every; narrow the range, or give choices (kind: categorical)"
+        )
+    fitting: list[dict[str, Any]] = []
+    refused: list[tuple[str, dict[str, Any]]] = []
+    for values in combinations:
+        try:
+            check_grid(study, pairing.task, pairing.label, replace(pairing.settings, **values), path)
+            fitting.append(values)
         except SuiteError as error:
-            raise SuiteError(f"{error} (space: {corner})") from None
+            refused.append((str(error), values))
+    if refused:
+        message, values = refused[0]
+        fit = _what_fits(fitting, combinations)
+        raise SuiteError(f"{message} (space: {pairing.label} with {_listed(values)}; {fit})")
+
+
+def _what_fits(fitting: Sequence[Mapping[str, Any]], tried: Sequence[Mapping[str, Any]]) -> str:
+    """The values of one tuned setting that fit the grid; of several, how many combinations do."""
+    if len({*chain.from_iterable(tried)}) > 1:
+        return f"{len(fitting):,} of {len(tried):,} combinations fit"
+    values = [str(value) for each in fitting for value in each.values()]
+    if len(values) == 1:
+        return f"only {values[0]} fits"
+    return f"write kind: categorical, choices: [{', '.join(values[:MOST_SHOWN])}{', ...' * (len(values) > MOST_SHOWN)}]"
+
+
+def _listed(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in values.items())

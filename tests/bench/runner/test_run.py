@@ -17,7 +17,7 @@ import yaml
 from filelock import FileLock
 
 from bench import run
-from bench.cli.command import INTERRUPTED
+from bench.cli.command import BAD_INPUT, INTERRUPTED
 from bench.envs import fingerprint
 from bench.runner import pool, preparing
 from bench.runner.cost import Cost
@@ -167,7 +167,7 @@ def test_a_changed_suite_of_the_same_name_is_refused_with_both_hashes(
     old = about(tmp_path)["happo"]["config_hash"]
     before = snapshot(tmp_path / "tiny")
     capsys.readouterr()
-    assert main(tmp_path, "--set", "algorithms.happo.clip=0.1", **TWO) == run.BAD_INPUT
+    assert main(tmp_path, "--set", "algorithms.happo.clip=0.1", **TWO) == BAD_INPUT
     out, err = capsys.readouterr()
     assert out == ""
     assert err.count("\n") == 1
@@ -185,7 +185,7 @@ def test_another_budget_under_the_same_name_is_refused_even_for_other_algorithms
     assert main(tmp_path, "--only", "algorithm=happo", **TWO) == 0
     before = snapshot(tmp_path / "tiny")
     capsys.readouterr()
-    assert main(tmp_path, steps=200, algorithms={"haippo": None}) == run.BAD_INPUT
+    assert main(tmp_path, steps=200, algorithms={"haippo": None}) == BAD_INPUT
     err = capsys.readouterr().err
     assert err.count("\n") == 1
     assert "'steps': 100" in err
@@ -197,7 +197,7 @@ def test_a_trial_json_that_is_no_mapping_is_named(tmp_path: Path, capsys: pytest
     assert main(tmp_path, "--only", "algorithm=happo", **TWO) == 0
     path = next(tmp_path.rglob("happo/seed-00/trial.json"))
     path.write_text("[]")
-    assert main(tmp_path, **TWO) == run.BAD_INPUT
+    assert main(tmp_path, **TWO) == BAD_INPUT
     err = capsys.readouterr().err
     assert f"{path}: carries no checksum" in err
     assert err.count("\n") == 1
@@ -252,7 +252,7 @@ def test_a_corrupt_trial_json_is_named(tmp_path: Path, capsys: pytest.CaptureFix
     assert main(tmp_path, "--only", "algorithm=happo", **TWO) == 0
     path = next(tmp_path.rglob("happo/seed-00/trial.json"))
     path.write_text("{")
-    assert main(tmp_path, **TWO) == run.BAD_INPUT
+    assert main(tmp_path, **TWO) == BAD_INPUT
     err = capsys.readouterr().err
     assert str(path) in err
     assert err.count("\n") == 1
@@ -498,7 +498,7 @@ def test_an_environment_that_ends_its_process_while_costs_are_measured_is_named(
     command = [sys.executable, "-m", "bench.run", str(path), "--results", str(tmp_path / "results"), "--dry-run"]
     environment = os.environ | {"PYTHONPATH": str(ROOT / "tests")}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == run.BAD_INPUT
+    assert done.returncode == BAD_INPUT
     assert done.stderr.count("\n") == 1
     assert f"python:deadly_envs:{name}" in done.stderr
     assert reason in done.stderr

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from bench import run
+from bench.cli.command import BAD_INPUT
 from bench.runner import preparing
 from bench.runner.cost import Cost
 from bench.suite.shipped import find, shipped
@@ -62,7 +63,7 @@ def test_a_wrong_name_is_refused_with_the_shipped_ones_and_the_files_there(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.yaml").touch()
-    assert command(["quik"]) == run.BAD_INPUT  # type: ignore[operator]
+    assert command(["quik"]) == BAD_INPUT  # type: ignore[operator]
     said = capsys.readouterr().err
     assert said.count("\n") == 1
     assert f"by name there are: {', '.join(NAMES)}; files there: mine.yaml" in said

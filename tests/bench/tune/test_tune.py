@@ -220,6 +220,60 @@ def test_values_that_do_not_fit_the_grid_together_are_refused(tmp_path: Path) ->
     assert "rollout_length=50, envs=2" in message
 
 
+GRID: dict[str, Any] = {"steps": 2000, "evaluate": {"every": 500, "episodes": 2}}
+
+
+@pytest.mark.parametrize("pruner", ["none", "median"])
+def test_a_value_inside_a_range_that_misses_the_grid_is_refused_with_those_that_fit(
+    tmp_path: Path, pruner: str
+) -> None:
+    envs = {"kind": "int", "low": 1, "high": 10}
+    message = refusal(tmp_path, **GRID, **ONE, pruner=pruner, space={"shared": {"envs": envs}})
+    assert "evaluate.every: 500 is not a multiple of happo's rollout_length x envs = 75" in message
+    assert "happo with envs=3; write kind: categorical, choices: [1, 2, 4, 5, 10])" in message
+    study.load(write_study(tmp_path, **GRID, **ONE, space={"shared": {"envs": envs | {"high": 2}}}))
+    fitting = {"kind": "categorical", "choices": [1, 2, 4, 5, 10]}
+    study.load(write_study(tmp_path, **GRID, **ONE, space={"shared": {"envs": fitting}}))
+
+
+def test_a_range_of_which_only_the_default_fits_the_grid_is_refused(tmp_path: Path) -> None:
+    message = refusal(tmp_path, **ONE, space={"shared": {"envs": {"kind": "int", "low": 2, "high": 2000}}})
+    assert "with envs=3; only 2 fits)" in message
+
+
+def test_a_combination_that_a_condition_rules_out_need_not_fit_the_grid(tmp_path: Path) -> None:
+    lengths = {"kind": "categorical", "choices": [25, 50]}
+    envs = {"kind": "categorical", "choices": [1, 2], "when": {"rollout_length": 25}}
+    changes: dict[str, Any] = {"space": {"shared": {"rollout_length": lengths, "envs": envs}}}
+    defaults = {"rollout_length": 25, "hidden_sizes": [16]}
+    study.load(write_study(tmp_path, defaults=defaults | {"envs": 1}, **changes))
+    message = refusal(tmp_path, defaults=defaults | {"envs": 2}, **changes)
+    assert "happo with rollout_length=50; 2 of 3 combinations fit" in message
+
+
+def test_more_combinations_than_can_be_tried_are_refused(tmp_path: Path) -> None:
+    many = {"kind": "int", "low": 1, "high": 101}
+    message = refusal(tmp_path, space={"shared": {"rollout_length": many, "envs": many | {"high": 100}}})
+    assert "rollout_length and envs of happo have more than 10,000 combinations" in message
+    assert "narrow the range, or give choices (kind: categorical)" in message
+
+
+@pytest.mark.parametrize(
+    ("kind", "bound", "words"),
+    [
+        ("int", 10**22, "high: input should be less than or equal to 9007199254740992"),
+        ("int", 2**53 + 1, "high: input should be less than or equal to 9007199254740992"),
+        ("float", float("inf"), "high: "),
+        ("float", float("nan"), "high: "),
+        ("float", 1e31, "high: input should be less than or equal to"),
+        ("float", 10**400, "high: "),
+    ],
+)
+def test_a_bound_that_float64_does_not_hold_is_refused(tmp_path: Path, kind: str, bound: Any, words: str) -> None:
+    entry = {"kind": kind, "low": 1, "high": bound}
+    assert f"space.shared.critic_epochs.{words}" in refusal(tmp_path, space={"shared": {"critic_epochs": entry}})
+
+
 # The space
 
 
@@ -482,17 +536,6 @@ def test_a_password_is_not_shown() -> None:
     assert storage.hide_password("sqlite:///x.db") == "sqlite:///x.db"
 
 
-def test_a_line_that_a_killed_writer_left_half_is_cut_off(tmp_path: Path) -> None:
-    path = tmp_path / "journal.log"
-    optuna.create_study(storage=storage.open_storage(str(path)), study_name="one")
-    whole = path.read_bytes()
-    path.write_bytes(whole + b'{"op_code": 4, "wor')
-    opened = storage.open_storage(str(path))
-    optuna.create_study(storage=opened, study_name="two")
-    assert path.read_bytes().startswith(whole)
-    assert optuna.get_all_study_names(storage.open_storage(str(path))) == ["one", "two"]
-
-
 # Points
 
 
@@ -532,6 +575,75 @@ def test_a_study_killed_at_any_line_of_its_journal_draws_the_same_points(tmp_pat
         shutil.copy(whole / "study.json", killed)
         (killed / "journal.log").write_bytes(b"".join(lines[:count]))
         assert drawn(plan, killed) == points, f"killed after line {count}: {lines[count]!r}"
+
+
+THREE: dict[str, Any] = {
+    "envs": {"kind": "categorical", "choices": [1, 2]},
+    "rollout_length": {"kind": "categorical", "choices": [5, 25]},
+    "actor_minibatches": {"kind": "int", "low": 1, "high": 10},
+}
+"""Any two values suit each other, as long as the third setting has its default; a rollout of five steps does not have
+ten minibatches."""
+
+
+def test_a_point_that_cannot_be_trained_is_drawn_again_and_the_budget_stays(tmp_path: Path) -> None:
+    plan = study.load(write_study(tmp_path, **ONE, trials=12, space={"shared": {"critic_lr": RATE} | THREE}))[0]
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    points = drawn(plan, whole)
+    assert len(points) == 12
+    assert all(p["actor_minibatches"] <= p["envs"] * p["rollout_length"] for p in points)
+    trials = queue.Queue(plan, whole, str(whole / "journal.log")).trials("happo")
+    reasons = [reason for t in trials for reason in t.user_attrs.get("refused", [])]
+    assert reasons
+    assert all(reason.startswith("actor_minibatches: ") and "holds 5 samples" in reason for reason in reasons)
+    lines = (whole / "journal.log").read_bytes().splitlines(keepends=True)
+    for count in range(10, len(lines), 12):
+        killed = tmp_path / f"killed-{count}"
+        killed.mkdir()
+        shutil.copy(whole / "study.json", killed)
+        (killed / "journal.log").write_bytes(b"".join(lines[:count]))
+        assert drawn(plan, killed) == points
+
+
+def test_points_that_were_drawn_again_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    real, refusals = study.Plan.refusal, iter(["clip: 0.25 is out", "clip: 0.26 is out"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            study.Plan,
+            "refusal",
+            lambda plan, label, values: next(refusals, "") if values["clip"] != 0.2 else real(plan, label, values),
+        )
+        assert main(tmp_path, **ONE, trials=2) == 0
+    assert "happo: 2 points that cannot be trained, drawn again at no cost; the last: clip: 0.26 is" in (
+        capsys.readouterr().out
+    )
+    assert list(table(tmp_path)["refused"].map(json.loads)) == [[], ["clip: 0.25 is out", "clip: 0.26 is out"]]
+
+
+def test_a_space_without_a_point_that_can_be_trained_ends_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(queue, "DRAWS", 12)
+        patch.setattr(study.Plan, "refusal", lambda _, __, values: "" if values["clip"] == 0.2 else "clip: too wide")
+        assert main(tmp_path, **ONE, trials=2) == tune.BAD_INPUT
+    err = capsys.readouterr().err
+    assert "study_file.yaml: space: of 12 points drawn for trial 1 of happo none can be trained; narrow" in err
+    assert err.count("\n") == 1
+    assert states(tmp_path) == [TrialState.COMPLETE]
+
+
+def test_a_point_in_the_storage_that_cannot_be_trained_is_refused(tmp_path: Path) -> None:
+    plan = study.load(write_study(tmp_path, **ONE, trials=3, space={"shared": {"critic_lr": RATE} | THREE}))[0]
+    made = queue.Queue(plan, tmp_path, str(tmp_path / "journal.log"))
+    point = {"critic_lr": 1e-3, "envs": 1, "rollout_length": 5, "actor_minibatches": 9}
+    made.study("happo").add_trial(optuna.create_trial(state=TrialState.WAITING, system_attrs={"fixed_params": point}))
+    claim = made.claim(since=1.0)
+    assert claim is not None
+    claim.trial.study.tell(claim.trial, 0.0)
+    with pytest.raises(SuiteError, match=r"its trial 1 of happo cannot be trained, .* 9 is out of"):
+        made.claim(since=1.0)
 
 
 def test_trials_that_fail_count_towards_the_random_ones(tmp_path: Path) -> None:
@@ -643,6 +755,7 @@ def wait_for(condition: Any, process: subprocess.Popen[str]) -> None:
 
 @pytest.mark.parametrize("storage", ["journal", pytest.param("sqlite", marks=pytest.mark.long)])
 def test_two_processes_of_which_one_is_killed_keep_the_budget_exactly(tmp_path: Path, storage: str) -> None:
+    """The first five points of a study do not depend on what has ended, so two processes draw those of one."""
     write_study(tmp_path, **ONE, trials=4, steps=1000)
     arguments = [] if storage == "journal" else ["--storage", f"sqlite:///{tmp_path / 'optuna.db'}"]
     victim = start(tmp_path, *arguments)
@@ -665,6 +778,9 @@ def test_two_processes_of_which_one_is_killed_keep_the_budget_exactly(tmp_path: 
     assert list(rows["number"]) == [0, 1, 2, 3]
     assert set(rows["state"]) == {"complete"}
     assert len(list(folder.glob("trial-*"))) == 4
+    (tmp_path / "alone").mkdir()
+    assert main(tmp_path / "alone", **ONE, trials=4, steps=1000) == 0
+    pd.testing.assert_frame_equal(table(tmp_path / "alone"), rows, check_exact=True)
     assert main(tmp_path, *arguments, **ONE, trials=4, steps=1000) == 0  # nothing is left to do
     pd.testing.assert_frame_equal(table(tmp_path), rows)
 
@@ -813,6 +929,52 @@ def test_best_settings_have_no_anchors(tmp_path: Path) -> None:
     text = (tmp_path / "tiny" / "best.yaml").read_text()
     assert text.count("hidden_sizes: [16]") == 2
     assert "&" not in text
+
+
+def test_the_command_for_another_suite_can_be_pasted(whole: Path, tmp_path: Path) -> None:
+    plan, _ = study.load(write_study(tmp_path))
+    lines = results.summary(plan, files.read_table(whole / "tiny" / "tuning.parquet"), Path("a b/tiny"))
+    assert lines.splitlines()[-1] == "  python -m bench.run SUITE.yaml --include 'a b/tiny/best.yaml'"
+
+
+def test_a_changed_digit_in_the_best_settings_is_refused_unless_it_is_meant(tmp_path: Path, whole: Path) -> None:
+    best, suite = tmp_path / "best.yaml", suite_file(tmp_path)
+    text = (whole / "tiny" / "best.yaml").read_text()
+    first, rest = text.split("\n", 1)
+    assert first.startswith("# Checksum of the lines below: ")
+    number = rest.index("critic_lr: 0.") + len("critic_lr: 0.")
+    changed = rest[:number] + "1" + rest[number:]
+    best.write_text(f"{first}\n{changed}")
+    with pytest.raises(SuiteError) as refused:
+        resolving.load(suite, (), [best])
+    assert str(refused.value).startswith(f"{best}: changed after it was written")
+    assert "if the change is meant, delete its first line" in str(refused.value)
+    best.write_text(changed)
+    assert resolving.load(suite, (), [best])
+
+
+def test_any_flipped_bit_in_the_best_settings_is_refused_or_without_effect(tmp_path: Path, whole: Path) -> None:
+    best, suite = tmp_path / "best.yaml", suite_file(tmp_path)
+    content = (whole / "tiny" / "best.yaml").read_bytes()
+    best.write_bytes(content)
+    meant = resolving.load(suite, (), [best])
+    found = []
+    for place in range(0, 8 * len(content), 13):
+        changed = bytearray(content)
+        changed[place // 8] ^= 1 << place % 8
+        best.write_bytes(changed)
+        found.append(loaded_or_refused(suite, best))
+    refused = [each for each in found if isinstance(each, str)]
+    assert len(refused) > 100
+    assert not any("\n" in each for each in refused)
+    assert all(each == meant for each in found if not isinstance(each, str))
+
+
+def loaded_or_refused(suite: Path, best: Path) -> Any:
+    try:
+        return resolving.load(suite, (), [best])
+    except SuiteError as error:
+        return str(error)
 
 
 def test_settings_of_one_label_are_included_once(tmp_path: Path, whole: Path) -> None:
