@@ -18,6 +18,7 @@ COMMANDS = {
     "publish": "make the compact form of results, to be kept in git",
     "tasks": "list the tasks",
     "check": "check that an environment keeps the contract",
+    "doctor": "check that this machine is ready",
     "golden": "compare this machine's physics with those of the published numbers",
     "reference": "measure the scores that normalise returns",
     "speed": "measure the speed of training beside its limit",
@@ -29,13 +30,12 @@ COMMANDS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """List the commands, or become one of them; 2 for one that does not exist."""
     listed = "\n".join(f"  {name:<11} {what}" for name, what in COMMANDS.items())
-    parser = argparse.ArgumentParser(
+    parser = command.Parser(
         prog="python -m bench",
         usage="%(prog)s COMMAND ...",
         description="Each COMMAND has --help.",
         epilog=f"commands:\n{listed}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument("command", nargs="?", choices=COMMANDS, help=argparse.SUPPRESS)
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)

@@ -19,7 +19,6 @@ from bench.cli import command
 if __name__ == "__main__":
     command.begin()
 
-import argparse
 import sys
 from collections.abc import Sequence
 
@@ -33,10 +32,9 @@ from bench.store.trials import GOLDEN
 @command.entry
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the verdicts, or store what was found."""
-    parser = argparse.ArgumentParser(
+    parser = command.Parser(
         prog="python -m bench.golden",
         description="Compare the physics of every robot with golden.json; exit with 1 where they differ.",
-        allow_abbrev=False,
     )
     parser.add_argument("--write", action="store_true", help="for maintainers: store the numbers found here instead")
     if parser.parse_args(arguments).write:

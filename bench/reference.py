@@ -17,7 +17,6 @@ from bench.cli import command
 if __name__ == "__main__":
     command.begin()
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
@@ -32,7 +31,7 @@ from torch import Tensor
 import algorithms
 from algorithms import Discrete, SettingError, Team
 from algorithms.rollout import Space
-from bench.cli.command import BAD_INPUT, positive, up_to
+from bench.cli.command import positive, up_to
 from bench.runner.cost import costs
 from bench.runner.folder import refuse_changed
 from bench.runner.pool import Effort, run_trials
@@ -136,8 +135,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         chosen = [registry.task(name, {}) for name in options.tasks or registry.names()]
         todo = [] if options.random_only else planned([t.name for t in chosen], options.steps, options.seeds)
     except (SettingError, SuiteError) as error:
-        print(f"bench.reference: {error}", file=sys.stderr)
-        return BAD_INPUT
+        return command.refused(f"bench.reference: {error}")
     folder = options.results / "reference"
     try:
         if todo:
@@ -149,8 +147,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if status := run_trials(left, folder, Effort(options.jobs), prices):
                 return status
     except (SuiteError, files.StoreError) as error:
-        print(f"bench.reference: {error}", file=sys.stderr)
-        return BAD_INPUT
+        return command.refused(f"bench.reference: {error}")
     found: dict[str, Any] = {}
     for task in chosen:
         found[task.name] = {"mujoco": mujoco_version(), "random": random_score(task)}
@@ -171,11 +168,10 @@ def write(found: dict[str, Any]) -> None:
     print(f"{scores.PATH}: {len(entries)} tasks, {sum('reference' in e for e in entries.values())} with a reference")
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> command.Parser:
+    parser = command.Parser(
         prog="python -m bench.reference",
         description="Measure the scores of tasks: random actions (0) and HAPPO at its defaults (1).",
-        allow_abbrev=False,
     )
     parser.add_argument("tasks", nargs="*", metavar="TASK", help="all there are unless told")
     parser.add_argument("--steps", type=up_to(10**9), default=400_000, metavar="N", help="of training; default: 400000")

@@ -11,7 +11,6 @@ from bench.cli import command
 if __name__ == "__main__":
     command.begin()
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -56,8 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m bench.run", description=__doc__, allow_abbrev=False)
+def _parser() -> command.Parser:
+    parser = command.Parser(prog="python -m bench.run", description=__doc__)
     parser.add_argument(
         "suite", type=find, metavar="SUITE.yaml", help="a file, or the name of a suite that comes with the benchmark"
     )

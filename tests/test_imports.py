@@ -25,7 +25,19 @@ ALGORITHMS = [
     [""],  # the public face
 ]
 BENCH = [["store", "cli"], ["envs"], ["tasks"], ["suite"], ["trial"], ["runner"]]
-COMMANDS = ["run", "check", "verify", "merge", "publish", "golden", "reference", "speed", "tune", "tasks.__main__"]
+COMMANDS = [
+    "run",
+    "check",
+    "verify",
+    "merge",
+    "publish",
+    "doctor",
+    "golden",
+    "reference",
+    "speed",
+    "tune",
+    "tasks.__main__",
+]
 PYTHON = ["api"]
 """What people import; like a command it imports the machinery, and nothing imports it but the public face, `bench`."""
 FACES = ["bench", "bench.__main__"]

@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
-from bench.cli.command import counted
+from bench.cli.command import counted, one_line
 from bench.cli.display import Display, clock
 from bench.store import files
 from bench.suite.trial import Trial
@@ -53,7 +53,10 @@ class Monitor(Display):
         state.status, state.step = outcome.status, outcome.trial.steps
         state.seconds, state.evaluation = outcome.seconds, outcome.evaluation
         ended = sum(s.status in ("done", "failed") for s in self.states.values())
-        detail = outcome.error or f"return {state.evaluation:z,.0f}  {clock(state.seconds)}  {state.rate:,.0f} steps/s"
+        detail = (
+            one_line(outcome.error)
+            or f"return {state.evaluation:z,.0f}  {clock(state.seconds)}  {state.rate:,.0f} steps/s"
+        )
         self.say(f"{outcome.status:>6}  {ended}/{len(self.states)}  {outcome.trial.name}  {detail}")
 
     def look(self) -> None:

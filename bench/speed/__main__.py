@@ -17,7 +17,6 @@ from bench.cli import command
 if __name__ == "__main__":
     command.begin()
 
-import argparse
 import itertools
 import sys
 from collections.abc import Mapping, Sequence
@@ -98,10 +97,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.speed", description=__doc__, epilog=TRIED, allow_abbrev=False
-    )
+def _parser() -> command.Parser:
+    parser = command.Parser(prog="python -m bench.speed", description=__doc__, epilog=TRIED)
     parser.add_argument(
         "what", nargs="?", choices=["training", "envs"], default="training", help="training unless told"
     )

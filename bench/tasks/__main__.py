@@ -7,7 +7,6 @@ from bench.cli import command
 if __name__ == "__main__":
     command.begin()
 
-import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -42,7 +41,7 @@ PAPERS: dict[str, tuple[str, ...]] = {
 @command.entry
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print every task, or write them as JSON."""
-    parser = argparse.ArgumentParser(prog="python -m bench.tasks", description="List the tasks.", allow_abbrev=False)
+    parser = command.Parser(prog="python -m bench.tasks", description="List the tasks.")
     parser.add_argument("--json", action="store_true", help="as a JSON list, for machines")
     as_json = parser.parse_args(arguments).json
     try:

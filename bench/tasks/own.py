@@ -16,7 +16,7 @@ from bench.envs.batch import EnvBatch
 from bench.envs.errors import EnvError, one_line_with_place
 from bench.envs.parallel import ParallelBatch
 from bench.tasks import plugins
-from bench.tasks.family import Family, Options
+from bench.tasks.family import MAX_STEPS, Family, Options
 from bench.tasks.mujoco import MUJOCO
 from bench.tasks.pettingzoo import PETTINGZOO
 
@@ -52,8 +52,8 @@ def _factory_options(name: str, options: Mapping[str, Any]) -> FactoryOptions:
     arguments = dict(options)
     factory = _factory(name)
     length = None if "episode_length" in _parameters(factory) else arguments.pop("episode_length", None)
-    if length is not None and (not isinstance(length, int) or isinstance(length, bool) or length < 1):
-        raise SettingError("episode_length", f"{length!r} is not a whole number at least 1")
+    if length is not None and (type(length) is not int or not 1 <= length <= MAX_STEPS):
+        raise SettingError("episode_length", f"{length!r} is not a whole number from 1 to {MAX_STEPS}")
     _refuse_unknown(name, factory, arguments)
     for key, value in arguments.items():
         if not _plain(value):

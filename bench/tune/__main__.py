@@ -11,7 +11,6 @@ from bench.cli import command
 if __name__ == "__main__":
     command.begin()
 
-import argparse
 import shlex
 import signal
 import sys
@@ -138,8 +137,8 @@ def _time(found: Prepared, jobs: int) -> str:
     return f"about {clock(seconds / at_once)}, {at_once} at once"
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m bench.tune", description=__doc__, allow_abbrev=False)
+def _parser() -> command.Parser:
+    parser = command.Parser(prog="python -m bench.tune", description=__doc__)
     parser.add_argument(
         "study", type=find, metavar="STUDY.yaml", help="a file, or the name of a study that comes with the benchmark"
     )

@@ -8,6 +8,7 @@ from contextlib import suppress
 from optuna.trial import FrozenTrial, TrialState
 from rich.table import Table
 
+from bench.cli.command import one_line
 from bench.cli.display import Display, clock
 from bench.store import files
 from bench.store.trials import read_trial
@@ -30,7 +31,7 @@ class Progress(Display):
 
     def ended(self, outcome: TuningOutcome) -> None:
         """Print a permanent line about a tuning trial that ended, above the live table."""
-        detail = outcome.error or f"return {outcome.value:.3f}  {clock(outcome.seconds)} of training"
+        detail = one_line(outcome.error) or f"return {outcome.value:.3f}  {clock(outcome.seconds)} of training"
         self.say(f"{outcome.state:>8}  {outcome.label} trial {outcome.number}  {detail}")
 
     def look(self) -> None:

@@ -84,7 +84,7 @@ class Categorical(Parameter):
     """One of several values. Lists, such as hidden sizes, are stored as JSON text: Optuna takes only scalars."""
 
     kind: Literal["categorical"]
-    choices: Annotated[list[Any], Field(min_length=2)]
+    choices: Annotated[list[Any], Field(min_length=2, max_length=100)]
 
     def ask(self, trial: optuna.Trial, name: str) -> Any:
         """Sample a value."""

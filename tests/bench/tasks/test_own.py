@@ -104,7 +104,7 @@ def test_lists_reach_a_factory_and_tasks_can_be_told_apart() -> None:
     [
         (PLAIN, {"colour": 1}, "colour", ["unknown option 'colour'", "valid: episode_length, size, timer"]),
         (PLAIN, {"size": {"a": 1}}, "size", ["{'a': 1}", "neither a number"]),
-        (PLAIN, {"episode_length": 0}, "episode_length", ["0 is not a whole number at least 1"]),
+        (PLAIN, {"episode_length": 0}, "episode_length", ["0 is not a whole number from 1 to 1000000000"]),
         (PLAIN, {"episode_length": True}, "episode_length", ["True is not a whole number"]),
         ("python:own_envs:fails", {}, "size", ["missing", "valid: episode_length, size"]),
         ("python:own_envs:fails", {"size": 1}, "name", ["raised RuntimeError: no luck (", ") when it was made"]),
