@@ -55,7 +55,7 @@ class Monitor(Display):
         ended = sum(s.status in ("done", "failed") for s in self.states.values())
         detail = (
             one_line(outcome.error)
-            or f"return {state.evaluation:z,.0f}  {clock(state.seconds)}  {state.rate:,.0f} steps/s"
+            or f"return {state.evaluation or 0:z,.0f}  {clock(state.seconds)}  {state.rate:,.0f} steps/s"
         )
         self.say(f"{outcome.status:>6}  {ended}/{len(self.states)}  {outcome.trial.name}  {detail}")
 
@@ -86,7 +86,7 @@ class Monitor(Display):
         return [state for state in self.states.values() if state.status == "running"]
 
     def _progress(self, state: State) -> str:
-        value = "" if state.evaluation is None else f"return {state.evaluation:z,.0f}"
+        value = "" if state.evaluation is None else f"return {state.evaluation or 0:z,.0f}"
         share = f"{state.step / state.trial.steps:.0%}"
         return f"{state.step:,} steps ({share})  {value}  {state.rate:,.0f} steps/s  {clock(self._left(state))} left"
 

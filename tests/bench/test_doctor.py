@@ -44,7 +44,7 @@ def test_a_machine_that_is_ready(capsys: pytest.CaptureFixture[str], tmp_path: P
             "physics",
             (fingerprint, "verdict"),
             lambda robot: "qvel[1] is off",
-            "robots move otherwise, HalfCheetah: qvel",
+            "robots move otherwise, Ant: qvel",
         ),
         ("disk", (doctor, "NEEDED_DISK"), 1e20, "choose another folder: --results DIR"),
         ("memory", (doctor, "NEEDED_MEMORY"), 1e20, "end other programs, or use --jobs 1"),
@@ -53,7 +53,7 @@ def test_a_machine_that_is_ready(capsys: pytest.CaptureFixture[str], tmp_path: P
 def test_what_is_wrong_is_said_with_a_remedy(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str, target: Any, value: Any, part: str
 ) -> None:
-    monkeypatch.setattr(*target, value)
+    monkeypatch.setattr(target[0], target[1], value)
     status, said = lines(capsys)
     assert status == 1
     assert said[name].startswith(f"FAILED  {name}: ")

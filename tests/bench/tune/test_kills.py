@@ -21,7 +21,7 @@ from test_tune import ONE, main, start, table, write_study
 from bench.store import files
 from bench.tune.journal import Journal
 
-pytestmark = pytest.mark.usefixtures("no_workers_afterwards")
+pytestmark = pytest.mark.usefixtures("sigterm_as_before")
 
 SMALL: dict[str, Any] = {
     **ONE,

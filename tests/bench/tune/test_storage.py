@@ -31,7 +31,7 @@ from bench.tune import queue, storage
 from bench.tune.identity import Identity
 from bench.tune.journal import Journal
 
-pytestmark = pytest.mark.usefixtures("no_workers_afterwards")
+pytestmark = pytest.mark.usefixtures("sigterm_as_before")
 
 SHORT = SMALL | {"trials": 2}
 
