@@ -464,7 +464,7 @@ def test_a_setting_reaches_the_algorithms_that_have_it() -> None:
         (["--set", "epochs=3"], "no such setting; valid: accept_ratio"),
         (["--set", "actor_epochs"], "write SETTING=VALUE"),
         (["--set", "actor_epochs=[1"], "'[1' is not YAML"),
-        (["--set", "actor_epochs=two"], "'two' is not a whole number at least 1"),
+        (["--set", "actor_epochs=two"], "'two' is not a whole number from 1 to 1000"),
         (["--set", "warmup_steps=5"], "is always 0 here"),
         (["--set", "share_actors=true", "--algorithm", "happo"], "happo cannot share actors"),
         (["--set", "n_step=9", "--set", "buffer_size=100", "--algorithm", "maddpg"], "holds 5 steps"),
