@@ -30,11 +30,11 @@ class Bounds:
         return f"{'above' if self.open_low else 'at least'} {self.low:.10g}"
 
 
-# Upper bounds lie far beyond any use, and before what fills the memory, never ends or is no number in single precision.
+# Upper bounds of counts lie far beyond any use, and before what fills the memory or never ends.
 Count = Annotated[int, Bounds(1, 1_000)]
 Steps = Annotated[int, Bounds(0, 10**10)]
-Positive = Annotated[float, Bounds(0, 1e30, open_low=True)]
-NonNegative = Annotated[float, Bounds(0, 1e30)]
+Positive = Annotated[float, Bounds(0, open_low=True)]
+NonNegative = Annotated[float, Bounds(0)]
 Fraction = Annotated[float, Bounds(0, 1)]
 Number = Annotated[float, Bounds(-1e9, 1e9)]
 LONGEST_LIST = 16

@@ -27,12 +27,12 @@ def checksum(content: bytes) -> str:
     """The checksum that the content of a file carries. Raises Damaged if it has none, or one of other content."""
     at = content.rfind(PREFIX)
     if at < 0:
-        raise Damaged("carries no checksum: it is damaged, or was not written by this version of the benchmark")
+        raise Damaged("carries no checksum: damaged, or of another version of the benchmark")
     end = at + len(PLACEHOLDER)
     original = content[:at] + PLACEHOLDER + content[end:]
     carried = content[at + len(PREFIX) : end].decode("ascii", "replace")
     if hashlib.sha256(original).hexdigest() != carried:
-        raise Damaged("was damaged or changed after it was written: its checksum is that of other content")
+        raise Damaged("was damaged or changed after it was written")
     return carried
 
 

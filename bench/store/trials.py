@@ -128,7 +128,7 @@ def read_table_of(folder: Path, name: str, about: Mapping[str, Any]) -> pd.DataF
     try:
         frame, owner, checksum = files.read_table_with_metadata(path)
     except StoreError as error:
-        raise StoreError(f"{error}; delete {folder} to run this trial again") from error
+        raise StoreError(f"{error}; delete its folder to run this trial again") from error
     if owner != identity(about):
         raise StoreError(f"{path}: belongs to another trial: {owner}, not {identity(about)}")
     if about["status"] == "done" and checksum != about["files"].get(path.name):

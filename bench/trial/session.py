@@ -217,7 +217,7 @@ class Session:
                 broken.unlink()  # else the next one would keep it in the place of the whole one
             return
         if damaged:
-            raise files.StoreError(f"{reason}; delete {self.folder} to start this trial anew")
+            raise files.StoreError(f"{reason}; delete its folder to start this trial anew")
 
     def _checked(self, path: Path) -> dict[str, Any]:
         """What a checkpoint holds. Raises Damaged for one that is not as it was written, or of another trial."""
@@ -249,7 +249,7 @@ class Session:
     def _other_version(self, path: Path) -> files.StoreError:
         return files.StoreError(
             f"{path}: not a readable checkpoint, or one of another version of the benchmark; "
-            f"delete {self.folder} to start this trial anew"
+            "delete its folder to start this trial anew"
         )
 
     def close(self) -> None:

@@ -110,12 +110,17 @@ def test_every_element_of_a_list_is_checked(value: list[Any]) -> None:
 
 
 @pytest.mark.parametrize("kind", SETTINGS)
-def test_every_number_has_an_upper_bound(kind: type) -> None:
+def test_every_count_has_an_upper_bound(kind: type) -> None:
     """A slip of the keyboard would otherwise fill the memory or never end."""
     hints = get_type_hints(kind, include_extras=True)
     numbers = {key: get_args(hint)[0] if get_origin(hint) is tuple else hint for key, hint in hints.items()}
-    bounds = {key: get_args(hint)[1] for key, hint in numbers.items() if hint is not bool}
-    assert {key for key, bound in bounds.items() if not bound.high <= 1e30} == set()
+    counts = {key: get_args(hint)[1] for key, hint in numbers.items() if get_args(hint)[:1] == (int,)}
+    assert {key for key, bounds in counts.items() if math.isinf(bounds.high)} == set()
+    assert {"envs", "rollout_length", "hidden_sizes"} <= set(counts)
+
+
+def test_gradient_steps_per_environment_step_have_an_upper_bound() -> None:
+    assert "from just above 0 to 100" in str(refusal("maddpg", {"update_to_data": 42000}))
 
 
 def test_a_misspelt_setting_is_guessed() -> None:

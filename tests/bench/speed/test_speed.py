@@ -420,8 +420,8 @@ def test_a_file_with_other_columns_is_refused_before_anything_is_measured(
     with pytest.raises(SystemExit) as stopped:
         speed.main(["--append", str(path)])
     assert stopped.value.code == 2
-    *_, last = capsys.readouterr().err.splitlines()
-    assert last.endswith(f"argument --append: {path} has the columns date,steps, not {HEADER}")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "has the columns date,steps, not " in line
     assert path.read_text() == "date,steps\n"
 
 
@@ -464,7 +464,7 @@ def test_a_setting_reaches_the_algorithms_that_have_it() -> None:
         (["--set", "epochs=3"], "no such setting; valid: accept_ratio"),
         (["--set", "actor_epochs"], "write SETTING=VALUE"),
         (["--set", "actor_epochs=[1"], "'[1' is not YAML"),
-        (["--set", "actor_epochs=two"], "'two' is not a whole number"),
+        (["--set", "actor_epochs=two"], "'two' is not a whole number from 1 to 1000"),
         (["--set", "warmup_steps=5"], "is always 0 here"),
         (["--set", "share_actors=true", "--algorithm", "happo"], "happo cannot share actors"),
         (["--set", "n_step=9", "--set", "buffer_size=100", "--algorithm", "maddpg"], "holds 5 steps"),

@@ -590,13 +590,16 @@ def test_a_trial_whose_checkpoints_are_both_damaged_says_how_to_start_anew(tmp_p
     folder = interrupt(t, tmp_path / "tiny", session.Session, "train", 5)
     for name in session.CHECKPOINTS:
         flip(folder / name, 10_000)
-    assert f"delete {folder} to start this trial anew" in failure(t, tmp_path / "tiny")["error"]
+    assert "delete its folder to start this trial anew" in failure(t, tmp_path / "tiny")["error"]
 
 
 def test_the_checkpoint_of_another_trial_is_refused(tmp_path: Path) -> None:
     folders = [interrupt(t, tmp_path / "tiny", session.Session, "train", 3) for t in planned(tmp_path).values()]
-    shutil.copy(folders[0] / "checkpoint.pt", folders[1])
-    assert "checkpoint.pt: belongs to another trial" in failure(planned(tmp_path)["mappo"], tmp_path / "tiny")["error"]
+    for name in session.CHECKPOINTS:
+        shutil.copy(folders[0] / "checkpoint.pt", folders[1] / name)
+    error = failure(planned(tmp_path)["mappo"], tmp_path / "tiny")["error"]
+    assert "checkpoint.previous.pt: belongs to another trial" in error
+    assert "delete its folder to start this trial anew" in error
 
 
 def test_a_checkpoint_of_another_version_fails_the_trial_and_says_what_to_do(tmp_path: Path) -> None:
@@ -605,7 +608,7 @@ def test_a_checkpoint_of_another_version_fails_the_trial_and_says_what_to_do(tmp
     saved = torch.load(folder / "checkpoint.pt", weights_only=True)
     saved["environments"]["raw"] = saved["environments"]["raw"][:, 1:]
     torch.save(saved, folder / "checkpoint.pt")
-    assert f"of another version of the benchmark; delete {folder}" in failure(t, tmp_path / "tiny")["error"]
+    assert "of another version of the benchmark; delete its folder" in failure(t, tmp_path / "tiny")["error"]
 
 
 def test_episodes_are_the_same_however_many_are_played_at_once(
