@@ -37,7 +37,7 @@ def slug(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9.=+-]", "_", name)
 
 
-def write_bytes(path: Path, content: bytes | Callable[[BinaryIO], object], keep: Path | None = None) -> None:
+def write_bytes(path: Path, content: bytes | Callable[[Any], object], keep: Path | None = None) -> None:
     """Write `content`, or what it writes itself when given the file, to `path` whole or not at all.
 
     The file that was there is kept as `keep`, if that is given.
@@ -47,7 +47,7 @@ def write_bytes(path: Path, content: bytes | Callable[[BinaryIO], object], keep:
     try:
         with temporary.open("wb") as file:
             if callable(content):
-                content(file)
+                _call(content, file)
             else:
                 file.write(content)
             file.flush()
@@ -60,6 +60,34 @@ def write_bytes(path: Path, content: bytes | Callable[[BinaryIO], object], keep:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+class _Watched:
+    """A file for a writer that hides why writing failed, as torch.save does where the disk is full."""
+
+    def __init__(self, file: BinaryIO):
+        self.file = file
+        self.error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        try:
+            return self.file.write(data)
+        except OSError as error:
+            self.error = error
+            raise
+
+    def flush(self) -> None:
+        """The file is flushed when all is written."""
+
+
+def _call(content: Callable[[Any], object], file: BinaryIO) -> None:
+    watched = _Watched(file)
+    try:
+        content(watched)
+    except Exception:
+        if watched.error is None:
+            raise
+        raise watched.error from None
 
 
 def write_text(path: Path, text: str) -> None:

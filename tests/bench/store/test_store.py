@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -61,6 +62,23 @@ def test_a_full_disk_is_an_error_of_the_file(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No space") as full:
         files.write_bytes(tmp_path / "table", fill)
     assert full.value.filename == str(tmp_path / "table")
+
+
+def test_a_full_disk_is_an_error_of_the_file_also_where_its_writer_hides_it(tmp_path: Path) -> None:
+    class Full(io.BytesIO):
+        def write(self, _: Any) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    def hide(file: Any) -> None:
+        file.file = Full()
+        try:
+            file.write(b"x")
+        except OSError:
+            raise RuntimeError("unexpected pos 70976") from None
+
+    with pytest.raises(OSError, match="No space") as full:
+        files.write_bytes(tmp_path / "checkpoint.pt", hide)
+    assert full.value.filename == str(tmp_path / "checkpoint.pt")
 
 
 def test_a_first_write_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

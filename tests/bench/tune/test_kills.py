@@ -60,10 +60,10 @@ def killed_at(event: int, lines_only: bool) -> Iterator[None]:
             raise Killed
         append(self, logs)
 
-    def write_bytes(path: Path, content: Any) -> None:
+    def write_bytes(path: Path, content: Any, **how: Any) -> None:
         if not lines_only and dying():
             raise Killed
-        write(path, content)
+        write(path, content, **how)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Journal, "append_logs", append_logs)
