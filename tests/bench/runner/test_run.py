@@ -469,8 +469,8 @@ def test_a_killed_process_leaves_no_temporary_file_behind(after_a_kill: Path) ->
     [
         ("Exits", "its process ended with status 0"),
         ("RaisesItsOwn", "OwnError: gone"),
-        ("RaisesGeneratorExit", "GeneratorExit: "),
-        ("Interrupts", "KeyboardInterrupt: "),
+        ("RaisesGeneratorExit", "GeneratorExit:"),
+        ("Interrupts", "KeyboardInterrupt:"),
         ("Hangs", "made no step for 10 s"),
         ("Eats", "GB of memory, over 1.0 GB"),
     ],

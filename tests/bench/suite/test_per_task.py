@@ -265,7 +265,7 @@ def test_a_broken_suite_file_is_named_by_the_report(
     write_trial(folder)
     files.write_text(folder / "resolved.json", text)
     assert report.main([str(folder)]) == 2
-    says(capsys.readouterr().err, str(folder / "resolved.json"), "not ")
+    says(capsys.readouterr().err, str(folder / "resolved.json"), "carries no checksum")
 
 
 def test_a_run_writes_no_trial_of_a_skipped_pairing_and_reports_on_the_rest(
