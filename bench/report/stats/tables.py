@@ -1,8 +1,4 @@
-"""Numbers: each function takes a frame (or an array of one number per seed) and gives a frame (or numbers).
-
-The unit of all statistics is the seed: the episodes of one evaluation are averaged first, because they share
-one policy and say nothing about how the algorithm varies from one training to the next.
-"""
+"""Frames: each function takes the records and trials of a suite and gives one row per trial, curve or cell."""
 
 from __future__ import annotations
 
@@ -11,48 +7,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
-from scipy import stats
 
 from bench.report.algorithms import in_order
-
-Floats = NDArray[np.float64]
-
-CONFIDENCE = 0.95
-RESAMPLES = 5000
-
-
-def iqm(values: Floats, axis: int = -1) -> Any:
-    """Interquartile mean: the mean of what is left when the lowest and the highest quarter are cut off.
-
-    A quarter of n values is floor(n / 4) of them, as in rliable, so up to three values give the plain mean.
-    Unit: that of the values. Source: Agarwal et al. 2021, "Deep RL at the edge of the statistical precipice".
-    """
-    return stats.trim_mean(values, 0.25, axis=axis)
-
-
-def interval(values: Floats) -> tuple[Floats, Floats]:
-    """95% percentile bootstrap interval of the interquartile mean over seeds.
-
-    `values` is [seeds, ...]: one resample draws whole seeds, so the points of a curve stay together. The
-    random stream starts anew at each call: equal records give equal numbers, whatever else is in the report.
-    With one seed, or where a value is not finite, the interval is NaN. Source: Agarwal et al. 2021.
-    """
-    low = np.full(values.shape[1:], np.nan)
-    high = low.copy()
-    finite = np.isfinite(values).all(axis=0)
-    if len(values) > 1 and finite.any():
-        result = stats.bootstrap(
-            (values[:, finite] if values.ndim > 1 else values,),
-            iqm,
-            axis=0,
-            confidence_level=CONFIDENCE,
-            n_resamples=RESAMPLES,
-            method="percentile",
-            rng=np.random.default_rng(0),
-        )
-        low[finite], high[finite] = result.confidence_interval
-    return low, high
+from bench.report.stats.estimates import Floats, iqm
+from bench.report.stats.intervals import ENOUGH_SEEDS, interval
 
 
 def seed_returns(records: pd.DataFrame, kind: str) -> pd.DataFrame:
@@ -139,6 +97,7 @@ def diverged(records: pd.DataFrame) -> pd.DataFrame:
 def curves(records: pd.DataFrame, states: pd.DataFrame) -> pd.DataFrame:
     """Learning curves: one row per task, algorithm and step, with `iqm`, `low` and `high` over the seeds.
 
+    `points` are the returns of the seeds, finite ones alone, where they are too few for an interval; else it is empty.
     `seeds` counts the trials that were evaluated at this step, `planned` those that the matrix asks for:
     where they differ the point is not comparable with its neighbours, and the figure shows it.
     """
@@ -156,10 +115,15 @@ def curves(records: pd.DataFrame, states: pd.DataFrame) -> pd.DataFrame:
                 "iqm": iqm(values, axis=0),
                 "low": low,
                 "high": high,
+                "points": [_points(column) for column in values.T],
                 "seeds": len(values),
             }
             parts.append(pd.DataFrame({"task": task, "algorithm": algorithm, **part, "planned": planned}))
     return pd.concat(parts).sort_values(["task", "algorithm", "step"], ignore_index=True)
+
+
+def _points(values: Floats) -> list[float]:
+    return values[np.isfinite(values)].tolist() if len(values) < ENOUGH_SEEDS else []
 
 
 def returns_table(records: pd.DataFrame, states: pd.DataFrame) -> pd.DataFrame:
