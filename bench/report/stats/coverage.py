@@ -26,7 +26,7 @@ from bench.report.stats.intervals import TAILS, stratified, stretched
 Draw = Callable[[Generator, tuple[int, ...]], Floats]
 Interval = Callable[[Floats], tuple[Floats, Floats]]
 """Seeds [repetitions, n] -> ends [repetitions] each."""
-SIZES = (5, 10, 20)
+SIZES = (5, 7, 10, 12, 20)
 RESAMPLES = 1000
 """Fewer than in the report, for speed: the quantiles of more are less noisy, and cover no less."""
 BATCH = 20_000_000

@@ -13,6 +13,8 @@ CONFIDENCE = 0.95
 RESAMPLES = 5000
 ENOUGH_SEEDS = 5
 """Below this no interval is given: none that we know covers what it says."""
+COVERING_SEEDS = 8
+"""Below this, intervals cover too little where some seeds fail outright: often none of those is among so few."""
 TAILS = ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,8 @@ import pandas as pd
 from bench.report.algorithms import in_order
 from bench.report.stats.estimates import Floats, iqm
 from bench.report.stats.intervals import ENOUGH_SEEDS, interval
+from bench.store import scores
+from bench.store.scores import Score
 
 
 def seed_returns(records: pd.DataFrame, kind: str) -> pd.DataFrame:
@@ -92,6 +94,43 @@ def diverged(records: pd.DataFrame) -> pd.DataFrame:
     """The trials with a return that is not finite: task, algorithm, seed and the first such `step`."""
     wrong: pd.DataFrame = records[~np.isfinite(records["episode_return"].to_numpy(np.float64))]
     return wrong.groupby(["task", "algorithm", "seed"], observed=True)["step"].min().reset_index()
+
+
+def final_returns(
+    records: pd.DataFrame,
+    trials: list[dict[str, Any]],
+    kind: str = "final",
+    score_of: Callable[[str], Score | None] = scores.score,
+) -> pd.DataFrame:
+    """One row per trial that has ended: task, algorithm, seed, `value`, `normalised`, `counted_as`.
+
+    `value` is the mean return on fresh episodes of the last policy, or of the best one with `kind` "absolute"
+    (Gorsane et al. 2022). A trial that failed for good, or whose value is not finite, is not dropped: it counts as the
+    random policy of the reference scores, or as the worst trial of its task where that is less. `counted_as` then says
+    "random policy" or "worst of the task", else it is empty; without either the value is NaN. `normalised` is
+    0 for a random policy and 1 for the reference, NaN where no reference is recorded.
+    """
+    keys = ["task", "algorithm", "seed"]
+    states = trial_states(records, trials)
+    ended = states.loc[states["state"].isin(["done", "failed"]), [*keys, "state"]]
+    table = ended.merge(seed_returns(records, kind)[[*keys, "value"]], on=keys, how="left")
+    table["value"] = table["value"].where(table["state"] == "done").where(np.isfinite(table["value"]))
+    known = {task: score_of(task) for task in table["task"].unique()}
+    random = table["task"].map({task: score.random for task, score in known.items() if score}).astype(float)
+    worst = table.groupby("task", observed=True)["value"].transform("min")
+    lost = table["value"].isna()
+    as_random = lost & ~(worst < random) & random.notna()
+    as_worst = lost & ~as_random & worst.notna()
+    table["value"] = table["value"].mask(as_random, random).mask(as_worst, worst)
+    table["normalised"] = [
+        _normalised(known[task], value) for task, value in zip(table["task"], table["value"], strict=True)
+    ]
+    table["counted_as"] = np.select([as_random, as_worst], ["random policy", "worst of the task"], "")
+    return table.drop(columns="state")
+
+
+def _normalised(score: Score | None, value: float) -> float:
+    return np.nan if score is None or score.reference is None else score.normalised(value)
 
 
 def curves(records: pd.DataFrame, states: pd.DataFrame) -> pd.DataFrame:

@@ -7,6 +7,7 @@ import pytest
 from scipy import stats as scipy_stats
 
 from bench.report import stats
+from bench.report.stats import coverage
 from bench.report.stats.intervals import stratified, stretch, stretched
 
 
@@ -79,3 +80,27 @@ def test_strata_are_drawn_apart() -> None:
 
 def test_a_task_with_four_seeds_leaves_no_interval_over_tasks() -> None:
     assert np.isnan(stratified([np.arange(5.0), np.arange(4.0)], lambda runs: runs.mean(axis=-1))).all()
+
+
+@pytest.mark.parametrize("seeds", [5, 10, 20])
+@pytest.mark.parametrize("population", [*coverage.POPULATIONS][:4])
+def test_intervals_cover_what_they_say(population: str, seeds: int) -> None:
+    draw = coverage.POPULATIONS[population]
+    values = draw(np.random.default_rng(5), (400, seeds))
+    share = coverage.covered(coverage.ours(stats.iqm, values), coverage.truths(draw)[0])
+    assert 0.93 - 0.025 < share < 0.97 + 0.02  # two standard errors
+
+
+def test_the_simulation_makes_the_intervals_of_the_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(coverage, "RESAMPLES", stats.RESAMPLES)
+    values = np.random.default_rng(0).normal(size=(3, 5))
+    theirs = np.transpose([stats.interval(row) for row in values])
+    np.testing.assert_allclose(coverage.ours(stats.iqm, values), theirs)
+
+
+def test_the_simulated_bca_is_that_of_scipy() -> None:
+    values = np.random.default_rng(0).lognormal(size=12)
+    random = np.random.default_rng(1)
+    expected = scipy_stats.bootstrap((values,), np.mean, n_resamples=20000, method="BCa", rng=random)
+    found = coverage.bca(coverage.mean_of, values[None])
+    np.testing.assert_allclose(found[:, 0], expected.confidence_interval, rtol=0.06)
