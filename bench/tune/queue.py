@@ -206,14 +206,12 @@ class Queue:
 
     def _create(self) -> None:
         """Create missing Optuna studies, with the default settings enqueued as their first tuning trial."""
-        ways = (StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE)
+        ways = (StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE)[: len(self.plan.study.objectives)]
+        existing = optuna.get_all_study_names(self.storage)
         for label in self.plan.labels:
-            made = optuna.create_study(
-                storage=self.storage,
-                study_name=study_name(self.plan, label),
-                directions=ways[: len(self.plan.study.objectives)],
-                load_if_exists=True,
-            )
+            if (name := study_name(self.plan, label)) not in existing:  # else it would be one more line of the journal
+                optuna.create_study(storage=self.storage, study_name=name, directions=ways, load_if_exists=True)
+            made = self.study(label)
             if "folder" not in made.user_attrs:
                 made.set_metric_names(list(self.plan.study.objectives))
                 made.set_user_attr("hash", self.identity.hash)

@@ -7,8 +7,8 @@ import random
 import shutil
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -88,20 +88,24 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("each", [5, pytest.param(3, marks=pytest.mark.long), pytest.param(4, marks=pytest.mark.long)])
+def kills(folder: Path, *arguments: str, at: Callable[[int], AbstractContextManager[None]]) -> int:
+    """Begin the small study until it ends, each time to be killed; how often it was."""
+    for count in range(200):
+        with at(count):
+            try:
+                assert main(folder, *arguments, **SMALL) == 0
+                return count
+            except Killed:
+                continue
+    pytest.fail("it does not get on")
+
+
+@pytest.mark.parametrize("each", [5, pytest.param(4, marks=pytest.mark.long)])
 def test_a_study_killed_at_its_journal_again_and_again_gives_the_same_results(
     tmp_path: Path, small: Path, each: int
 ) -> None:
-    """A tuning trial ends with three lines, which are written again if the last one is missing."""
-    kills = 0
-    while True:
-        with killed_at(each + kills % 2, lines_only=True):
-            try:
-                assert main(tmp_path, **SMALL) == 0
-                break
-            except Killed:
-                kills += 1
-    assert kills >= 80 // (each + 1)
+    """A tuning trial ends with four lines, which are written again if the last one is missing."""
+    assert kills(tmp_path, at=lambda count: killed_at(each + count % 2, lines_only=True)) >= 70 // (each + 1)
     assert_equal_results(tmp_path, small)
 
 
@@ -110,15 +114,7 @@ def test_a_study_killed_at_any_file_that_it_writes_gives_the_same_results(
     tmp_path: Path, small: Path, first: int
 ) -> None:
     """Six writes are those from a checkpoint to the next."""
-    kills = 0
-    while True:
-        with killed_at(first + 7 * kills % 23, lines_only=False):
-            try:
-                assert main(tmp_path, **SMALL) == 0
-                break
-            except Killed:
-                kills += 1
-    assert kills > 5
+    assert kills(tmp_path, at=lambda count: killed_at(first + 7 * count % 23, lines_only=False)) > 5
     assert_equal_results(tmp_path, small)
 
 
@@ -139,19 +135,12 @@ def killed_at_statement(number: int) -> Iterator[None]:
         event.remove(Engine, "before_cursor_execute", execute)
 
 
-@pytest.mark.parametrize("first", [7, *(pytest.param(n, marks=pytest.mark.long) for n in (3, 5))])
+@pytest.mark.parametrize("first", [7, *(pytest.param(n, marks=pytest.mark.long) for n in (9, 12))])
 def test_a_study_killed_at_its_database_again_and_again_gives_the_same_results(
     tmp_path: Path, small: Path, first: int
 ) -> None:
-    kills = 0
-    while True:
-        with killed_at_statement(first + kills % 2):
-            try:
-                assert main(tmp_path, "--storage", f"sqlite:///{tmp_path / 'optuna.db'}", **SMALL) == 0
-                break
-            except Killed:
-                kills += 1
-    assert kills > 5
+    storage = f"sqlite:///{tmp_path / 'optuna.db'}"
+    assert kills(tmp_path, "--storage", storage, at=lambda count: killed_at_statement(first + count % 2)) > 5
     assert_equal_results(tmp_path, small)
 
 
