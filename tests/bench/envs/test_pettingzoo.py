@@ -352,7 +352,7 @@ def test_nobody_may_leave_where_nobody_leaves() -> None:
         ("NothingAllowed", "environment 0, agent a: action_mask allows nothing"),
         ("ShortMask", "agent a: observation action_mask has 2 numbers for 3 choices"),
         ("Unbounded", "the action space of agent a: .* has no finite bounds"),
-        ("BrokenState", r"environment 0: state raised ValueError: need at least one .* \(.*own_envs.py:\d+\) at step 12"),
+        ("BrokenState", r"environment 0: state raised ValueError: need at .* \(.*own_envs.py:\d+\) at step 12"),
         ("NoneState", "^state holds None, which is no number"),
         ("EmptyState", "^state has no numbers at all"),
         (
@@ -403,7 +403,7 @@ def test_an_attribute_called_state_is_no_state_also_below_a_wrapper(wrap: Callab
 
 
 def test_a_wrapper_may_have_a_state_where_what_it_wraps_has_an_attribute() -> None:
-    class Own(BaseParallelWrapper):  # type: ignore[type-arg]
+    class Own(BaseParallelWrapper):
         def state(self) -> Any:
             return np.ones(3)
 
@@ -467,7 +467,7 @@ def test_a_single_number_is_not_stretched_over_a_flattened_space() -> None:
 
 
 def test_mujoco_s_environment_is_closed_with_its_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    closed = []
+    closed: list[Any] = []
     monkeypatch.setattr(mujoco, "close", closed.append)
     mujoco.MujocoBatch("Hopper", "3x1", np.random.SeedSequence(0).spawn(1)).close()
     monkeypatch.setattr(mujoco.MujocoBatch, "_begin_all", lambda *_: 1 / 0)
