@@ -18,6 +18,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from bench.report.algorithms import Algorithms, Style, in_order
+from bench.report.stats import ENOUGH_SEEDS
 
 INK, RULE, PAPER = "#1f2329", "#d9dde3", "#fefefe"  # the page puts its own in their place, also in dark mode
 RC: dict[Any, Any] = {
@@ -93,9 +94,11 @@ def curve_caption(states: pd.DataFrame) -> str:
     mean = " (with 3 or fewer seeds this is the mean)" if planned <= 3 else ""
     short = (states["reached"].fillna(-1) < states["steps"]).any()
     pale = " Pale parts: fewer seeds than planned." if short else ""
+    spread = "Band: 95% stretched bootstrap interval over seeds."
+    if planned < ENOUGH_SEEDS:
+        spread = f"Points: single seeds; fewer than {ENOUGH_SEEDS} give no interval."
     return (
-        f"Line: interquartile mean{mean} of each seed's mean return, over {planned} seeds. "
-        f"Band: 95% percentile bootstrap interval over seeds. No smoothing.{pale}"
+        f"Line: interquartile mean{mean} of each seed's mean return, over {planned} seeds. {spread} No smoothing.{pale}"
     )
 
 
@@ -154,8 +157,10 @@ def _title(task: str) -> str:
 
 
 def _curve(ax: Axes, look: Style, curve: pd.DataFrame) -> None:
-    """Draw one algorithm: its band, a pale line through all points, the full line where all seeds are."""
+    """Draw one algorithm: its band, or seeds that are too few for one; a pale line, and the full one where all are."""
     every = max(1, len(curve) // 7)
+    seeds = curve.loc[curve["seeds"] > 1, ["step", "points"]].explode("points").dropna()
+    ax.plot(seeds["step"], seeds["points"].astype(float), ".", color=look.color, alpha=0.4, markersize=3)
     ax.fill_between(curve["step"], curve["low"], curve["high"], color=look.color, alpha=0.16, linewidth=0)
     complete = curve.assign(iqm=curve["iqm"].where(curve["seeds"] == curve["planned"]))
     for part, alpha in ((curve, 0.4), (complete, 1.0)):

@@ -1,58 +1,18 @@
-"""Numbers: each function takes a frame (or an array of one number per seed) and gives a frame (or numbers).
-
-The unit of all statistics is the seed: the episodes of one evaluation are averaged first, because they share
-one policy and say nothing about how the algorithm varies from one training to the next.
-"""
+"""Frames: each function takes the records and trials of a suite and gives one row per trial, curve or cell."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
-from scipy import stats
 
 from bench.report.algorithms import in_order
-
-Floats = NDArray[np.float64]
-
-CONFIDENCE = 0.95
-RESAMPLES = 5000
-
-
-def iqm(values: Floats, axis: int = -1) -> Any:
-    """Interquartile mean: the mean of what is left when the lowest and the highest quarter are cut off.
-
-    A quarter of n values is floor(n / 4) of them, as in rliable, so up to three values give the plain mean.
-    Unit: that of the values. Source: Agarwal et al. 2021, "Deep RL at the edge of the statistical precipice".
-    """
-    return stats.trim_mean(values, 0.25, axis=axis)
-
-
-def interval(values: Floats) -> tuple[Floats, Floats]:
-    """95% percentile bootstrap interval of the interquartile mean over seeds.
-
-    `values` is [seeds, ...]: one resample draws whole seeds, so the points of a curve stay together. The
-    random stream starts anew at each call: equal records give equal numbers, whatever else is in the report.
-    With one seed, or where a value is not finite, the interval is NaN. Source: Agarwal et al. 2021.
-    """
-    low = np.full(values.shape[1:], np.nan)
-    high = low.copy()
-    finite = np.isfinite(values).all(axis=0)
-    if len(values) > 1 and finite.any():
-        result = stats.bootstrap(
-            (values[:, finite] if values.ndim > 1 else values,),
-            iqm,
-            axis=0,
-            confidence_level=CONFIDENCE,
-            n_resamples=RESAMPLES,
-            method="percentile",
-            rng=np.random.default_rng(0),
-        )
-        low[finite], high[finite] = result.confidence_interval
-    return low, high
+from bench.report.stats.estimates import Floats, iqm
+from bench.report.stats.intervals import ENOUGH_SEEDS, interval
+from bench.store import scores
+from bench.store.scores import Score
 
 
 def seed_returns(records: pd.DataFrame, kind: str) -> pd.DataFrame:
@@ -136,9 +96,47 @@ def diverged(records: pd.DataFrame) -> pd.DataFrame:
     return wrong.groupby(["task", "algorithm", "seed"], observed=True)["step"].min().reset_index()
 
 
+def final_returns(
+    records: pd.DataFrame,
+    trials: list[dict[str, Any]],
+    kind: str = "final",
+    score_of: Callable[[str], Score | None] = scores.score,
+) -> pd.DataFrame:
+    """One row per trial that has ended: task, algorithm, seed, `value`, `normalised`, `counted_as`.
+
+    `value` is the mean return on fresh episodes of the last policy, or of the best one with `kind` "absolute"
+    (Gorsane et al. 2022). A trial that failed for good, or whose value is not finite, is not dropped: it counts as the
+    random policy of the reference scores, or as the worst trial of its task where that is less. `counted_as` then says
+    "random policy" or "worst of the task", else it is empty; without either the value is NaN. `normalised` is
+    0 for a random policy and 1 for the reference, NaN where no reference is recorded.
+    """
+    keys = ["task", "algorithm", "seed"]
+    states = trial_states(records, trials)
+    ended = states.loc[states["state"].isin(["done", "failed"]), [*keys, "state"]]
+    table = ended.merge(seed_returns(records, kind)[[*keys, "value"]], on=keys, how="left")
+    table["value"] = table["value"].where(table["state"] == "done").where(np.isfinite(table["value"]))
+    known = {task: score_of(task) for task in table["task"].unique()}
+    random = table["task"].map({task: score.random for task, score in known.items() if score}).astype(float)
+    worst = table.groupby("task", observed=True)["value"].transform("min")
+    lost = table["value"].isna()
+    as_random = lost & ~(worst < random) & random.notna()
+    as_worst = lost & ~as_random & worst.notna()
+    table["value"] = table["value"].mask(as_random, random).mask(as_worst, worst)
+    table["normalised"] = [
+        _normalised(known[task], value) for task, value in zip(table["task"], table["value"], strict=True)
+    ]
+    table["counted_as"] = np.select([as_random, as_worst], ["random policy", "worst of the task"], "")
+    return table.drop(columns="state")
+
+
+def _normalised(score: Score | None, value: float) -> float:
+    return np.nan if score is None or score.reference is None else score.normalised(value)
+
+
 def curves(records: pd.DataFrame, states: pd.DataFrame) -> pd.DataFrame:
     """Learning curves: one row per task, algorithm and step, with `iqm`, `low` and `high` over the seeds.
 
+    `points` are the returns of the seeds, finite ones alone, where they are too few for an interval; else it is empty.
     `seeds` counts the trials that were evaluated at this step, `planned` those that the matrix asks for:
     where they differ the point is not comparable with its neighbours, and the figure shows it.
     """
@@ -156,10 +154,15 @@ def curves(records: pd.DataFrame, states: pd.DataFrame) -> pd.DataFrame:
                 "iqm": iqm(values, axis=0),
                 "low": low,
                 "high": high,
+                "points": [_points(column) for column in values.T],
                 "seeds": len(values),
             }
             parts.append(pd.DataFrame({"task": task, "algorithm": algorithm, **part, "planned": planned}))
     return pd.concat(parts).sort_values(["task", "algorithm", "step"], ignore_index=True)
+
+
+def _points(values: Floats) -> list[float]:
+    return values[np.isfinite(values)].tolist() if len(values) < ENOUGH_SEEDS else []
 
 
 def returns_table(records: pd.DataFrame, states: pd.DataFrame) -> pd.DataFrame:
