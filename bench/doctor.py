@@ -22,6 +22,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
@@ -202,14 +203,13 @@ def learning() -> Finding:
     prepare_process()
     settings = algorithms.settings("happo", {"rollout_length": 50})
     task = registry.task("mamujoco/HalfCheetah-2x3", {})
-    batch = registry.make(task, np.random.SeedSequence(0).spawn(settings.envs))
-    learner = algorithms.build("happo", batch.team, settings, seeds(0)[0])
-    collector, start = Collector(batch, settings.rollout_length), time.perf_counter()
     updates = 3
-    for _ in range(updates):
-        learner.update(collector.collect(learner))
-    rate = updates * settings.envs * settings.rollout_length / (time.perf_counter() - start)
-    batch.close()
+    with closing(registry.make(task, np.random.SeedSequence(0).spawn(settings.envs))) as batch:
+        learner = algorithms.build("happo", batch.team, settings, seeds(0)[0])
+        collector, start = Collector(batch, settings.rollout_length), time.perf_counter()
+        for _ in range(updates):
+            learner.update(collector.collect(learner))
+        rate = updates * settings.envs * settings.rollout_length / (time.perf_counter() - start)
     return Finding("ok", f"HAPPO on HalfCheetah-2x3, {rate:,.0f} steps/s in its first {updates} updates")
 
 

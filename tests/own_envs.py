@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import Any
 
 import numpy as np
@@ -392,6 +393,85 @@ class LateInfo(Plain):
 
     def info(self, name: str) -> dict[str, Any]:
         return {"action_mask": np.ones(3, np.int8)} if self.time < self.timer else {}
+
+
+class Shared(Early):
+    """Has one list for all agents and those that are there, from which `a` goes for good."""
+
+    def reset(self, seed: int | None = None, options: Any = None) -> tuple[dict[str, Any], dict[str, Any]]:
+        answers = super().reset(seed)
+        self.agents = self.possible_agents
+        return answers
+
+    def step(self, actions: dict[str, Any]) -> Answers:
+        shared, answers = self.agents, super().step(actions)
+        if self.agents:
+            shared[:] = self.agents
+            self.agents = shared
+        return answers
+
+
+class Twice(Early):
+    """When `a` dies, `b` stands in its place too."""
+
+    def step(self, actions: dict[str, Any]) -> Answers:
+        answers = super().step(actions)
+        self.agents = ["b", "b"] if self.agents == ["b"] else self.agents
+        return answers
+
+
+class Defaulted(Plain):
+    """Rewards of a dict that has a default, which is what `b` would get."""
+
+    def step(self, actions: dict[str, Any]) -> Answers:
+        answers = super().step(actions)
+        answers[1].pop("b")
+        return answers[0], defaultdict(float, answers[1]), *answers[2:]
+
+
+class Cancelling(Plain):
+    """Rewards beyond what can be calculated with, whose mean is 0."""
+
+    def reward(self, name: str) -> Any:
+        return 2e18 if name == "a" else -2e18
+
+
+class TextReward(Plain):
+    def reward(self, name: str) -> Any:
+        return "1.0"
+
+
+class NoFlag(Plain):
+    """Neither terminated nor not."""
+
+    def step(self, actions: dict[str, Any]) -> Answers:
+        answers = super().step(actions)
+        answers[2]["b"] = None
+        return answers
+
+
+class InfoOfSome(Plain):
+    def step(self, actions: dict[str, Any]) -> Answers:
+        answers = super().step(actions)
+        answers[4].pop("b")
+        return answers
+
+
+class NoneState(Plain):
+    def state(self) -> Any:
+        return None
+
+
+class EmptyState(Plain):
+    def state(self) -> Any:
+        return {"x": np.zeros(0)}
+
+
+class Opening(Plain):
+    """Legal: cannot be closed."""
+
+    def close(self) -> None:
+        raise OSError("stuck")
 
 
 class Emptied(Plain):

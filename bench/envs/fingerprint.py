@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from contextlib import closing
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -68,18 +69,18 @@ def play(robot: str) -> Numbers:
 
     State and actions are closed forms, and sines of different phase, so that no two joints move alike.
     """
-    batch = MujocoBatch(robot, ROBOTS[robot].whole, [np.random.SeedSequence(0)], auto_reset=False)
-    model = batch.model
-    qpos = model.qpos0 + 0.02 * np.sin(1.0 + np.arange(model.nq))
-    for index, value in POSES.get(robot, {}).items():
-        qpos[index] += value
-    batch.begin(0, qpos, 0.02 * np.sin(2.0 + np.arange(model.nv)))
-    numbers = {}
-    for step in range(1, STEPS + 1):
-        batch.step([0.5 * np.sin(step + np.arange(model.nu))[None]])
-        if step % EVERY == 0:
-            fields = {"qpos": batch.fields["qpos"][0], "qvel": batch.fields["qvel"][0], "reward": batch.reward}
-            numbers[str(step)] = {field: values.tolist() for field, values in fields.items()}
+    with closing(MujocoBatch(robot, ROBOTS[robot].whole, [np.random.SeedSequence(0)], auto_reset=False)) as batch:
+        model = batch.model
+        qpos = model.qpos0 + 0.02 * np.sin(1.0 + np.arange(model.nq))
+        for index, value in POSES.get(robot, {}).items():
+            qpos[index] += value
+        batch.begin(0, qpos, 0.02 * np.sin(2.0 + np.arange(model.nv)))
+        numbers = {}
+        for step in range(1, STEPS + 1):
+            batch.step([0.5 * np.sin(step + np.arange(model.nu))[None]])
+            if step % EVERY == 0:
+                fields = {"qpos": batch.fields["qpos"][0], "qvel": batch.fields["qvel"][0], "reward": batch.reward}
+                numbers[str(step)] = {field: values.tolist() for field, values in fields.items()}
     return numbers
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from algorithms import Continuous, Team
+from bench.envs.closing import close
 from bench.envs.robots import ROBOTS, Array, Transition, reference
 from bench.envs.views import FIELDS, View, arrays, compile_view, layout
 
@@ -67,7 +69,21 @@ class MujocoBatch:
         self.envs, self.auto_reset, self.episode_length = len(seeds), auto_reset, episode_length
         self._standardises = observation == "paper"
         self.robot = ROBOTS[robot]
-        mamujoco = reference(robot, partition, obsk)
+        with ExitStack() as opened:
+            mamujoco = reference(robot, partition, obsk)
+            opened.callback(close, mamujoco)
+            threads = min(env_threads, self.envs)
+            self._pool = opened.enter_context(ThreadPoolExecutor(threads - 1)) if threads > 1 else None
+            self._lay_out_team(mamujoco, observation)
+            self._begin_all(seeds, threads)
+            self._opened = opened.pop_all()
+
+    def close(self) -> None:
+        """End the threads, and close MaMuJoCo's environment, of which the batch has the model and the resets."""
+        self._opened.close()
+
+    def _lay_out_team(self, mamujoco: Any, observation: ObservationMode) -> None:
+        """What is read from MaMuJoCo's environment: model, observations, and which action is whose."""
         self._gym = mamujoco.single_agent_env.unwrapped
         self.model: Any = self._gym.model
         self.frame_skip, self._dt = self._gym.frame_skip, self._gym.dt
@@ -87,14 +103,15 @@ class MujocoBatch:
         self._reorders = bool((np.diff(self._actuators) != 1).any())
         self.control = np.zeros((self.envs, self.model.nu))
 
+    def _begin_all(self, seeds: Sequence[np.random.SeedSequence], threads: int) -> None:
+        """Begin an episode in each environment, and share them among the threads."""
         self._random = [np.random.Generator(np.random.PCG64(seed)) for seed in seeds]
         self._elapsed = np.zeros(self.envs, dtype=np.int64)
         self.reward = np.zeros(self.envs)
         self.terminated = np.zeros(self.envs, dtype=np.bool_)
         self.truncated = np.zeros(self.envs, dtype=np.bool_)
-        self._data = [mujoco.MjData(self.model) for _ in range(min(env_threads, self.envs))]
+        self._data = [mujoco.MjData(self.model) for _ in range(threads)]
         self._arrays = arrays(self._data[0])
-        self._pool = ThreadPoolExecutor(env_threads - 1) if env_threads > 1 else None
         self._step_only(np.ones(self.envs, dtype=np.bool_))
         for e in range(self.envs):
             self._reset(e)
@@ -315,12 +332,6 @@ class MujocoBatch:
             "elapsed": self._elapsed.copy(),
             "random": [generator.bit_generator.state for generator in self._random],
         }
-
-    def close(self) -> None:
-        """End the threads, and close MuJoCo's environment, of which the batch has the model and the resets."""
-        if self._pool is not None:
-            self._pool.shutdown()
-        self._gym.close()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on, bit for bit, where `state_dict` was taken."""

@@ -7,26 +7,18 @@ batch goes on where it was by playing its episodes again.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NoReturn
+from contextlib import ExitStack
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pettingzoo import ParallelEnv
 
 from algorithms import Discrete, Team
+from bench.envs.closing import close
 from bench.envs.errors import EnvError, one_line_with_place
-from bench.envs.parallel_calls import (
-    LARGEST,
-    beyond_largest,
-    close_all,
-    complaint,
-    describe_agents,
-    flat,
-    reading_error,
-    reset,
-    state_of,
-    wrong_end,
-)
+from bench.envs.parallel_calls import describe_agents, reset, state_of
+from bench.envs.rules import LARGEST, agents_error, answer_error, beyond_largest, info_error, mean_reward
 from bench.envs.spaces import write_mask
 
 SEEDS = 2**31
@@ -50,24 +42,24 @@ class ParallelBatch:
         instead of all observations. `leaves`: whether agents may leave before the episode ends."""
         self.envs, self.auto_reset, self.episode_length = len(seeds), auto_reset, episode_length
         self.environments: list[ParallelEnv[str, Any, Any]] = []
-        try:
-            self.environments += (make() for _ in seeds)
-            self._begin_all(seeds, own_state, leaves)
-        except BaseException:
-            self.close()
-            raise
+        with ExitStack() as opened:
+            for _ in seeds:
+                self.environments.append(make())
+                opened.callback(close, self.environments[-1])
+            self._lay_out(seeds, own_state, leaves)
+            self._opened = opened.pop_all()
 
     def close(self) -> None:
         """Close every environment."""
-        close_all(self.environments)
-        self.environments = []
+        self._opened.close()
 
-    def _begin_all(self, seeds: Sequence[np.random.SeedSequence], own_state: bool, leaves: bool) -> None:
+    def _lay_out(self, seeds: Sequence[np.random.SeedSequence], own_state: bool, leaves: bool) -> None:
         """Lay out what the environments say, and begin an episode in each."""
         self.agents, self._senses, self._controls = describe_agents(self.environments)
         self._random = [np.random.Generator(np.random.PCG64(seed)) for seed in seeds]
         self.seeds = np.array([generator.integers(SEEDS) for generator in self._random])
-        _, infos = reset(self.environments[0], int(self.seeds[0]))  # a first look: who has a mask, is there a state
+        # A first look: who has a mask, and is there a state?
+        _, infos = reset(self.environments[0], int(self.seeds[0]), self.agents)
         self._lay_out_features(state_of(self.environments[0]) if own_state else None)
         self._lay_out_masks(infos)
         self._present = np.ones((self.envs, len(self.agents)), dtype=np.bool_)
@@ -82,12 +74,11 @@ class ParallelBatch:
             has_mask=() if self.masks is None else tuple(mask is not None for mask in self.masks),
         )
         self.reward = np.zeros(self.envs)
-        self._rewards: list[Any] = [{} for _ in seeds]  # of each agent, for whoever asks why the team's is not finite
         self.terminated = np.zeros(self.envs, dtype=np.bool_)
         self.truncated = np.zeros(self.envs, dtype=np.bool_)
         self._live = list(range(self.envs))
-        self._first: list[int] | None = None  # who is there after a reset
         self._there = [list(range(len(self.agents))) for _ in seeds]  # the agents that act next
+        self._names = [self.agents for _ in seeds]  # the same by name
         self._elapsed = np.zeros(self.envs, dtype=np.int64)
         self._history: list[NDArray[np.float32]] = []  # [E, A] for each step since the oldest episode's first
         for e, seed in enumerate(self.seeds):
@@ -142,61 +133,64 @@ class ParallelBatch:
 
     def _advance(self, e: int, actions: Sequence[Any]) -> bool:
         """Step one environment and write down what it says; whether its episode is over."""
-        environment, agents, there = self.environments[e], self.agents, self._there[e]
-        names = [agents[i] for i in there]
+        environment, there, names = self.environments[e], self._there[e], self._names[e]
+        self._elapsed[e] += 1
         try:
-            answer = environment.step(dict(zip(names, [actions[i] for i in there], strict=True)))
+            answer: Any = environment.step(dict(zip(names, [actions[i] for i in there], strict=True)))
         except MemoryError:  # no fault of the environment
             raise
         except (Exception, SystemExit) as error:
-            raise EnvError(f"environment {e}: step raised {one_line_with_place(error)}") from error
+            raise self._error(e, f"step raised {one_line_with_place(error)}") from error
         try:
             observations, rewards, terminated, truncated, infos = answer
-            self._rewards[e] = rewards
-            self.reward[e] = sum([float(rewards[name]) for name in names]) / len(names)
-            died = [i for i, name in zip(there, names, strict=True) if terminated[name]]
-            cut = [i for i, name in zip(there, names, strict=True) if truncated[name] and not terminated[name]]
-        except (KeyError, TypeError, ValueError) as error:
-            raise EnvError(f"environment {e}: {complaint(answer, names)}") from error
-        self._elapsed[e] += 1
-        after = there
-        if died or cut or environment.agents != names:
-            after = self._remaining(e, [*died, *cut], observations, infos)
-            if after and len(after) < len(there):
-                self._change(e, after)
+            self.reward[e] = mean_reward(rewards, names)
+            goes_on = [terminated.get(name) is truncated.get(name) is False for name in names]
+        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+            raise self._answer_error(e, answer) from error
+        after, cut = there, list[int]()
+        if not all(goes_on) or list(environment.agents) != names:
+            after, cut = self._remaining(e, answer)
         over, timed_out = not after, self._elapsed[e] == self.episode_length
-        self._write(e, there if over else after, observations, infos)
+        self._write(e, there if over else after, cut if over else after, observations, infos)
         if over or timed_out:
             self._end_episode(e, cut if over else after)
             return True
         self.terminated[e] = self.truncated[e] = False
         return False
 
-    def _remaining(self, e: int, gone: Sequence[int], observations: Any, infos: Any) -> list[int]:
-        """Who is there to act next. Refuses agents that stay, leave or come back although they must not."""
-        named, acted = self._named(e), [self.agents[i] for i in self._there[e]]
-        if wrong := wrong_end(acted, [self.agents[i] for i in gone], named, observations, infos):
-            self._refuse(e, wrong)
-        return sorted(map(self.agents.index, named))
+    def _remaining(self, e: int, answer: Any) -> tuple[list[int], list[int]]:
+        """Who is there to act next, and who was cut off, after a step at which perhaps somebody left."""
+        there, names = self._there[e], self._names[e]
+        if answer_error(answer, names)[0]:
+            raise self._answer_error(e, answer)
+        _, _, terminated, truncated, _ = answer
+        over = [name for name in names if terminated[name] or truncated[name]]
+        if wrong := agents_error(list(self.environments[e].agents), names, over, self.agents, self._where(e)):
+            raise EnvError(f"environment {e}: {wrong}")
+        after = [i for i in there if self.agents[i] not in over]
+        if after and over:
+            self._change(e, after)
+        return after, [self.agents.index(name) for name in over if not terminated[name]]
 
-    def _named(self, e: int) -> list[str]:
-        """A copy of the environment's `agents`, which must be agents that it has."""
-        named = list(self.environments[e].agents)
-        if strangers := [name for name in named if name not in self.agents]:
-            raise EnvError(f"environment {e}: agent {strangers[0]} appeared, which is none of possible_agents")
-        return named
+    def _where(self, e: int) -> str:
+        step = self._elapsed[e]
+        return f"step {step} of seed {self.seeds[e]}" if step else f"the reset to seed {self.seeds[e]}"
 
-    def _refuse(self, e: int, wrong: str) -> NoReturn:
-        raise EnvError(f"environment {e}: {wrong} at step {self._elapsed[e]} of seed {self.seeds[e]}")
+    def _error(self, e: int, wrong: str, agent: str | None = None) -> EnvError:
+        """What is wrong with an environment, or with what an agent got, and at which step of which episode."""
+        whose = "" if agent is None else f", agent {agent}"
+        return EnvError(f"environment {e}{whose}: {wrong} at {self._where(e)}")
+
+    def _answer_error(self, e: int, answer: Any) -> EnvError:
+        wrong, agent = answer_error(answer, self._names[e])
+        return self._error(e, wrong or "step returned what cannot be read", agent)
 
     def _change(self, e: int, there: list[int]) -> None:
         """From now on these agents are there."""
         if self.active is None and len(there) < len(self.agents):
             gone = next(name for i, name in enumerate(self.agents) if i not in there)
-            raise EnvError(
-                f"environment {e}: agent {gone} is not there before the episode's end, which nobody leaves here"
-            )
-        self._there[e] = there
+            raise self._error(e, f"agent {gone} is not there before the episode's end, which nobody leaves here,")
+        self._there[e], self._names[e] = there, [self.agents[i] for i in there]
         self._present[e] = False
         self._present[e, there] = True
         self._blank(e, there)
@@ -210,41 +204,47 @@ class ParallelBatch:
                 if mask is not None:
                     mask[e] = True
 
-    def _write(self, e: int, seen_by: Sequence[int], observations: Any, infos: Any) -> None:
-        """Put what these agents observe, and the state, into the environment's row."""
-        if not (hasattr(observations, "keys") and hasattr(infos, "keys")):
-            raise EnvError(f"environment {e}: observations and infos must be a dict of agents each")
+    def _write(self, e: int, seen_by: Sequence[int], choose: Sequence[int], observations: Any, infos: Any) -> None:
+        """Put what these agents observe, which of their choices are open, and the state into the environment's row."""
         rows = self._rows[e]
         for i in seen_by:
             name = self.agents[i]
             if name not in observations:
-                raise EnvError(f"environment {e}, agent {name}: no observation")
+                raise self._error(e, "no observation", name)
             try:
                 self._senses[i].write(rows[i], observations[name])
-                if (mask := self._masks[i]) is not None:
-                    in_info = not self._senses[i].masked
-                    if in_info and "action_mask" not in infos.get(name, ()):
-                        self._refuse(e, f"agent {name}: its info lacks action_mask")
-                    write_mask(mask[e], (infos if in_info else observations)[name]["action_mask"])
-                elif "action_mask" in infos.get(name, ()):
-                    raise ValueError("comes with an action_mask, which the first reset did not give")
-            except EnvError:
-                raise
             except Exception as error:
-                if not hasattr(infos.get(name, {}), "keys"):
-                    raise EnvError(f"environment {e}, agent {name}: info is no dict but {infos[name]!r}") from error
-                raise EnvError(f"environment {e}, agent {name}: observation {reading_error(error)}") from error
+                raise self._error(e, f"observation {_reading_error(error)}", name) from error
+            if (info := infos.get(name)) is None or not hasattr(info, "keys"):
+                raise self._error(e, info_error(info) if name in infos else "no info", name)
+            if self._masks[i] is None and "action_mask" in info:
+                raise self._error(e, "info brings an action_mask, and the first reset brought none", name)
+        if self.masks is not None:
+            self._write_masks(e, choose, observations, infos)
         if self.own_state:
             self._write_state(e)
 
+    def _write_masks(self, e: int, choose: Sequence[int], observations: Any, infos: Any) -> None:
+        for i in choose:
+            mask, name = self._masks[i], self.agents[i]
+            if mask is None:
+                continue
+            what, source = ("observation", observations) if self._senses[i].masked else ("info", infos)
+            try:
+                write_mask(mask[e], source[name]["action_mask"])
+            except Exception as error:
+                raise self._error(e, f"{what} {_reading_error(error)}", name) from error
+
     def _write_state(self, e: int) -> None:
         try:
-            state = flat(self.environments[e].state())
+            state = state_of(self.environments[e])
+            if state is None:
+                raise EnvError("there is no state, and there was one at first,")
             if state.size != self.state.shape[1]:
-                raise ValueError(f"has {state.size} numbers, at first {self.state.shape[1]}")
-            self.state[e] = state
-        except Exception as error:
-            raise EnvError(f"environment {e}: state {reading_error(error)}") from error
+                raise EnvError(f"state has {state.size} numbers, at first {self.state.shape[1]},")
+        except EnvError as error:
+            raise self._error(e, str(error)) from error
+        self.state[e] = state
 
     def _end_episode(self, e: int, cut: list[int]) -> None:
         """How an episode ended: these agents were cut off, and might have gone on from what they observed last."""
@@ -255,7 +255,7 @@ class ParallelBatch:
 
     def _check(self, rows: slice | NDArray[np.intp]) -> None:
         """Refuse what is not finite or too large, and agents that have no choice left."""
-        if not ((np.abs(self._features[rows]) <= LARGEST).all() and (np.abs(self.reward) <= LARGEST).all()):
+        if not (np.abs(self._features[rows]) <= LARGEST).all():
             self._refuse_numbers()
         if self.masks is None:
             return
@@ -263,20 +263,16 @@ class ParallelBatch:
             if mask is not None:
                 possible = np.logical_or.reduceat(mask, firsts, axis=1).all(axis=1)
                 if not possible.all():
-                    raise EnvError(f"environment {int(possible.argmin())}, agent {name}: action_mask allows nothing")
+                    raise self._error(int(possible.argmin()), "action_mask allows nothing", name)
 
     def _refuse_numbers(self) -> None:
         """Say what is not finite or beyond LARGEST."""
-        for e, (rewards, rows) in enumerate(zip(self._rewards, self._rows, strict=True)):
-            for name, reward in rewards.items():
-                if not abs(reward) <= LARGEST:
-                    raise EnvError(f"environment {e}, agent {name}: reward is {reward}{beyond_largest(reward)}")
-            for name, row in zip(self.agents, rows, strict=True):
-                if len(bad := np.flatnonzero(~(np.abs(row) <= LARGEST))):
-                    x = row[bad[0]]
-                    raise EnvError(f"environment {e}, agent {name}: observation[{bad[0]}] is {x}{beyond_largest(x)}")
-        e, k = np.argwhere(~(np.abs(self.state) <= LARGEST))[0]
-        raise EnvError(f"environment {e}: state[{k}] is {self.state[e, k]}{beyond_largest(self.state[e, k])}")
+        blocks = [*zip(self.agents, self._blocks, strict=True), (None, self._state_block)]
+        e, k = np.argwhere(~(np.abs(self._features) <= LARGEST))[0]
+        agent, block = next((agent, block) for agent, block in blocks if block.start <= k < block.stop)
+        x = self._features[e, k]
+        what = f"{'state' if agent is None else 'observation'}[{k - block.start}]"
+        raise self._error(e, f"{what} is {x}{beyond_largest(float(x))}", agent)
 
     def _no_ends(self) -> None:
         self._tell_ends(np.zeros(0, dtype=np.intp))
@@ -306,18 +302,14 @@ class ParallelBatch:
 
     def _begin(self, e: int, seed: int) -> None:
         """A new episode from a seed."""
-        observations, infos = reset(self.environments[e], seed)
         self._elapsed[e] = 0
-        there = sorted(map(self.agents.index, self._named(e)))
-        if not there:
-            raise EnvError(f"environment {e}: no agent is there after a reset")
-        self._first = self._first or there
-        for i in {*self._first} ^ {*there}:
-            is_ = "is not" if i in self._first else "is"
-            after = f"after the reset to seed {seed}, unlike after the first one"
-            raise EnvError(f"environment {e}: agent {self.agents[i]} {is_} there {after}")
+        try:
+            observations, infos = reset(self.environments[e], seed, self.agents)
+        except EnvError as error:
+            raise EnvError(f"environment {e}: {error}") from error
+        there = list(range(len(self.agents)))
         self._change(e, there)
-        self._write(e, there, observations, infos)
+        self._write(e, there, there, observations, infos)
 
     def state_dict(self) -> dict[str, Any]:
         """The seed and the actions of every episode, the generators, and what was observed last."""
@@ -347,3 +339,8 @@ class ParallelBatch:
                     "actions, so it cannot go on; `python -m bench.check` says where"
                 )
         self._no_ends()
+
+
+def _reading_error(error: Exception) -> str:
+    """What went wrong in reading an observation or a mask, as the rest of a sentence."""
+    return f"lacks {error.args[0]}" if isinstance(error, KeyError) else " ".join(str(error).split())

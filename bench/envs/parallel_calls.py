@@ -1,8 +1,7 @@
-"""Calls into a PettingZoo `ParallelEnv`, and its answers in words where they cannot be used."""
+"""Calls into a PettingZoo `ParallelEnv`; what it raises, or answers against the rules, is an EnvError."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,14 +10,8 @@ from numpy.typing import NDArray
 from pettingzoo import ParallelEnv
 
 from bench.envs.errors import EnvError, one_line_with_place
+from bench.envs.rules import NUMBERS, reset_error
 from bench.envs.spaces import ActionDecoder, ObservationEncoder, control, sense
-
-LARGEST = 1e18
-"""Beyond this the squares of numbers, which moments are made of, overflow in float32."""
-
-
-def beyond_largest(x: Any) -> str:
-    return f", beyond {LARGEST:g}" if np.isfinite(x) else ""
 
 
 def describe_agents(
@@ -49,90 +42,52 @@ def describe_agents(
     return agents, senses, controls
 
 
-def reset(environment: ParallelEnv[str, Any, Any], seed: int) -> tuple[Any, Any]:
-    """What a reset says; raises EnvError for what it must not be."""
+def reset(environment: ParallelEnv[str, Any, Any], seed: int, agents: Sequence[str]) -> tuple[Any, Any]:
+    """The observations and infos of a reset, after which all of `agents` must be there; raises EnvError."""
     try:
-        answer = environment.reset(seed=seed)
-    except MemoryError:
+        answer: Any = environment.reset(seed=seed)
+    except MemoryError:  # no fault of the environment
         raise
     except (Exception, SystemExit) as error:
         raise EnvError(f"reset raised {one_line_with_place(error)}") from error
-    if not (isinstance(answer, tuple | list) and len(answer) == 2 and all(hasattr(x, "keys") for x in answer)):
-        raise EnvError("reset must return observations and infos, a dict of agents each")
+    if wrong := reset_error(answer, environment.agents, environment.possible_agents, agents, seed):
+        raise EnvError(wrong)
     observations, infos = answer
-    for agent, info in infos.items():
-        if not hasattr(info, "keys"):
-            raise EnvError(f"reset must return a dict of agents as infos, with a dict for each: {agent}'s is {info!r}")
     return observations, infos
 
 
 def state_of(environment: ParallelEnv[str, Any, Any]) -> NDArray[Any] | None:
-    """The environment's own state, flat; None where it has none: `state` is no method, or is not implemented."""
-    own = getattr(environment, "state", None)
-    if not callable(own):
-        return None
+    """The environment's own state as one row; None where it has none: `state` is no method, or is not implemented."""
     try:
-        state = own()
+        state = environment.state()
     except NotImplementedError:
         return None
+    except MemoryError:
+        raise
     except (Exception, SystemExit) as error:
+        # An attribute may hide the method, also one of the environment that PettingZoo's wrappers are around.
+        if isinstance(error, TypeError) and not callable(getattr(environment.unwrapped, "state", None)):
+            return None
         raise EnvError(f"state raised {one_line_with_place(error)}") from error
     try:
-        return flat(state)
+        row = flat(state)
     except ValueError as error:
         raise EnvError(f"state {error}") from error
+    if not row.size:
+        raise EnvError("state has no numbers at all")
+    return row
 
 
 def flat(state: Any) -> NDArray[Any]:
-    """An array, or the arrays in a dict (by its sorted keys), tuple or list one after the other, as one row."""
+    """An array, or the arrays in a dict (by its sorted keys, as Gymnasium's), tuple or list one after the other.
+
+    Raises ValueError for anything that is no number.
+    """
     if hasattr(state, "keys"):
-        state = tuple(state[key] for key in sorted(state))
-    if isinstance(state, tuple | list):
-        return np.concatenate([flat(part) for part in state]) if state else np.zeros(0)
+        state = tuple(state[key] for key in sorted(state, key=str))
+    if isinstance(state, tuple | list) and not all(isinstance(part, NUMBERS) for part in state):
+        return np.concatenate([flat(part) for part in state])
     row = np.asarray(state)
     if row.dtype.kind not in "fiub":
         raise ValueError(f"holds {state!r:.60}, which is no number")
     return row.reshape(-1)
-
-
-def close_all(environments: Sequence[ParallelEnv[str, Any, Any]]) -> None:
-    """Close environments. One that cannot be closed is told of, and hinders nothing."""
-    for environment in environments:
-        try:
-            getattr(environment, "close", str)()  # what is no ParallelEnv may have none
-        except Exception as error:
-            warnings.warn(f"close raised {one_line_with_place(error)}", RuntimeWarning, stacklevel=3)
-
-
-def complaint(answer: Any, names: Sequence[str]) -> str:
-    """What is wrong with what `step` returned."""
-    if not isinstance(answer, tuple | list) or len(answer) != 5:
-        return "step must return observations, rewards, terminations, truncations and infos, a dict of agents each"
-    for what, found in zip(("reward", "termination", "truncation"), answer[1:4], strict=True):
-        for name in names:
-            if not hasattr(found, "keys") or name not in found:
-                return f"agent {name} acted and got no {what}"
-            if np.ndim(found[name]) or not isinstance(found[name], int | float | np.number | np.bool_):
-                return f"agent {name}: {what} is no number but {found[name]!r}"
-    return "step returned what cannot be read"
-
-
-def wrong_end(acted: Sequence[str], over: Sequence[str], named: Sequence[str], observations: Any, infos: Any) -> str:
-    """What is wrong where some of the agents that acted are over, and `named` are there now; empty if nothing is."""
-    for name in acted:
-        if name in over and name in named:
-            return f"agent {name} was terminated or truncated and is still in agents"
-        if name not in over and name not in named:
-            return f"agent {name} left and was neither terminated nor truncated"
-    if back := [name for name in named if name not in acted]:
-        return f"agent {back[0]} came back before the episode's end"
-    for name in over:
-        for what, answers in (("observation", observations), ("info", infos)):
-            if name not in answers:
-                return f"agent {name} acted and got no {what}"
-    return ""
-
-
-def reading_error(error: Exception) -> str:
-    """What went wrong in reading an observation or state, as the rest of a sentence."""
-    return f"lacks {error}" if isinstance(error, KeyError) else " ".join(str(error).split())

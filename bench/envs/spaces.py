@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -45,7 +46,10 @@ def sense(space: spaces.Space[Any]) -> ObservationEncoder:
         raise ValueError(f"{space} has no fixed number of features")
 
     def write(row: Row, observation: Any) -> None:
-        row[:] = np.asarray(flatten(space, observation))
+        found = np.asarray(flatten(space, observation))
+        if found.shape != row.shape:  # numpy would stretch a single number
+            raise ValueError(f"has {found.size} numbers, its space {row.size}")
+        row[:] = found
 
     return ObservationEncoder(flatdim(space), write)
 
@@ -76,7 +80,7 @@ def _write_array(shape: tuple[int, ...]) -> Callable[[Row, Any], None]:
 
 def _write_choice(n: int, start: int) -> Callable[[Row, Any], None]:
     def write(row: Row, observation: Any) -> None:
-        index = int(observation) - start
+        index = operator.index(observation) - start  # of a number that is not whole int would take a part
         if not 0 <= index < n:
             raise ValueError(f"is {observation}, its space has {start} to {start + n - 1}")
         row[:] = 0

@@ -9,13 +9,15 @@ their numbers happen to lie in memory moves their ratio by a hundredth.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from typing import Any
 
 import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.envs.closing import close
 from bench.envs.mujoco import MujocoBatch
 from bench.envs.robots import Array, reference
 from bench.envs.views import physics
@@ -33,26 +35,25 @@ SECONDS = 0.15
 
 def measure(task: Task, env_threads: int) -> dict[str, Any]:
     """Steps/s of each way and the ratios of ours to the others, of threads to one thread."""
-    gym = _stepper(task, layer=False)
-    mamujoco_layer = _stepper(task, layer=True)
     random = np.random.default_rng(0)
     rates: dict[str, list[float]] = {way: [] for way in ("raw", "ours", "threads", "gymnasium", "mamujoco")}
-    for _ in range(BUILDS):
-        batch, threaded = (_batch(task, threads) for threads in (1, env_threads))
-        raw = Raw(batch)
-        actions = _actions(batch, random, 30)
-        seconds, _ = _play(batch, actions)
-        steps = max(10, int(30 * SECONDS / seconds))
-        for _ in range(ROUNDS):
-            actions = _actions(batch, random, steps)
-            raw.start()
-            threaded.load_state_dict(batch.state_dict())
-            seconds, beginnings = _play(batch, actions)
-            rates["ours"].append(steps * ENVS / seconds)
-            rates["raw"].append(steps * ENVS / raw.play(actions, beginnings))
-            rates["threads"].append(steps * ENVS / _play(threaded, actions)[0])
-            rates["gymnasium"].append(gym(SECONDS))
-            rates["mamujoco"].append(mamujoco_layer(SECONDS))
+    with _stepper(task, layer=False) as gym, _stepper(task, layer=True) as mamujoco_layer:
+        for _ in range(BUILDS):
+            with closing(_batch(task, 1)) as batch, closing(_batch(task, env_threads)) as threaded:
+                raw = Raw(batch)
+                actions = _actions(batch, random, 30)
+                seconds, _ = _play(batch, actions)
+                steps = max(10, int(30 * SECONDS / seconds))
+                for _ in range(ROUNDS):
+                    actions = _actions(batch, random, steps)
+                    raw.start()
+                    threaded.load_state_dict(batch.state_dict())
+                    seconds, beginnings = _play(batch, actions)
+                    rates["ours"].append(steps * ENVS / seconds)
+                    rates["raw"].append(steps * ENVS / raw.play(actions, beginnings))
+                    rates["threads"].append(steps * ENVS / _play(threaded, actions)[0])
+                    rates["gymnasium"].append(gym(SECONDS))
+                    rates["mamujoco"].append(mamujoco_layer(SECONDS))
     median = {way: float(np.median(values)) for way, values in rates.items()}
     ratio = {way: float(np.median(np.array(rates["ours"]) / np.array(rates[way]))) for way in rates}
     return {
@@ -131,7 +132,8 @@ class Raw:
         return seconds
 
 
-def _stepper(task: Task, layer: bool) -> Callable[[float], float]:
+@contextmanager
+def _stepper(task: Task, layer: bool) -> Iterator[Callable[[float], float]]:
     """A function of seconds that steps Gymnasium's environment, or MaMuJoCo's around it, and gives steps/s."""
     robot, partition = robot_parts(task.name)
     environment = reference(robot, partition, task.options.named()["obsk"])
@@ -157,4 +159,7 @@ def _stepper(task: Task, layer: bool) -> Callable[[float], float]:
                 steps += 1
         return steps / (time.perf_counter() - start)
 
-    return play
+    try:
+        yield play
+    finally:
+        close(environment)

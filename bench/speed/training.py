@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -143,14 +144,18 @@ class Bench:
         """Seconds of one evaluation, from a few steps of it. All its environments are stepped throughout."""
         seeds, learner = np.random.SeedSequence(0).spawn(EPISODES), self.learner
         start = time.perf_counter()
-        batch = registry.make(self.trial.task, seeds)
-        made = time.perf_counter()
-        for _ in range(PROBE):
-            actions = learner.act([torch.from_numpy(x) for x in batch.observations], explore=False)
-            batch.step([action.numpy() for action in actions])
-        each = (time.perf_counter() - made) / PROBE
+        with closing(registry.make(self.trial.task, seeds)) as batch:
+            made = time.perf_counter()
+            for _ in range(PROBE):
+                actions = learner.act([torch.from_numpy(x) for x in batch.observations], explore=False)
+                batch.step([action.numpy() for action in actions])
+            each = (time.perf_counter() - made) / PROBE
         assert self.trial.task.episode_length is not None  # MuJoCo's tasks have one
         return made - start + each * self.trial.task.episode_length
+
+    def close(self) -> None:
+        """Close the environments."""
+        self.batch.close()
 
 
 def measure(trial: Trial) -> dict[str, Any]:
@@ -160,11 +165,12 @@ def measure(trial: Trial) -> dict[str, Any]:
     and `products_onednn_share` is oneDNN's share of the products' seconds in the limit.
     `core_share` is how much of one core the measurement had: well below 1, other programs had the rest.
     """
-    bench, start, cpu = Bench(trial), time.perf_counter(), time.process_time()
     taken: list[Round] = []
-    while len(taken) < ROUNDS or time.perf_counter() - start < TIME:
-        taken.append(bench.round())
-    core = (time.process_time() - cpu) / (time.perf_counter() - start)
+    with closing(Bench(trial)) as bench:
+        start, cpu = time.perf_counter(), time.process_time()
+        while len(taken) < ROUNDS or time.perf_counter() - start < TIME:
+            taken.append(bench.round())
+        core = (time.process_time() - cpu) / (time.perf_counter() - start)
     rounds = pd.DataFrame(map(asdict, taken))
     steps, raw, limit = (
         float(1 / x.median()) for x in (rounds["training"], rounds["raw"], rounds["raw"] + rounds["products"])

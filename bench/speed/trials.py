@@ -11,7 +11,7 @@ import resource
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -84,18 +84,19 @@ def _turn(updates: int, *pipes: Connection) -> list[Any]:
 def _work(trial: Trial, pipe: Connection) -> None:
     """Tell the cost of a first update, then of as many as are asked for; asked for none, the peak memory."""
     prepare_process()
-    learner, batch = learner_and_batch(trial)
-    collector = Collector(batch, trial.settings.rollout_length)
+    learner, made = learner_and_batch(trial)
+    with closing(made) as batch:
+        collector = Collector(batch, trial.settings.rollout_length)
 
-    def train(updates: int) -> Spent:
-        start, cpu = time.perf_counter(), time.process_time()
-        for _ in range(updates):
-            learner.update(collector.collect(learner))
-        return time.perf_counter() - start, time.process_time() - cpu
+        def train(updates: int) -> Spent:
+            start, cpu = time.perf_counter(), time.process_time()
+            for _ in range(updates):
+                learner.update(collector.collect(learner))
+            return time.perf_counter() - start, time.process_time() - cpu
 
-    pipe.send(train(1))
-    while updates := pipe.recv():
-        pipe.send(train(updates))
+        pipe.send(train(1))
+        while updates := pipe.recv():
+            pipe.send(train(updates))
     peak = peak_bytes()
     pipe.send((peak, peak + unfilled_bytes(learner)))
     pipe.close()

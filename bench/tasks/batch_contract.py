@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from functools import reduce
+from operator import add
 from typing import Any
 
 import numpy as np
@@ -11,8 +13,9 @@ from numpy.typing import NDArray
 
 from bench.envs.batch import EnvBatch
 from bench.envs.parallel import ParallelBatch
-from bench.envs.parallel_calls import LARGEST, reset
+from bench.envs.parallel_calls import reset
 from bench.envs.random_play import random_actions
+from bench.envs.rules import LARGEST
 from bench.envs.spaces import sense
 from bench.tasks.random_episodes import SHORT, ContractError, TaskUnderCheck, new_environment, seed_sequences
 from bench.tasks.registry import Task
@@ -28,7 +31,7 @@ def batch_is_the_environment(subject: TaskUnderCheck) -> str:
     assert isinstance(batch, ParallelBatch)
     bare, random = [new_environment(subject) for _ in range(2)], np.random.default_rng(0)
     for one, seed in zip(bare, batch.seeds, strict=True):
-        reset(one, int(seed))
+        reset(one, int(seed), batch.agents)
     for step in range(1, SHORT + 1):
         actions = random_actions(batch, random)
         columns = batch.converted(np.concatenate(actions, axis=1, dtype=np.float32))
@@ -36,10 +39,10 @@ def batch_is_the_environment(subject: TaskUnderCheck) -> str:
         for e, one in enumerate(bare):
             acted = list(one.agents)
             seen, reward, *_ = one.step({name: columns[batch.agents.index(name)][e] for name in acted})
-            if (mean := sum(float(reward[name]) for name in acted) / len(acted)) != batch.reward[e]:
+            if (mean := reduce(add, [float(reward[name]) for name in acted]) / len(acted)) != batch.reward[e]:
                 raise ContractError(f"step {step}: reward {batch.reward[e]}, the environment's mean is {mean}")
             if e in batch.ended:
-                seen = reset(one, int(batch.seeds[e]))[0]
+                seen = reset(one, int(batch.seeds[e]), batch.agents)[0]
             for i, name in enumerate(batch.agents):
                 row = np.zeros_like(batch.observations[i][e])
                 if name in one.agents:

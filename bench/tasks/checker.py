@@ -10,7 +10,7 @@ from algorithms import SettingError
 from bench.envs.errors import EnvError, one_line_with_place
 from bench.tasks import registry
 from bench.tasks.batch_contract import batch_is_the_environment, batch_seeds, numbers, resume
-from bench.tasks.contract import agents, ends, masks, observations, replay, rewards, seeds, spaces_, state
+from bench.tasks.contract import agents, ends, infos, masks, observations, replay, rewards, seeds, spaces_, state
 from bench.tasks.random_episodes import ContractError, TaskUnderCheck, playing
 from bench.tasks.registry import Task
 
@@ -78,6 +78,7 @@ def checks(subject: TaskUnderCheck) -> dict[str, tuple[Callable[[TaskUnderCheck]
         "rewards": (rewards, made),
         "ends": (ends, made),
         "masks": (masks, made),
+        "infos": (infos, (*made, "masks")),
         "state": (state, (*made, "observations", "masks")),  # it asks a batch
         "seeds": (seeds, made),
         "replay": (replay, (*made, "playing")),

@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 from gymnasium import spaces
+from numpy.typing import NDArray
 
 from bench.envs.parallel import ParallelBatch
-from bench.envs.parallel_calls import LARGEST, reset
+from bench.envs.parallel_calls import reset
+from bench.envs.rules import LARGEST, agents_error, info_error, number_error
 from bench.envs.spaces import control, sense
 from bench.tasks.random_episodes import (
     SHORT,
@@ -24,26 +26,17 @@ from bench.tasks.random_episodes import (
 )
 
 OPPOSED = -0.5
-"""A correlation of two agents' rewards below this makes their task no cooperative one."""
+"""A correlation of an agent's reward with the others' below this makes their task no cooperative one."""
 
 
 def agents(subject: TaskUnderCheck) -> str:
-    """Agents have distinct names, the same in every copy and after every reset."""
+    """Agents have distinct names, the same in every copy, and are all there after every reset."""
     first, second = new_environment(subject), new_environment(subject)
-    names, there = list(first.possible_agents), set[str]()
+    names = list(first.possible_agents)
     if not names or len({*names}) < len(names):
         raise ContractError(f"possible_agents must be different names, at least one, not {names}")
     for seed, environment in ((0, first), (1, first), (0, second)):
-        reset(environment, seed)
-        if list(environment.possible_agents) != names:
-            raise ContractError(f"possible_agents were {names} and became {list(environment.possible_agents)}")
-        if strangers := [name for name in environment.agents if name not in names]:
-            raise ContractError(f"{strangers[0]} is there after a reset and none of possible_agents")
-        if not environment.agents:
-            raise ContractError("nobody is there after a reset")
-        there = there or {*environment.agents}
-        if missing := there - {*environment.agents}:
-            raise ContractError(f"{min(missing)} is there after a first reset and not after the reset to seed {seed}")
+        reset(environment, seed, names)
     return f"{len(names)}, the same after every reset"
 
 
@@ -87,7 +80,8 @@ def _refuse_unlike(space: spaces.Box, seen: Any, what: str) -> None:
         raise ContractError(f"{what} has shape {seen.shape}, its space {space.shape}")
     if seen.dtype != space.dtype:
         raise ContractError(f"{what} has dtype {seen.dtype}, its space {space.dtype}")
-    for complaint, bad in (("finite", ~np.isfinite(seen)), (f"within {LARGEST:g}", ~(np.abs(seen) <= LARGEST))):
+    size = np.abs(seen.astype(np.float64))
+    for complaint, bad in (("finite", ~np.isfinite(size)), (f"within {LARGEST:g}", size > LARGEST)):
         if bad.any():
             k = int(np.flatnonzero(bad)[0])
             raise ContractError(f"{what} is not {complaint}: [{k}] is {seen.reshape(-1)[k]}")
@@ -101,13 +95,8 @@ def rewards(subject: TaskUnderCheck) -> str:
         for name in output.acted:
             if name not in output.rewards:
                 raise ContractError(f"{name} acted and got none at {output.where}")
-            reward = output.rewards[name]
-            if np.ndim(reward) or not isinstance(reward, int | float | np.number):
-                raise ContractError(f"that of {name} at {output.where} is no number but {reward!r}")
-            if not np.isfinite(reward):
-                raise ContractError(f"that of {name} at {output.where} is {reward}")
-            if abs(float(reward)) > LARGEST:
-                raise ContractError(f"that of {name} at {output.where} is {reward}, beyond {LARGEST:g}")
+            if wrong := number_error(output.rewards[name]):
+                raise ContractError(f"that of {name} at {output.where} {wrong}")
     return "complete and finite" + _how_rewards_differ(subject)
 
 
@@ -118,42 +107,46 @@ def _how_rewards_differ(subject: TaskUnderCheck) -> str:
     table = np.array(rows).reshape(-1, len(names))
     if (table == table[:, :1]).all():
         return ""
-    varying = [i for i in range(len(names)) if table[:, i].std() > 0]
-    if len(varying) > 1:
-        correlation = np.corrcoef(table[:, varying], rowvar=False)
-        i, j = np.unravel_index(correlation.argmin(), correlation.shape)
-        if correlation[i, j] < OPPOSED:
-            pair = f"{names[varying[min(i, j)]]} and {names[varying[max(i, j)]]}"
-            return (
-                f"; those of {pair} are opposed (correlation {correlation[i, j]:.2f}): no cooperative task, and the "
-                "team's reward is the mean"
-            )
-    return "; agents get different ones, of which the team's is the mean"
+    i, correlation = _most_opposed(table)
+    if correlation >= OPPOSED:
+        return "; agents' rewards differ, and the team reward is their mean"
+    opposed = f"opposed (what {names[i]} gains the others lose, correlation {correlation:.2f})"
+    return f"; agents' rewards are {opposed}: no cooperative task, and the team reward is their mean"
+
+
+def _most_opposed(table: NDArray[np.float64]) -> tuple[int, float]:
+    """The agent whose reward goes most against the sum of the others', and their correlation.  [T, N]
+
+    It is that of the changes from step to step, since two rewards that only drift seem to be related; 0 where it is
+    within three standard errors of none.
+    """
+    changes = np.diff(table, axis=0)
+    others = changes.sum(axis=1, keepdims=True) - changes
+    scale = np.abs(changes).max(initial=0.0)
+    found = [(0.0, 0)]
+    for i, (own, rest) in enumerate(zip(changes.T, others.T, strict=True)):
+        if len(own) and min(own.std(), rest.std()) > 1e-9 * scale:
+            correlation = float(np.corrcoef(own, rest)[0, 1])
+            found.append((correlation if correlation < -min(3 / np.sqrt(len(own)), 0.99) else 0.0, i))
+    correlation, i = min(found)
+    return i, correlation
 
 
 def ends(subject: TaskUnderCheck) -> str:
     """Agents leave exactly when they are terminated or truncated, and do not come back; episodes end."""
     early = False
     for episode in subject.episodes:
-        gone: set[str] = set()
-        for before, output in zip([episode[0], *episode], episode, strict=False):
+        for output in episode[1:]:
             for name in output.acted:
                 for what, found in (("termination", output.terminated), ("truncation", output.truncated)):
                     if name not in found:
                         raise ContractError(f"{name} acted and got no {what} at {output.where}")
-            over = {name for name in output.acted if output.terminated[name] or output.truncated[name]}
-            if back := gone & {*output.agents}:
-                raise ContractError(f"{min(back)} came back at {output.where}")
-            if stays := over & {*output.agents}:
-                raise ContractError(
-                    f"{min(stays)} was terminated or truncated at {output.where} and is still in agents"
-                )
-            if left := {*before.agents} - over - {*output.agents} if output.acted else ():
-                raise ContractError(f"{min(left)} left at {output.where} and was neither terminated nor truncated")
-            if strangers := {*output.agents} - {*subject.controls}:
-                raise ContractError(f"{min(strangers)} appeared at {output.where} and is none of possible_agents")
+                    if wrong := number_error(found[name]):
+                        raise ContractError(f"the {what} of {name} at {output.where} {wrong}")
+            over = [name for name in output.acted if output.terminated[name] or output.truncated[name]]
+            if wrong := agents_error(output.agents, output.acted, over, subject.controls, output.where):
+                raise ContractError(wrong)
             early |= bool(over and output.agents)
-            gone |= over
     if not subject.ended and subject.limit is None:
         steps = max(map(len, subject.episodes)) - 1
         raise ContractError(f"an episode had not ended after {steps} steps: give the task an episode_length")
@@ -162,21 +155,37 @@ def ends(subject: TaskUnderCheck) -> str:
 
 def masks(subject: TaskUnderCheck) -> str:
     """A mask has an entry for each choice and allows at least one."""
-    masked = set()
-    for output in subject.outputs():
-        for name in output.agents:
-            given = mask_of(output.observations.get(name), output.infos.get(name))
-            space: Any = subject.controls[name].space
-            if given is None:
-                continue
-            masked.add(name)
+    sources = dict[str, str]()
+    choosing = [(output, name) for output in subject.outputs() for name in _choosing(output)]
+    for output, name in choosing:
+        given = mask_of(output.observations.get(name), output.infos.get(name))
+        space: Any = subject.controls[name].space
+        if given is not None:
+            in_info = mask_of(output.observations.get(name), None) is None
+            sources[name] = "info" if in_info else "observation"
             read_mask(space, given, f"that of {name} at {output.where}")
+    for output, name in choosing:
+        if name in sources and mask_of(output.observations.get(name), output.infos.get(name)) is None:
+            where = output.where if output.agents else f"the episode's end, {output.where}"
+            raise ContractError(f"agent {name}: {sources[name]} lacks action_mask at {where}")
+    return f"of {len(sources)} agents, which always have a choice" if sources else "none"
+
+
+def _choosing(output: EnvOutput) -> list[str]:
+    """Whose masks are read: those who act next, and those who were cut off by the end and might have acted."""
+    cut = (name for name in output.acted if output.truncated.get(name) and not output.terminated.get(name))
+    return output.agents or [*cut]
+
+
+def infos(subject: TaskUnderCheck) -> str:
+    """Every agent that acted gets an info, a dict."""
     for output in subject.outputs():
-        for name in sorted(masked & {*(output.agents or output.acted)}):  # of those who end an episode it is read too
-            if mask_of(output.observations.get(name), output.infos.get(name)) is None:
-                end = "" if output.agents else ", the episode's end"
-                raise ContractError(f"{name} has none at {output.where}{end}, but has one elsewhere")
-    return f"of {len(masked)} agents, which always have a choice" if masked else "none"
+        for name in output.acted:
+            if name not in output.infos:
+                raise ContractError(f"{name} acted and got none at {output.where}")
+            if wrong := info_error(output.infos[name]):
+                raise ContractError(f"that of {name} at {output.where}: {wrong}")
+    return "complete"
 
 
 def state(subject: TaskUnderCheck) -> str:
@@ -194,19 +203,19 @@ def state(subject: TaskUnderCheck) -> str:
         sizes.add(output.state.size)
         if len(sizes) > 1:
             raise ContractError(f"has {' and '.join(map(str, sorted(sizes)))} numbers at {output.where}")
-        if not np.isfinite(output.state).all():
-            raise ContractError(f"is not finite at {output.where}")
+        if not (np.abs(output.state.astype(np.float64)) <= LARGEST).all():
+            raise ContractError(f"is not finite or beyond {LARGEST:g} at {output.where}")
     return f"{sizes.pop()} numbers of its own"
 
 
 def seeds(subject: TaskUnderCheck) -> str:
     """A reset to a seed gives the same start, in this copy and in a new one."""
-    environment = new_environment(subject)
-    first = deep_copy(reset(environment, 0)[0])
-    other = deep_copy(reset(environment, 1)[0])
-    if where := difference(first, deep_copy(reset(environment, 0)[0])):
+    environment, names = new_environment(subject), [*subject.controls]
+    first = deep_copy(reset(environment, 0, names)[0])
+    other = deep_copy(reset(environment, 1, names)[0])
+    if where := difference(first, deep_copy(reset(environment, 0, names)[0])):
         raise ContractError(f"ignored: two resets to seed 0 differ in {where}")
-    if where := difference(first, reset(new_environment(subject), 0)[0]):
+    if where := difference(first, reset(new_environment(subject), 0, names)[0]):
         raise ContractError(f"a reset to seed 0 differs between two copies in {where}")
     return "tell episodes apart" if difference(first, other) else "every seed starts alike"
 

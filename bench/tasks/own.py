@@ -49,42 +49,39 @@ def _factory(name: str) -> Callable[..., Any]:
 
 
 def _factory_options(name: str, options: Mapping[str, Any]) -> FactoryOptions:
-    arguments = dict(options)
-    factory = _factory(name)
-    length = None if "episode_length" in _parameters(factory) else arguments.pop("episode_length", None)
+    """Every option is the factory's, but `episode_length` where the factory does not ask for it by that name."""
+    arguments, parameters = dict(options), _parameters(_factory(name))
+    if "episode_length" in parameters and arguments.get("episode_length", 0) is None:  # labels would not tell it
+        raise SettingError("episode_length", f"None (null) cannot be told to {name}, which takes it; leave it out")
+    length = None if "episode_length" in parameters else arguments.pop("episode_length", None)
     if length is not None and (type(length) is not int or not 1 <= length <= MAX_STEPS):
         raise SettingError("episode_length", f"{length!r} is not a whole number from 1 to {MAX_STEPS}")
-    _refuse_unknown(name, factory, arguments)
+    _refuse_unknown(name, parameters, arguments)
     for key, value in arguments.items():
         if not _plain(value):
             raise SettingError(key, f"{value!r} is neither a number, a word, true, false or null nor a list of such")
     return FactoryOptions(episode_length=length, arguments=json.dumps(arguments, sort_keys=True))
 
 
-def _refuse_unknown(name: str, factory: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
+def _parameters(factory: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """What a factory takes by name; one that does not say, being written in C, is taken to accept anything."""
+    try:
+        parameters = inspect.signature(factory).parameters
+    except ValueError:
+        return {"options": inspect.Parameter("options", inspect.Parameter.VAR_KEYWORD)}
+    return {key: p for key, p in parameters.items() if p.kind not in (p.POSITIONAL_ONLY, p.VAR_POSITIONAL)}
+
+
+def _refuse_unknown(name: str, parameters: Mapping[str, inspect.Parameter], arguments: Mapping[str, Any]) -> None:
     """Refuse arguments that the factory does not take, and missing ones that it needs."""
-    try:
-        signature = inspect.signature(factory)
-    except ValueError:  # of some that are written in C
-        return
-    parameters = [p for p in signature.parameters.values() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-    valid = ", ".join(dict.fromkeys(["episode_length", *(p.name for p in parameters)]))
-    if not any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values()):
-        for key in arguments:
-            if key not in [p.name for p in parameters]:
-                raise SettingError(key, f"unknown option {key!r} of {name}; valid: {valid}")
-    for p in parameters:
-        if p.default is p.empty and p.name not in arguments:
-            raise SettingError(p.name, f"missing: {name} needs it; valid: {valid}")
-
-
-def _parameters(factory: Callable[..., Any]) -> list[str]:
-    """The names of the arguments that a factory takes by name; none of one that does not say."""
-    try:
-        parameters = inspect.signature(factory).parameters.values()
-    except ValueError:  # of some that are written in C
-        return []
-    return [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    named = {key: p for key, p in parameters.items() if p.kind is not p.VAR_KEYWORD}
+    valid = ", ".join(dict.fromkeys(["episode_length", *named]))
+    for key in arguments:
+        if key not in named and len(named) == len(parameters):
+            raise SettingError(key, f"unknown option {key!r} of {name}; valid: {valid}")
+    for key, p in named.items():
+        if p.default is p.empty and key not in arguments:
+            raise SettingError(key, f"missing: {name} needs it; valid: {valid}")
 
 
 def _plain(value: Any) -> bool:

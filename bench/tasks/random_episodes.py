@@ -12,15 +12,15 @@ import numpy as np
 from pettingzoo import ParallelEnv
 
 from bench.envs.batch import EnvBatch
+from bench.envs.closing import close
 from bench.envs.errors import EnvError
 from bench.envs.parallel_calls import reset, state_of
 from bench.envs.random_play import random_action
+from bench.envs.rules import form_error
 from bench.envs.spaces import ActionDecoder, write_mask
 
 EPISODES, STEPS, SECONDS = 3, 10_000, 10.0
 """Episodes that are checked, and steps and seconds after which one is considered endless."""
-ANSWERS = ("observations", "rewards", "terminations", "truncations", "infos")
-"""What a step returns."""
 SHORT = 60
 """Steps after which two runs are compared."""
 
@@ -76,11 +76,13 @@ def seed_sequences(count: int, entropy: int = 0) -> list[np.random.SeedSequence]
 
 
 def new_environment(subject: TaskUnderCheck) -> Any:
+    """An environment, which is closed when the check is over."""
     assert subject.make is not None
     made = subject.make()
+    subject.opened.callback(close, made)
     if not isinstance(made, ParallelEnv):
         raise ContractError(f"{type(made).__name__} is no pettingzoo.ParallelEnv")
-    return subject.opened.enter_context(closing(made))
+    return made
 
 
 def playing(subject: TaskUnderCheck) -> str:
@@ -105,17 +107,14 @@ def play_episode(
     most: int | None = None,
 ) -> bool:
     """Record an episode of random actions; whether the environment ended it."""
-    seen, infos = reset(environment, seed)
+    seen, infos = reset(environment, seed, [*subject.controls])
     start, most = time.perf_counter(), most or STEPS
     into.append(output_of(environment, f"reset to seed {seed}", [], (seen, {}, {}, {}, infos)))
     for step in range(1, min(most, subject.limit or most) + 1):
         acted = list(environment.agents)
         answer = environment.step({name: _action(subject, name, seen, infos, random) for name in acted})
-        if not isinstance(answer, tuple | list) or len(answer) != 5:
-            raise ContractError(f"step must return {', '.join(ANSWERS[:-1])} and {ANSWERS[-1]}")
-        for what, found in zip(ANSWERS, answer, strict=True):
-            if not hasattr(found, "keys"):
-                raise ContractError(f"step {step} of seed {seed}: {what} must be a dict of agents")
+        if wrong := form_error(answer):
+            raise ContractError(f"{wrong}, at step {step} of seed {seed}")
         seen, infos = answer[0], answer[4]
         into.append(output_of(environment, f"step {step} of seed {seed}", acted, answer))
         if not environment.agents:
@@ -136,8 +135,11 @@ def output_of(environment: Any, where: str, acted: list[str], answer: Sequence[A
 
 
 def deep_copy(x: Any) -> Any:
+    """A copy of what an environment may write into later: dicts, lists, tuples and arrays."""
     if isinstance(x, dict):
         return {key: deep_copy(value) for key, value in x.items()}
+    if type(x) in (list, tuple):
+        return type(x)(map(deep_copy, x))
     return x.copy() if isinstance(x, np.ndarray) else x
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from functools import partial
@@ -15,8 +16,10 @@ import pytest
 import torch
 from gymnasium import spaces
 from mpe2 import simple_reference_v3, simple_speaker_listener_v4, simple_spread_v3
+from pettingzoo.utils import BaseParallelWrapper
 
 from algorithms import Continuous, Discrete
+from bench.envs import mujoco
 from bench.envs.errors import EnvError
 from bench.envs.parallel import ParallelBatch
 from bench.envs.random_play import random_action, random_actions
@@ -349,17 +352,26 @@ def test_nobody_may_leave_where_nobody_leaves() -> None:
         ("NothingAllowed", "environment 0, agent a: action_mask allows nothing"),
         ("ShortMask", "agent a: observation action_mask has 2 numbers for 3 choices"),
         ("Unbounded", "the action space of agent a: .* has no finite bounds"),
-        ("BrokenState", "environment 0: state need at least one array"),
+        ("BrokenState", r"environment 0: state raised ValueError: need at .* \(.*own_envs.py:\d+\) at step 12"),
+        ("NoneState", "^state holds None, which is no number"),
+        ("EmptyState", "^state has no numbers at all"),
         (
             "MistakenState",
             r"^state raised AttributeError: 'MistakenState' .* has no attribute 'y' \(.*own_envs.py:",
         ),
         ("WordState", "^state holds 'north', which is no number"),
-        ("Stays", "environment 0: agent a was terminated or truncated and is still in agents at step 4 of seed "),
-        ("Silent", "environment 0: agent a left and was neither terminated nor truncated at step 3 of seed "),
-        ("Back", "environment 0: agent a came back before the episode's end at step 6 of seed "),
-        ("Fewer", "environment 0: agent a is not there after the reset to seed [0-9]+, unlike after the first one"),
-        ("LateInfo", "environment 0: agent a: its info lacks action_mask at step 12 of seed "),
+        ("Stays", r"environment 0: a was terminated or truncated at step 4 of seed \d+ and is still in agents"),
+        ("Silent", r"environment 0: a left at step 3 of seed \d+ and was neither terminated nor truncated"),
+        ("Back", r"environment 0: a came back at step 6 of seed \d+"),
+        ("Twice", r"environment 0: b is in agents twice at step 4 of seed \d+"),
+        ("Fewer", r"environment 0: agent a is not there after the reset to seed \d+, and is one of possible_agents"),
+        ("Shared", r"environment 0: possible_agents were \['a', 'b'\] and became \['b'\], after the reset to seed \d+"),
+        ("Defaulted", r"environment 0: agent b acted and got no reward at step 1 of seed \d+"),
+        ("Cancelling", r"environment 0, agent a: reward is 2e\+18, beyond 1e\+18 at step 1 of seed \d+"),
+        ("TextReward", r"environment 0, agent a: reward is no number but '1.0' at step 1 of seed \d+"),
+        ("NoFlag", r"environment 0, agent b: termination is no number but None at step 1 of seed \d+"),
+        ("LateInfo", r"environment 0, agent a: info lacks action_mask at step 12 of seed \d+"),
+        ("InfoOfSome", r"environment 0, agent b: no info at step 1 of seed \d+"),
         ("Pet", "Pet is no pettingzoo.ParallelEnv"),
     ],
 )
@@ -383,9 +395,19 @@ def test_a_state_in_parts_is_laid_in_a_row_by_its_keys() -> None:
     assert made.state.tolist() == [[*x, 1.0, 2.0, 3.0]]
 
 
-def test_an_attribute_called_state_is_no_state() -> None:
-    made = batch(own_envs.AttributeState)
+@pytest.mark.parametrize("wrap", [own_envs.AttributeState, lambda: BaseParallelWrapper(own_envs.AttributeState())])
+def test_an_attribute_called_state_is_no_state_also_below_a_wrapper(wrap: Callable[..., Any]) -> None:
+    made = batch(wrap)
+    walk(made, 2)
     assert not made.own_state
+
+
+def test_a_wrapper_may_have_a_state_where_what_it_wraps_has_an_attribute() -> None:
+    class Own(BaseParallelWrapper):
+        def state(self) -> Any:
+            return np.ones(3)
+
+    assert batch(lambda: Own(own_envs.AttributeState())).state.tolist() == [[1, 1, 1]] * 2
 
 
 def test_a_list_of_agents_that_is_emptied_later_does_no_harm() -> None:
@@ -402,16 +424,56 @@ def test_every_environment_is_closed_also_where_one_cannot_be_made(monkeypatch: 
     assert own_envs.Counted.open == 0
 
 
-def test_an_environment_that_cannot_be_closed_hinders_no_other() -> None:
+def test_an_environment_that_cannot_be_closed_hinders_no_other(capsys: pytest.CaptureFixture[str]) -> None:
     class Stuck(own_envs.Counted):
         def close(self) -> None:
             super().close()
             raise OSError("stuck")
 
-    made = batch(Stuck, 2)
-    with pytest.warns(RuntimeWarning, match="close raised OSError: stuck"):
-        made.close()
+    batch(Stuck, 2).close()
     assert own_envs.Counted.open == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(r"Stuck: close raised OSError: stuck \(.*test_pettingzoo.py:\d+\)", line)
+
+
+def test_what_close_raises_does_not_hide_the_first_error() -> None:
+    class Both(own_envs.Opening):
+        def step(self, actions: dict[str, Any]) -> Any:
+            raise ValueError("the first")
+
+    with pytest.raises(EnvError, match="step raised ValueError: the first"), closing(batch(Both, 2)) as made:
+        walk(made, 1)
+
+
+def test_an_interrupted_construction_closes_what_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(self: Any, seed: int | None = None, options: Any = None) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(own_envs.Counted, "reset", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        batch(own_envs.Counted, 3)
+    assert own_envs.Counted.open == 0
+
+
+def test_a_whole_number_of_another_kind_than_its_space_is_no_choice() -> None:
+    with pytest.raises(TypeError, match="cannot be interpreted as an integer"):
+        sense(spaces.Discrete(4)).write(np.zeros(4, np.float32), np.float32(2.7))
+
+
+def test_a_single_number_is_not_stretched_over_a_flattened_space() -> None:
+    space = spaces.Dict(a=spaces.Box(0, 1, (2,), np.float32))
+    with pytest.raises(ValueError, match="has 1 numbers, its space 2"):
+        sense(space).write(np.zeros(2, np.float32), {"a": np.zeros(1, np.float32)})
+
+
+def test_mujoco_s_environment_is_closed_with_its_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[Any] = []
+    monkeypatch.setattr(mujoco, "close", closed.append)
+    mujoco.MujocoBatch("Hopper", "3x1", np.random.SeedSequence(0).spawn(1)).close()
+    monkeypatch.setattr(mujoco.MujocoBatch, "_begin_all", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        mujoco.MujocoBatch("Hopper", "3x1", np.random.SeedSequence(0).spawn(1))
+    assert len(closed) == 2
 
 
 def test_copies_that_differ_are_refused() -> None:

@@ -5,16 +5,17 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import own_envs
 import pytest
 import yaml
 
 from bench import check, run
-from bench.tasks import batch_contract, random_episodes, registry
+from bench.tasks import batch_contract, contract, random_episodes, registry
 
 LEGAL = (
     *("Plain", "Early", "Named", "Choosing", "SmallIntegers", "Half", "Opposed", "DictState", "AttributeState"),
-    *("Emptied", "Length", "Counted"),
+    *("Emptied", "Length", "Counted", "Opening"),
 )
 BROKEN = {
     "WrongShape": "observations: that of a at step 3 of seed 0 has shape (1,), its space (2,)",
@@ -38,8 +39,17 @@ BROKEN = {
     "BrokenState": "state: raised ValueError: need at least one array to concatenate (",
     "MistakenState": "state: python:own_envs:MistakenState: state raised AttributeError: 'MistakenState' object has ",
     "Stays": "ends: a was terminated or truncated at step 4 of seed 0 and is still in agents",
-    "Fewer": "batch: environment 0: agent a is not there after the reset to seed ",
-    "LateInfo": "masks: a has none at step 12 of seed 0, the episode's end, but has one elsewhere",
+    "Fewer": "playing: agent a is not there after the reset to seed 2, and is one of possible_agents",
+    "Shared": "playing: possible_agents were ['a', 'b'] and became ['b'], after the reset to seed 1",
+    "Twice": "ends: b is in agents twice at step 4 of seed 0",
+    "Defaulted": "rewards: b acted and got none at step 1 of seed 0",
+    "Cancelling": "rewards: that of a at step 1 of seed 0 is 2e+18, beyond 1e+18",
+    "TextReward": "rewards: that of a at step 1 of seed 0 is no number but '1.0'",
+    "NoFlag": "ends: the termination of b at step 1 of seed 0 is no number but None",
+    "LateInfo": "masks: agent a: info lacks action_mask at the episode's end, step 12 of seed 0",
+    "InfoOfSome": "infos: b acted and got none at step 1 of seed 0",
+    "NoneState": "state: python:own_envs:NoneState: state holds None, which is no number",
+    "EmptyState": "state: python:own_envs:EmptyState: state has no numbers at all",
     "NothingSeen": "spaces: the observation space of a: Box([], [], (0,), float32) has no numbers at all",
     "LargeReward": "rewards: that of b at step 5 of seed 0 is 1e+300, beyond 1e+18",
     "LargeObservation": "observations: that of b at step 5 of seed 0 is not within 1e+18: [0] is ",
@@ -81,17 +91,36 @@ def test_every_task_keeps_its_word(name: str, capsys: pytest.CaptureFixture[str]
     ("name", "note"),
     [
         ("SmallIntegers", "ok      rewards: complete and finite"),
-        ("Plain", "ok      rewards: complete and finite; agents get different ones, of which the team's is the mean"),
+        ("Plain", "ok      rewards: complete and finite; agents' rewards differ, and the team reward is their mean"),
         (
             "Opposed",
-            "ok      rewards: complete and finite; those of a and b are opposed (correlation -1.00): no coop",
+            "ok      rewards: complete and finite; agents' rewards are opposed (what a gains the others lose, "
+            "correlation -1.00): no cooperative task, and the team reward is their mean",
         ),
         ("DictState", "ok      state: 5 numbers of its own"),
     ],
 )
 def test_what_is_legal_and_odd_is_noted(name: str, note: str, capsys: pytest.CaptureFixture[str]) -> None:
     said = lines(capsys, f"python:own_envs:{name}")[1]
-    assert any(line.startswith(note) for line in said), said
+    assert note in said
+
+
+def test_one_against_all_others_is_opposed_and_drifts_are_not() -> None:
+    random = np.random.default_rng(0)
+    gains = random.normal(size=(30, 1))
+    _, correlation = contract._most_opposed(np.hstack([gains, gains, -2 * gains + random.normal(size=(30, 1))]))
+    assert correlation < -0.8
+    one_wins = np.eye(5)[random.integers(5, size=30)]
+    assert contract._most_opposed(one_wins)[1] == pytest.approx(-1)
+    drifts = np.stack([np.arange(30) + random.normal(size=30), -np.arange(30) + random.normal(size=30)], axis=1)
+    assert contract._most_opposed(drifts)[1] == 0
+
+
+def test_an_environment_that_cannot_be_closed_passes_and_is_told_of_once(capsys: pytest.CaptureFixture[str]) -> None:
+    assert check.main(["python:own_envs:Opening"]) == 0
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == 1
+    assert told[0].startswith("Opening: close raised OSError: stuck (")
 
 
 def test_whatever_was_opened_is_closed(capsys: pytest.CaptureFixture[str]) -> None:

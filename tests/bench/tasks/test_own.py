@@ -448,6 +448,13 @@ def test_a_factory_is_told_what_it_asks_for_also_where_the_name_is_one_of_ours(t
     assert made.ended.size
     with pytest.raises(SettingError, match=r"missing: python:own_envs:Length needs it; valid: episode_length$"):
         registry.task("python:own_envs:Length", {})
+    with pytest.raises(SettingError, match=r"None \(null\) cannot be told to python:own_envs:Length, which takes it"):
+        registry.task("python:own_envs:Length", {"episode_length": None})
+
+
+def test_a_trial_whose_environments_cannot_be_closed_is_done_all_the_same(tmp_path: Path) -> None:
+    (t,) = planned(tmp_path, tasks=["python:own_envs:Opening"])
+    assert worker.run(t, tmp_path / "own").status == "done"
 
 
 def test_a_trial_closes_what_it_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
