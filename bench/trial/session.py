@@ -57,8 +57,6 @@ class Session:
         self.trial, self.folder, self.env_threads, self.link = trial, folder, env_threads, link or Link()
         self.owner = trial.identity()
         self._identity: Diagnostics = {key: self.owner[key] for key in ("suite", "task", "algorithm", "seed")}
-        self.learner, self.batch = learner_and_batch(trial, env_threads)
-        self.collector = Collector(self.batch, trial.settings.rollout_length, self.link.beat)
         self.step, self.seconds, self.evaluation_seconds = 0, 0.0, 0.0
         self.best: Best | None = None
         self.records: list[pd.DataFrame] = []
@@ -69,7 +67,9 @@ class Session:
         self._last_progress = 0.0
         self.checksums: dict[str, str] = {}
         """File name -> checksum, of the files that stay when the trial is done."""
+        self.learner, self.batch = learner_and_batch(trial, env_threads)
         try:
+            self.collector = Collector(self.batch, trial.settings.rollout_length, self.link.beat)
             self._resume()
         except BaseException:
             self.close()

@@ -47,4 +47,8 @@ def learner_and_batch(trial: Trial, env_threads: int = 1) -> tuple[Learner, EnvB
     """The untrained learner and the training environments of a trial."""
     own, environments = seeds(trial.seed)
     batch = registry.make(trial.task, environments.spawn(trial.settings.envs), env_threads=env_threads)
-    return trial.method.build(batch.team, trial.settings, own), batch
+    try:
+        return trial.method.build(batch.team, trial.settings, own), batch
+    except BaseException:
+        batch.close()
+        raise
