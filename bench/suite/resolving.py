@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -62,8 +62,8 @@ def trials(suite: Suite, path: Path) -> list[Trial]:
     return over_seeds(suite, pairings(suite, path), suite.tuning)
 
 
-def resolved(planned: Sequence[Trial]) -> Resolved:
-    """What a suite or study was resolved to, for reports."""
+def resolved(planned: Sequence[Trial], agents: Mapping[str, int] | None = None) -> Resolved:
+    """What a suite or study was resolved to, for reports. `agents`: task -> how many agents it has."""
     tasks = list(dict.fromkeys(t.task.label for t in planned))
     known = {t.label: t.method for t in planned}
     place = {name: index for index, name in enumerate(algorithms.METHODS)}
@@ -74,6 +74,8 @@ def resolved(planned: Sequence[Trial]) -> Resolved:
         tasks=tasks,
         algorithms={x: Algorithm(known[x].name, known[x].summary, known[x].ablation) for x in labels},
         skipped=[(task, label) for task in tasks for label in labels if (task, label) not in pairs],
+        agents=agents or {},
+        first_seed=min(t.seed for t in planned),
     )
 
 

@@ -29,10 +29,12 @@ def trial_states(
     trials: list[dict[str, Any]],
     skipped: Collection[tuple[str, str]] = (),
     order: Iterable[str] = (),
+    own_seeds: Collection[int] | None = None,
 ) -> pd.DataFrame:
     """The matrix tasks x algorithms x seeds, one row per cell, whether or not the trial exists.
 
     A pairing (task, algorithm) in `skipped` is not planned: it has rows only for trials that have records all the same.
+    Nor is a seed planned for all that is not of `own_seeds`: it has rows for the trials there are.
     Algorithms stand in `order`, then as they appear; tables and figures follow the order of these rows.
 
     Columns: task, algorithm, seed; `state` (done, running, waiting, failed, incomplete, missing); `reached`, the last
@@ -65,9 +67,13 @@ def trial_states(
         for algorithm in labels
         for seed in sorted({cell[2] for cell in cells})
         for cell in [(task, algorithm, seed)]
-        if cell in reached or (task, algorithm) not in skipped
+        if cell in reached or ((task, algorithm) not in skipped and (cell in known or _is_own(seed, own_seeds)))
     ]
     return pd.DataFrame(rows)
+
+
+def _is_own(seed: int, own_seeds: Collection[int] | None) -> bool:
+    return own_seeds is None or seed in own_seeds
 
 
 def _ended(records: pd.DataFrame, budget: dict[Any, int]) -> set[tuple[str, str, int]]:
@@ -129,6 +135,12 @@ def final_returns(
     return table.drop(columns="state")
 
 
+def normalisable(task: str) -> bool:
+    """Whether the repository has both reference scores of a task."""
+    score = scores.score(task)
+    return score is not None and score.reference is not None
+
+
 def _normalised(score: Score | None, value: float) -> float:
     return np.nan if score is None or score.reference is None else score.normalised(value)
 
@@ -140,7 +152,7 @@ def curves(records: pd.DataFrame, states: pd.DataFrame) -> pd.DataFrame:
     `seeds` counts the trials that were evaluated at this step, `planned` those that the matrix asks for:
     where they differ the point is not comparable with its neighbours, and the figure shows it.
     """
-    planned = states["seed"].nunique()
+    planned = states.groupby(["task", "algorithm"], observed=True).size().to_dict()
     parts = []
     for (task, algorithm), group in seed_returns(records, "grid").groupby(["task", "algorithm"], observed=True):
         wide = group.pivot(index="seed", columns="step", values="value")  # [seeds, steps]
@@ -157,7 +169,8 @@ def curves(records: pd.DataFrame, states: pd.DataFrame) -> pd.DataFrame:
                 "points": [_points(column) for column in values.T],
                 "seeds": len(values),
             }
-            parts.append(pd.DataFrame({"task": task, "algorithm": algorithm, **part, "planned": planned}))
+            part |= {"task": task, "algorithm": algorithm, "planned": planned[task, algorithm]}
+            parts.append(pd.DataFrame(part))
     return pd.concat(parts).sort_values(["task", "algorithm", "step"], ignore_index=True)
 
 

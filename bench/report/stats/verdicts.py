@@ -1,0 +1,200 @@
+"""Decisions: does one algorithm have higher returns than another, lower ones, equal ones, or is that still open?
+
+A comparison is the paired differences of two algorithms on some tasks, a statistic of them, and a test in which the
+labels of the two are exchanged. Many comparisons are decided together, at one or more numbers of seeds, with one error
+rate for all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from bench.report.stats.estimates import Floats, iqm, pooled_iqm, shares_of
+from bench.report.stats.intervals import CONFIDENCE, ENOUGH_SEEDS, TAILS, stratified
+from bench.report.stats.sequential import bounds, levels
+
+ALPHA = 1 - CONFIDENCE
+PERMUTATIONS = 10_000
+SUPPORTED, CONTRADICTED, EQUIVALENT, UNDECIDED = "supported", "contradicted", "equivalent", "undecided"
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the seeds at hand say about one comparison. Unit of effect and interval: normalised returns."""
+
+    effect: float
+    """Interquartile mean of the paired differences of all tasks, or their trend over the number of agents."""
+    low: float
+    high: float
+    """95% interval of the effect, over seeds."""
+    p: float
+    """Two-sided, of a permutation test; not corrected for the other comparisons."""
+    tasks: int
+    seeds: int
+    """The fewest on a task."""
+
+
+NOTHING = Evidence(np.nan, np.nan, np.nan, np.nan, 0, 0)
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The verdict on one comparison."""
+
+    verdict: str
+    """`supported`: the effect is above 0; `contradicted`: below; `equivalent`: within the margin; or `undecided`."""
+    seeds: int
+    """At how many seeds it was decided; 0 if it was not."""
+    p: float
+    """The evidence's p at that number of seeds, or at the last one there is, corrected by Holm's rule."""
+
+
+def normalised_pairs(table: pd.DataFrame, first: str, second: str, tasks: Sequence[str]) -> dict[str, Floats]:
+    """task -> the normalised returns of two algorithms on the seeds that both have, [2, seeds]; others are left out.
+
+    `table` is that of `tables.final_returns`.
+    """
+    here = table[table["task"].isin(tasks) & table["normalised"].notna()]
+    wide = here.pivot(index=["task", "seed"], columns="algorithm", values="normalised")
+    if not {first, second} <= {*wide.columns}:
+        return {}
+    both = wide[[first, second]].dropna()
+    return {str(task): part.to_numpy(np.float64).T for task, part in both.groupby("task", observed=True)}
+
+
+def outperforms(pairs: Mapping[str, Floats], permutations: int = PERMUTATIONS) -> Evidence:
+    """Has the first of two algorithms higher returns? The effect is the IQM of x_n - y_n over all tasks and seeds.
+
+    The test exchanges the labels within each task: if both algorithms have the same distribution of returns there, all
+    assignments of its 2n returns to the two are equally likely. p = (1 + #{|T*| >= |T|}) / (1 + permutations). Tasks
+    weigh the same. Sources: Agarwal et al. 2021 for the IQM; Fisher 1935; Phipson and Smyth 2010 for the 1 +.
+    """
+    if not pairs:
+        return NOTHING
+    both = [*pairs.values()]
+    statistic = partial(pooled_iqm, shares=shares_of([x.shape[1] for x in both]))
+    random = np.random.default_rng(0)
+    drawn = []
+    for x in both:
+        n = x.shape[1]
+        mixed = random.permuted(np.broadcast_to(x.reshape(-1), (permutations, 2 * n)), axis=1)
+        drawn.append(mixed[:, :n] - mixed[:, n:])
+    return _evidence([x[0] - x[1] for x in both], statistic, np.concatenate(drawn, axis=1))
+
+
+def grows(pairs: Mapping[str, Floats], agents: Mapping[str, int], permutations: int = PERMUTATIONS) -> Evidence:
+    """Does the difference grow with the number of agents? The effect is a slope: normalised return per doubling.
+
+    Tasks of one robot (`robot`) differ in the number of their agents N. Per robot, the least-squares slope over log2 N
+    of each task's IQM of differences; the effect is the mean over the robots that come with several N. The test deals
+    out the differences of a robot anew among its tasks: without a trend all assignments are equally likely.
+    """
+    robots: dict[str, list[str]] = {}
+    for task in pairs:
+        if task in agents:
+            robots.setdefault(robot(task), []).append(task)
+    robots = {name: of for name, of in robots.items() if len({agents[task] for task in of}) > 1}
+    if not robots:
+        return NOTHING
+    random = np.random.default_rng(0)
+    runs: list[Floats] = []
+    drawn: list[Floats] = []
+    weights: list[float] = []
+    for of in robots.values():
+        runs += (differences := [pairs[task][0] - pairs[task][1] for task in of])
+        together = np.concatenate(differences)
+        drawn.append(random.permuted(np.broadcast_to(together, (permutations, len(together))), axis=1))
+        x = np.log2([agents[task] for task in of])
+        weights += ((x - x.mean()) / ((x - x.mean()) ** 2).sum() / len(robots)).tolist()
+    ends = np.cumsum([len(run) for run in runs])[:-1]
+
+    def slope(values: Floats) -> Floats:
+        levels = [iqm(part) for part in np.split(values, ends, axis=-1)]
+        return np.asarray(np.tensordot(weights, levels, axes=1))
+
+    return _evidence(runs, slope, np.concatenate(drawn, axis=1))
+
+
+def robot(task: str) -> str:
+    """What tasks have in common that differ in their partition or in their options: the label up to "-" or ":"."""
+    family, slash, name = task.rpartition("/")
+    return family + slash + name.partition(":")[0].partition("-")[0]
+
+
+def _evidence(runs: list[Floats], statistic: Any, permuted: Floats) -> Evidence:
+    """An effect, its interval and its p, from the differences of each task and those with labels exchanged."""
+    effect = float(statistic(np.concatenate(runs)))
+    low, high = stratified(runs, statistic)
+    extreme = int((np.abs(statistic(permuted)) >= abs(effect) - 1e-12).sum())
+    seeds = min(map(len, runs))
+    return Evidence(effect, float(low), float(high), (1 + extreme) / (1 + len(permuted)), len(runs), seeds)
+
+
+def decide(
+    evidence_at: Callable[[int, int], Evidence | None], margins: Sequence[float], looks: Sequence[int]
+) -> list[Decision]:
+    """The verdicts on comparisons; `evidence_at(j, n)` is what n seeds say about comparison j, None where seeds lack.
+
+    Differences: Holm's rule over the comparisons that are not decided yet, at the level that a look may use
+    (`sequential.levels`). The chance that any comparison without a difference is decided to have one is at most 5%.
+    Equivalence: the interval, widened for the number of comparisons and looks, lies within ±margin; the chance that any
+    difference of at least the margin is called none is at most 2.5%. A verdict stays: later seeds do not reopen it.
+    Sources: Holm 1979; Ye, Li, Liu and Yao 2013 for Holm's rule over looks; Schuirmann 1987 for equivalence.
+    """
+    decisions = [Decision(UNDECIDED, 0, np.nan)] * len(margins)
+    planned = tuple(look for look in sorted({*looks}) if look >= ENOUGH_SEEDS)
+    for k, seeds in enumerate(planned):
+        still = [j for j, decision in enumerate(decisions) if decision.verdict == UNDECIDED]
+        evidence = {j: one for j in still if _usable(one := evidence_at(j, seeds))}
+        _correct(decisions, evidence)
+        _find_equivalent(decisions, evidence, margins, bounds(planned, ALPHA / len(margins))[k], seeds)
+        _find_different(decisions, evidence, planned, k)
+    return decisions
+
+
+def _usable(evidence: Evidence | None) -> bool:
+    return evidence is not None and evidence.seeds >= ENOUGH_SEEDS and bool(np.isfinite(evidence.low + evidence.high))
+
+
+def _waiting(decisions: list[Decision]) -> int:
+    """How many comparisons are not decided to differ."""
+    return sum(decision.verdict not in (SUPPORTED, CONTRADICTED) for decision in decisions)
+
+
+def _by_p(evidence: Mapping[int, Any]) -> list[int]:
+    return sorted(evidence, key=lambda j: evidence[j].p)
+
+
+def _correct(decisions: list[Decision], evidence: Mapping[int, Any]) -> None:
+    """Holm's p: the smallest times the number of comparisons, the next times one less, none below the one before."""
+    corrected = [evidence[j].p * (_waiting(decisions) - rank) for rank, j in enumerate(_by_p(evidence))]
+    for j, p in zip(_by_p(evidence), np.maximum.accumulate(corrected), strict=True):
+        decisions[j] = Decision(UNDECIDED, 0, min(1.0, float(p)))
+
+
+def _find_equivalent(
+    decisions: list[Decision], evidence: Mapping[int, Any], margins: Sequence[float], bound: float, seeds: int
+) -> None:
+    """Decide which intervals, at `bound` instead of 1.96 standard errors, lie within their margins."""
+    wider = bound / float(stats.norm.ppf(TAILS[1]))
+    for j, one in evidence.items():
+        low, high = (one.effect + wider * (end - one.effect) for end in (one.low, one.high))
+        if -margins[j] < low and high < margins[j]:
+            decisions[j] = Decision(EQUIVALENT, seeds, decisions[j].p)
+
+
+def _find_different(decisions: list[Decision], evidence: Mapping[int, Any], planned: tuple[int, ...], k: int) -> None:
+    """Decide the smallest p, then the next, each at the level of as many comparisons as are not decided to differ."""
+    for j in _by_p(evidence):
+        if evidence[j].p > levels(planned, ALPHA / _waiting(decisions))[k]:
+            return
+        if decisions[j].verdict == UNDECIDED:
+            verdict = SUPPORTED if evidence[j].effect > 0 else CONTRADICTED
+            decisions[j] = Decision(verdict, planned[k], decisions[j].p)
