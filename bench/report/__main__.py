@@ -7,11 +7,12 @@ from bench.cli import command
 if __name__ == "__main__":
     command.begin()
 
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.report import page, plots, stats, study_page, study_results
+from bench.report import answer, claims, page, plots, stats, study_page, study_results
 from bench.report.load import ReportError, SuiteResults, find_suites, load
 from bench.store import files
 
@@ -20,7 +21,7 @@ RESULTS = Path("results")
 
 def write(suite: SuiteResults) -> str:
     """Write the figures, tables and page of one suite into its folder; returns what the terminal shows."""
-    states = stats.trial_states(suite.records, suite.trials, suite.skipped, suite.algorithms.methods)
+    states = stats.trial_states(suite.records, suite.trials, suite.skipped, suite.algorithms.methods, suite.own_seeds)
     curves = stats.curves(suite.records, states)
     table = stats.returns_table(suite.records, states)
     figure = plots.curves(curves, states, suite.algorithms)
@@ -32,6 +33,9 @@ def write(suite: SuiteResults) -> str:
         "returns.md": page.markdown(page.returns_rows(table)).encode(),
         "report.html": page.html(suite, states, curves, table).encode(),
     }
+    if suite.resolved and suite.resolved.claims:
+        document = claims.document(claims.verdicts(suite), suite.resolved)
+        outputs["claims.json"] = (json.dumps(document, indent=1) + "\n").encode()
     for name, content in outputs.items():
         files.write_bytes(suite.folder / name, content)
     notes = page.warnings(suite, states)
@@ -53,13 +57,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = command.Parser(prog="python -m bench.report", description=__doc__)
     what = "folders of suites; without any, all that have records under ./results"
     parser.add_argument("suites", nargs="*", type=Path, metavar="DIR/<suite>", help=what)
-    folders: list[Path] = parser.parse_args(arguments).suites
+    parser.add_argument("--claims", action="store_true", help="print the verdicts on the claims of suites, and stop")
+    options = parser.parse_args(arguments)
+    folders: list[Path] = options.suites
     try:
         loaded = [
             study_results.load(folder) if study_results.is_study(folder) else load(folder)
             for folder in folders or find_suites(RESULTS)
         ]
         for one in loaded:
+            if options.claims:
+                print("\n".join(answer.lines(one)) if isinstance(one, SuiteResults) else f"{one.name}: a study")
+                continue
             print(write_study(one) if isinstance(one, study_results.StudyResults) else write(one))
     except ReportError as error:
         return command.refused(f"bench.report: {error}")

@@ -51,6 +51,13 @@ class SuiteResults:
         return Algorithms.of(self.resolved, {label: methods.get(label, label) for label in labels})
 
     @property
+    def own_seeds(self) -> range | None:
+        """The seeds that all pairings have; further ones are added only where a claim is undecided."""
+        if self.resolved is None or not self.resolved.looks:
+            return None
+        return range(self.resolved.first_seed, self.resolved.first_seed + min(self.resolved.looks))
+
+    @property
     def skipped(self) -> set[tuple[str, str]]:
         """The pairings (task, algorithm) that the suite leaves out."""
         return {*self.resolved.skipped} if self.resolved else set()

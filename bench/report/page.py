@@ -13,7 +13,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from bench.cli.command import counted
-from bench.report import plots, stats
+from bench.report import answer, plots, stats
 from bench.report.algorithms import in_order
 from bench.report.load import SuiteResults, trial_name
 
@@ -313,6 +313,7 @@ def html(suite: SuiteResults, states: pd.DataFrame, curves: pd.DataFrame, table:
     labels = in_order(states["algorithm"])
     return ENVIRONMENT.get_template("report.html").render(
         name=suite.name,
+        answer=answer.context(suite),
         warnings=warnings(suite, states),
         facts=facts(suite, states),
         gaps=gaps(suite, states),

@@ -46,19 +46,28 @@ def test_bounds_hold_for_sums_that_are_simulated() -> None:
 # Evidence
 
 
-def test_the_test_of_one_task_is_the_exact_permutation_test() -> None:
-    """All assignments of the ten returns of a task to two algorithms; with three seeds the IQM is the mean."""
-    x = np.array([[3.0, 1.0, 4.5], [1.5, 0.0, 2.0]])
-    pool = x.reshape(-1)
-    differences = [2 * pool[[*chosen]].mean() - pool.sum() / 3 for chosen in combinations(range(6), 3)]
-    effect = x[0].mean() - x[1].mean()
-    exact = np.mean(np.abs(differences) >= effect - 1e-12)
+def test_the_test_of_one_task_is_wilcoxons_exact_rank_sum_test() -> None:
+    x = np.array([[3.0, 1.0, 4.5, 2.5], [1.5, 0.0, 2.0, 0.5]])
+    exact = scipy_stats.mannwhitneyu(x[0], x[1], method="exact").pvalue
     found = stats.outperforms({"a": x}, 200_000)
-    assert len(differences) == comb(6, 3)
-    assert found.effect == pytest.approx(effect)
+    assert found.effect == pytest.approx(1.75)  # of 1.5, 1.0, 2.5, 2.0 without the lowest and the highest
     assert found.p == pytest.approx(exact, abs=0.005)
-    assert (found.tasks, found.seeds) == (1, 3)
+    assert (found.tasks, found.seeds) == (1, 4)
     assert np.isnan(found.low)
+
+
+def test_ranks_of_several_tasks_are_added_up_within_each() -> None:
+    """All assignments of two tasks with three seeds each, by hand: none is beyond the one in which all are separate."""
+    x = {"a": np.array([[4.0, 5, 6], [1, 2, 3]]), "b": np.array([[400.0, 500, 600], [100, 200, 300]])}
+    assert stats.outperforms(x, 200_000).p == pytest.approx(2 / comb(6, 3) ** 2, abs=0.001)
+
+
+def test_a_test_that_points_to_the_other_side_than_the_effect_decides_nothing() -> None:
+    """Most ranks are in favour of the second, the IQM of the differences is not."""
+    x = {"a": np.array([[10.0, 10, 0, 0, 0, 0, 0], [0, 0, 9, 0.1, 0.1, 0.1, 0.1]])}
+    found = stats.outperforms(x, 1000)
+    assert found.effect > 0
+    assert found.p > 0.5
 
 
 def test_the_effect_of_several_tasks_is_the_interquartile_mean_of_all_differences() -> None:
