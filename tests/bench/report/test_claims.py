@@ -23,7 +23,8 @@ BEATS = Claim("HAPPO outperforms MAPPO.", "outperforms", ["happo"], ["mappo"], [
 def reference(task: str, normalised: float) -> float:
     """The return with that normalised value."""
     known = score(task)
-    assert known is not None and known.reference is not None
+    assert known is not None
+    assert known.reference is not None
     return known.random + normalised * (known.reference - known.random)
 
 
