@@ -13,7 +13,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from bench.cli.command import counted
-from bench.report import answer, plots, stats
+from bench.report import aggregate, answer, plots, published, reaching, stats
 from bench.report.algorithms import in_order
 from bench.report.load import SuiteResults, trial_name
 
@@ -301,6 +301,22 @@ def inline_svg(svg: bytes, prefix: str, label: str) -> Markup:
     return Markup(text.replace("<svg ", Markup('<svg role="img" aria-label="{}" ').format(label), 1))
 
 
+def aggregated(suite: SuiteResults) -> dict[str, Any] | None:
+    """What the section on all tasks shows; None where no return can be normalised."""
+    final = stats.final_returns(suite.records, suite.trials)
+    if not aggregate.is_there(final):
+        return None
+    lost = final[final["counted_as"] != ""]
+    names = (f"{trial_name(row)} as {row['counted_as']}" for row in rows_of(lost))
+    return {
+        "figure": inline_svg(plots.svg(aggregate.figure(final, suite.algorithms)), "aggregate", "Over all tasks"),
+        "rows": aggregate.rows(final, suite.algorithms),
+        "few": final.groupby(["task", "algorithm"], observed=True).size().min() < stats.ENOUGH_SEEDS,
+        "left_out": sorted(final.loc[final["normalised"].isna(), "task"].unique()),
+        "counted": "; ".join(names) + "." if len(lost) else "",
+    }
+
+
 def html(suite: SuiteResults, states: pd.DataFrame, curves: pd.DataFrame, table: pd.DataFrame) -> str:
     """The page."""
     tasks = sorted(states["task"].unique())
@@ -314,6 +330,9 @@ def html(suite: SuiteResults, states: pd.DataFrame, curves: pd.DataFrame, table:
     return ENVIRONMENT.get_template("report.html").render(
         name=suite.name,
         answer=answer.context(suite),
+        aggregate=aggregated(suite),
+        reaching=reaching.rows(reaching.table(suite.records, states), suite.algorithms),
+        published=published.rows(tasks),
         warnings=warnings(suite, states),
         facts=facts(suite, states),
         gaps=gaps(suite, states),
