@@ -9,7 +9,7 @@ import numpy as np
 
 from bench.cli.command import counted
 from bench.report import claims, stats
-from bench.report.claims import Verdict
+from bench.report.claims import Comparison, Verdict
 from bench.report.load import SuiteResults
 
 NONE = "–"
@@ -109,18 +109,26 @@ def changed_without_failed(suite: SuiteResults, found: Sequence[Verdict]) -> lis
     if not found or failed.empty:
         return []
     others = claims.verdicts(suite, without_failed=True)
-    other = {(one.name, x.first, x.second): x.verdict for one in others for x in one.comparisons}
+    other = {(one.name, x.first, x.second): x for one in others for x in one.comparisons}
     return [
         {
             "comparison": f"{x.first} against {x.second}",
             "failed": str(failed.get(x.first, 0) + failed.get(x.second, 0)),
             "verdict": x.verdict,
-            "without them": other[one.name, x.first, x.second],
+            "effect": signed(x.evidence.effect),
+            "without": _without(other[one.name, x.first, x.second]),
+            "effect without": signed(other[one.name, x.first, x.second].evidence.effect),
         }
         for one in found
         for x in one.comparisons
         if {x.first, x.second} & {*failed.index}
     ]
+
+
+def _without(one: Comparison) -> str:
+    """A verdict, and why there is none where too few seeds are left."""
+    few = one.evidence.seeds < stats.ENOUGH_SEEDS
+    return f"{one.verdict}, {one.evidence.seeds} seeds on a task being too few" if few else one.verdict
 
 
 def lines(suite: SuiteResults) -> list[str]:

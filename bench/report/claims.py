@@ -185,7 +185,9 @@ def sentence(one: Verdict) -> str:
     parts = []
     for word in (SUPPORTED, CONTRADICTED, EQUIVALENT, UNDECIDED):
         chosen = [comparison for comparison in one.comparisons if comparison.verdict == word]
-        if chosen:
+        if len(chosen) == len(one.comparisons) > 3:
+            parts.append(f"{word} in all {len(chosen)} comparisons{_more_seeds(chosen)}")
+        elif chosen:
             names = (f"{x.first} against {x.second}" if several else x.second for x in chosen)
             parts.append(f"{word} {'for' if several else 'against'} {', '.join(names)}{_more_seeds(chosen)}")
     return "; ".join(parts)

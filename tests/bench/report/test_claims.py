@@ -148,7 +148,9 @@ def test_the_page_says_what_leaving_out_failed_trials_would_change(tmp_path: Pat
         "comparison": "happo against mappo",
         "failed": "2",
         "verdict": "supported",
-        "without them": "supported",
+        "effect": "+0.500",
+        "without": "supported",
+        "effect without": "+0.500",
     }
 
 
