@@ -89,7 +89,7 @@ def load(folder: Path) -> SuiteResults:
         trials = read_trials(folder)
         _check_keys(folder, trials)
         _refuse_other_physics(folder, trials)
-        _refuse_mixtures(folder, trials)
+        refuse_mixtures(folder, trials)
         if not _has_records(folder):
             have = _statuses(trials)
             raise ReportError(f"{folder}: no records yet, {have}; a suite has trials/ or records.parquet")
@@ -174,7 +174,7 @@ def _refuse_other_physics(folder: Path, trials: list[dict[str, Any]]) -> None:
         )
 
 
-def _refuse_mixtures(folder: Path, trials: list[dict[str, Any]]) -> None:
+def refuse_mixtures(folder: Path, trials: list[dict[str, Any]]) -> None:
     """Stop where one average, or one comparison, would pool trials that ran under different conditions."""
     rules: list[tuple[str, tuple[str, ...], Callable[[dict[str, Any]], str]]] = [
         ("MuJoCo versions", ("task",), mujoco_version),
