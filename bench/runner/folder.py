@@ -26,7 +26,7 @@ def prepare(planned: Sequence[Trial], document: dict[str, Any], resolved: Resolv
     with FileLock(folder / LOCK):
         refuse_changed(planned, folder)
         files.write_text(folder / "suite.yaml", yaml.safe_dump(document, sort_keys=False))
-        continued(resolved, folder).write(folder)
+        replace(continued(resolved, folder), suite_file=files.sha256(folder / "suite.yaml")).write(folder)
         for trial in planned:
             status.register(trial, folder)
 

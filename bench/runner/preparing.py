@@ -64,7 +64,7 @@ def prepared(
     link.at(f"reading {suite}")
     read, document = load(suite, changes, includes)
     looks = _looks(read, most_seeds, suite)
-    planned = trials(read.model_copy(update={"seeds": looks[-1]}), suite)
+    planned = trials(read.model_copy(update={"seeds": looks[-1]}), suite, link.at)
     selected = only(planned, parts)
     own = folder / read.name
     refuse_changed(planned, own)

@@ -63,6 +63,8 @@ class Resolved:
     first_seed: int = 0
     looks: Sequence[int] = ()
     """Numbers of seeds at which claims are decided: one, or as many as there are rounds of seeds."""
+    suite_file: str = ""
+    """SHA-256 of the `suite.yaml` beside it; empty where there is none."""
 
     def write(self, folder: Path) -> None:
         """Write it into a folder of results."""
@@ -85,6 +87,7 @@ class Resolved:
                 claims={str(name): Claim(**about) for name, about in found.get("claims", {}).items()},
                 first_seed=int(found.get("first_seed", 0)),
                 looks=[int(look) for look in found.get("looks", [])],
+                suite_file=str(found.get("suite_file", "")),
             )
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise files.StoreError(f"{path}: not as bench.run and bench.tune write it ({error!r})") from error
