@@ -11,26 +11,29 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.report import page, plots, stats, study_page, study_results
+from bench.report import formats, page, plots, stats, study_page, study_results
 from bench.report.load import ReportError, SuiteResults, find_suites, load
 from bench.store import files
 
 RESULTS = Path("results")
 
 
-def write(suite: SuiteResults) -> str:
+def write(suite: SuiteResults, refresh: int = 0) -> str:
     """Write the figures, tables and page of one suite into its folder; returns what the terminal shows."""
     states = stats.trial_states(suite.records, suite.trials, suite.skipped, suite.algorithms.methods)
-    curves = stats.curves(suite.records, states)
+    curves = stats.with_seconds(stats.curves(suite.records, states), suite.records)
     table = stats.returns_table(suite.records, states)
-    figure = plots.curves(curves, states, suite.algorithms)
+    rows = page.returns_rows(table)
     # all is made before anything is written, so that the files of one folder always belong together
     outputs = {
-        "curves.svg": plots.svg(figure),
-        "curves.png": plots.png(figure),
+        **plots.all_formats("curves", plots.curves(curves, states, suite.algorithms)),
+        **plots.all_formats("curves_seconds", plots.curves(curves, states, suite.algorithms, "seconds")),
+        "curves.parquet": files.table_bytes(curves.drop(columns="points")),
         "returns.csv": table.to_csv(index=False, float_format="{:z.6g}".format, lineterminator="\n").encode(),
-        "returns.md": page.markdown(page.returns_rows(table)).encode(),
-        "report.html": page.html(suite, states, curves, table).encode(),
+        "returns.md": page.markdown(rows).encode(),
+        "returns.tex": formats.latex(rows).encode(),
+        "returns.parquet": files.table_bytes(table),
+        "report.html": page.html(suite, states, curves, table, refresh).encode(),
     }
     for name, content in outputs.items():
         files.write_bytes(suite.folder / name, content)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from bench.report import page, plots, study_plots, study_results
+from bench.report import formats, page, plots, study_plots, study_results
 from bench.report.study_results import StudyResults
 
 
@@ -17,10 +17,10 @@ def write_files(study: StudyResults) -> dict[str, bytes]:
     rows = budget_rows(study, curves)
     figure = study_plots.budget(study, curves)
     return {
-        "budget.svg": plots.svg(figure),
-        "budget.png": plots.png(figure),
+        **plots.all_formats("budget", figure),
         "budget.csv": curves.to_csv(index=False, float_format="%.6g", lineterminator="\n").encode(),
         "budget.md": page.markdown(rows).encode(),
+        "budget.tex": formats.latex(rows).encode(),
         "report.html": html(study, curves, rows).encode(),
     }
 
@@ -135,7 +135,7 @@ def html(study: StudyResults, curves: pd.DataFrame, rows: list[dict[str, str]]) 
         else [],
         facts=facts(study),
         figures={
-            key: page.inline_svg(plots.svg(figure), f"figure{index}", key)
+            key: plots.inline(figure, f"figure{index}", key, study.algorithms)
             for index, (key, figure) in enumerate(figures.items())
         },
         labels=labels,

@@ -9,12 +9,14 @@ from typing import Any
 import matplotlib
 import numpy as np
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from bench.report import plots, stats, study_results
 from bench.report.algorithms import Style, in_order
+from bench.report.formats import visible
 from bench.report.study_results import StudyResults
 
 UNIT = "normalised return"
@@ -26,14 +28,13 @@ def budget(study: StudyResults, curves: pd.DataFrame) -> Figure:
     with matplotlib.rc_context(plots.RC):
         figure = Figure(figsize=(plots.PANEL_WIDTH * 1.6, plots.PANEL_HEIGHT * 1.3), layout="constrained")
         ax = figure.subplots()
-        for label in study.labels:
-            _budget_curve(ax, study.algorithms.styles[label], curves[curves["algorithm"] == label])
-        most = int(curves["trials"].max())
-        for place, (label, value) in enumerate(study_results.defaults(study).items()):
+        defaults = study_results.defaults(study)
+        for place, label in enumerate(study.labels):
             look = study.algorithms.styles[label]
-            ax.plot(
+            artists = _budget_curve(ax, look, curves[curves["algorithm"] == label])
+            artists += ax.plot(
                 0.35 + 0.3 * place / len(study.labels),
-                value,
+                defaults[label],
                 marker=look.marker,
                 color=look.color,
                 markerfacecolor=plots.PAPER,
@@ -41,6 +42,9 @@ def budget(study: StudyResults, curves: pd.DataFrame) -> Figure:
                 markeredgewidth=1.3,
                 linestyle="none",
             )
+            for artist in artists:
+                plots.mark(ax, artist, label, study.algorithms)
+        most = int(curves["trials"].max())
         ax.set_xlim(0.2, most + 0.1 + 0.02 * most)
         ax.set_xticks([k for k in study_results.BUDGETS if k < most] + [most])
         ax.set_xlabel("tuning trials k (open markers: the defaults)")
@@ -49,9 +53,9 @@ def budget(study: StudyResults, curves: pd.DataFrame) -> Figure:
     return figure
 
 
-def _budget_curve(ax: Axes, look: Style, curve: pd.DataFrame) -> None:
-    ax.fill_between(curve["trials"], curve["low"], curve["high"], color=look.color, alpha=0.14, linewidth=0)
-    (line,) = ax.plot(
+def _budget_curve(ax: Axes, look: Style, curve: pd.DataFrame) -> list[Artist]:
+    band = ax.fill_between(curve["trials"], curve["low"], curve["high"], color=look.color, alpha=0.14, linewidth=0)
+    lines = ax.plot(
         curve["trials"],
         curve["best"],
         color=look.color,
@@ -60,9 +64,9 @@ def _budget_curve(ax: Axes, look: Style, curve: pd.DataFrame) -> None:
         markevery=max(1, len(curve) // 8),
         markeredgewidth=0,
         linewidth=1.6,
+        linestyle=look.linestyle,
     )
-    if look.dash:
-        line.set_dashes(look.dash)
+    return [band, *lines]
 
 
 def history(study: StudyResults) -> Figure:
@@ -82,7 +86,7 @@ def history(study: StudyResults) -> Figure:
             study_results.defaults(study)[label], color=plots.INK, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1
         )
         ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-        ax.set_title(label, loc="left", fontsize=9, weight="bold")
+        ax.set_title(visible(label), loc="left", fontsize=9, weight="bold")
         ax.set_xlabel("trial")
 
     return _panels(study.labels, draw, sharey=True, width=2.0)
@@ -97,7 +101,7 @@ def importance(study: StudyResults) -> Figure:
         ax.barh(mine["parameter"], mine["importance"], color=study.algorithms.styles[label].color, height=0.62)
         ax.set_xlim(0, 1)
         ax.grid(visible=False, axis="y")
-        ax.set_title(f"{label}, {mine['trials'].iloc[0]} trials", loc="left", fontsize=9, weight="bold")
+        ax.set_title(f"{visible(label)}, {mine['trials'].iloc[0]} trials", loc="left", fontsize=9, weight="bold")
         ax.set_ylabel("")
 
     return _panels(in_order(frame["algorithm"], study.labels), draw, unit="", width=3.3)
@@ -135,6 +139,7 @@ def _positions(ax: Axes, settings: pd.Series, searched: dict[str, Any]) -> stats
     low, high = searched["low"], searched["high"]
     if searched.get("log"):
         ax.set_xscale("log")
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))  # the default one writes formulas
         ax.xaxis.set_minor_formatter(NullFormatter())
         ax.set_xlim(low * (low / high) ** 0.05, high * (high / low) ** 0.05)
         if math.floor(math.log10(high)) <= math.ceil(math.log10(low)):  # less than two powers of ten to label
@@ -154,9 +159,11 @@ def trade_off(study: StudyResults) -> Figure:
             chosen = (study.trials["algorithm"] == label) & (study.trials["state"] == "complete")
             mine = study.trials[chosen].sort_values("seconds")
             look = study.algorithms.styles[label]
-            ax.plot(mine["seconds"], mine["value"], look.marker, color=look.color, markersize=4.5, alpha=0.7)
+            lines = ax.plot(mine["seconds"], mine["value"], look.marker, color=look.color, markersize=4.5, alpha=0.7)
             front = mine[mine["value"] > mine["value"].cummax().shift(fill_value=-np.inf)]
-            ax.plot(front["seconds"], front["value"], color=look.color, linewidth=1.4, drawstyle="steps-post")
+            lines += ax.plot(front["seconds"], front["value"], color=look.color, linewidth=1.4, drawstyle="steps-post")
+            for line in lines:
+                plots.mark(ax, line, label, study.algorithms)
         ax.set_xlabel("seconds of training, all tasks and seeds")
         ax.set_ylabel(UNIT)
         _legend(figure, study)

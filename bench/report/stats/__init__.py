@@ -14,6 +14,7 @@ from bench.report.stats.intervals import CONFIDENCE, COVERING_SEEDS, ENOUGH_SEED
 from bench.report.stats.profiles import aggregates, performance_profiles, rank_stability
 from bench.report.stats.tables import curves, diverged, final_returns, returns_table, seed_returns, trial_states
 from bench.report.stats.thresholds import cost_to_threshold, first_passages, median_cost, survival
+from bench.report.stats.times import with_seconds
 
 __all__ = [
     "CONFIDENCE",
@@ -28,6 +29,7 @@ __all__ = [
     "trial_states",
     "diverged",
     "curves",
+    "with_seconds",
     "returns_table",
     "final_returns",
     "aggregates",
