@@ -11,8 +11,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from bench.cli.command import counted
 from bench.report import formats, page, plots, stats, study_page, study_results
 from bench.report.load import ReportError, SuiteResults, find_suites, load
+from bench.report.watch import watch
 from bench.store import files
 
 RESULTS = Path("results")
@@ -42,12 +44,29 @@ def write(suite: SuiteResults, refresh: int = 0) -> str:
     return "\n".join([suite.name, "", short, *notes, str(suite.folder / "report.html"), ""])
 
 
-def write_study(study: study_results.StudyResults) -> str:
+def write_study(study: study_results.StudyResults, refresh: int = 0) -> str:
     """The same for a study."""
-    outputs = study_page.write_files(study)
+    outputs = study_page.write_files(study, refresh)
     for name, content in outputs.items():
         files.write_bytes(study.folder / name, content)
     return "\n".join([study.name, "", outputs["budget.md"].decode(), str(study.folder / "report.html"), ""])
+
+
+def read(folder: Path) -> SuiteResults | study_results.StudyResults:
+    """The suite or study in a folder."""
+    return study_results.load(folder) if study_results.is_study(folder) else load(folder)
+
+
+def rewrite(folder: Path, refresh: int) -> str:
+    """Write the report on a folder as it stands; returns one line that says how far its trials are."""
+    results = read(folder)
+    if isinstance(results, study_results.StudyResults):
+        write_study(results, refresh)
+        return f"{folder / 'report.html'}: {counted(len(results.trials), 'tuning trial')}"
+    write(results, refresh)
+    states = stats.trial_states(results.records, results.trials, results.skipped, results.algorithms.methods)
+    done = int((states["state"] == "done").sum())
+    return f"{folder / 'report.html'}: {done} of {counted(len(states), 'trial')} done"
 
 
 @command.entry
@@ -56,12 +75,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = command.Parser(prog="python -m bench.report", description=__doc__)
     what = "folders of suites; without any, all that have records under ./results"
     parser.add_argument("suites", nargs="*", type=Path, metavar="DIR/<suite>", help=what)
-    folders: list[Path] = parser.parse_args(arguments).suites
+    parser.add_argument("--watch", action="store_true", help="write again when trials advance, until Ctrl-C")
+    given = parser.parse_args(arguments)
     try:
-        loaded = [
-            study_results.load(folder) if study_results.is_study(folder) else load(folder)
-            for folder in folders or find_suites(RESULTS)
-        ]
+        folders: list[Path] = given.suites or find_suites(RESULTS)
+        if given.watch:
+            watch(folders, rewrite)
+            return 0
+        loaded = [read(folder) for folder in folders]
         for one in loaded:
             print(write_study(one) if isinstance(one, study_results.StudyResults) else write(one))
     except ReportError as error:

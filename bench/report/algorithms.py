@@ -17,9 +17,8 @@ COLORS = ("#56b4e9", "#0173b2", "#d55e00", "#c065b0", "#029e73", "#9c6b3f", "#de
 MARKERS = "osDv^PX"
 SHARED_DASH = (4.0, 1.6)
 VARIANT_DASHES = ((1.2, 1.6), (6, 1.8, 1.2, 1.8), (9, 2.6))
-VARIANT_SHADES = (0.0, -0.3, 0.35)
+VARIANT_SHADES = (0.0, -0.28, 0.38)
 """How far the colour of a variant is from that of its method towards black (-1) or white (1)."""
-VARIANT_LOOKS = [(dash, shade) for shade in VARIANT_SHADES for dash in VARIANT_DASHES]
 VARIANT_MARKERS = "osDv^XPp"
 
 
@@ -73,9 +72,9 @@ class Algorithms:
         """label -> what it looks like.
 
         The colour is that of the method, from a checksum of its name where it is not in the registry. A label that is
-        the method's name has a solid line, `<method>-shared` a dashed one. Any other has a dash and a shade of the
-        colour by a checksum of the label: always the same, unless another variant of the method before it has taken
-        them. So nine variants of one method differ in dash or shade, and the marker is one more difference.
+        the method's name has a solid line, `<method>-shared` a dashed one. Any other has a dash and a marker by a
+        checksum of the label: always the same, unless a variant of the method before it has taken the dash. Where all
+        dashes are taken the shade differs: nine variants of one method are told apart without their markers.
         """
         taken: dict[str, set[Any]] = {}
         return {
@@ -88,11 +87,13 @@ class Algorithms:
         color = COLORS[place] if known else _hashed_color(zlib.crc32(method.encode()))
         if label in (method, f"{method}-shared"):
             return Style(color, MARKERS[place], () if label == method else SHARED_DASH)
-        if not known and not taken:  # mostly the only one of a method of one's own
+        if not known and not taken and method not in self.methods:  # mostly the only one of a method of one's own
             taken.add(((), 0.0))
             return Style(color, MARKERS[place], ())
         checksum = zlib.crc32(label.encode())
-        looks = [VARIANT_LOOKS[(checksum + k) % len(VARIANT_LOOKS)] for k in range(len(VARIANT_LOOKS))]
+        first = checksum % len(VARIANT_DASHES)
+        dashes = VARIANT_DASHES[first:] + VARIANT_DASHES[:first]
+        looks = [(dash, shade) for shade in VARIANT_SHADES for dash in dashes]
         look = next((look for look in looks if look not in taken), looks[0])
         taken.add(look)
         dash, shade = look

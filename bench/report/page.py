@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -122,12 +123,17 @@ def short_rows(table: pd.DataFrame) -> list[dict[str, str]]:
 
 def markdown(rows: list[dict[str, str]]) -> str:
     """Rows as a Markdown table, padded so that it can be read as it stands; text left, numbers right."""
-    cells = [list(rows[0])] + [[visible(text).replace("|", "\\|") for text in row.values()] for row in rows]
+    cells = [list(rows[0])] + [[_markdown_text(text) for text in row.values()] for row in rows]
     widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
     sides = ["<" if heading in ("task", "algorithm") else ">" for heading in rows[0]]
     layout = "| " + " | ".join(f"{{:{side}{width}}}" for side, width in zip(sides, widths, strict=True)) + " |\n"
     rule = ["-" * (width - 1) + ("-" if side == "<" else ":") for side, width in zip(sides, widths, strict=True)]
     return "".join(layout.format(*line) for line in [cells[0], rule, *cells[1:]])
+
+
+def _markdown_text(text: str) -> str:
+    """`text` so that Markdown shows it as it is written; an underscore between letters is none of its signs."""
+    return re.sub(r"([\\`*<$|~]|\[(?=[^\d-])|(?<![^\W_])_|_(?![^\W_]))", r"\\\1", visible(text).replace("\n", " "))
 
 
 def gaps(suite: SuiteResults, states: pd.DataFrame) -> list[dict[str, str]]:
