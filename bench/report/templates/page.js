@@ -9,7 +9,13 @@
 "use strict";
 (() => {
   const all = (selector, root = document) => [...root.querySelectorAll(selector)];
-  const text = (element) => element.textContent.trim();
+
+  /* What an element says, without the sample of a line beside a label. */
+  const text = (element) => {
+    const copy = element.cloneNode(true);
+    for (const drawing of all("svg", copy)) drawing.remove();
+    return copy.textContent.trim();
+  };
 
   /* state */
 
