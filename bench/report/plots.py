@@ -50,6 +50,9 @@ RC: dict[Any, Any] = {
 Costs = Literal["step", "seconds"]
 """What a curve is drawn over, a column of its frame."""
 AXES = {"step": "environment steps", "seconds": "training time, median over seeds"}
+DATES = {"svg": "Date", "pdf": "CreationDate"}
+MISSING = "Glyph .* missing from font"
+"""A label may be in a script that the font of figures lacks; the page has other fonts."""
 PANEL_WIDTH, PANEL_HEIGHT = 4.3, 3.1  # inches
 NOTE_WIDTH, TITLE_WIDTH = 52, 40  # characters of a note and of a title that fit above a panel
 LINE_HEIGHT = 0.15  # inches of one more line of a title or of a label in the legend
@@ -292,10 +295,11 @@ def pdf(figure: Figure) -> bytes:
 
 def all_formats(name: str, figure: Figure) -> dict[str, bytes]:
     """File name -> content of a figure that is published."""
+    with matplotlib.rc_context(RC), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", MISSING)
+        figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # what it has arranged stands in all formats
     return {f"{name}.svg": svg(figure), f"{name}.png": png(figure), f"{name}.pdf": pdf(figure)}
-
-
-DATES = {"svg": "Date", "pdf": "CreationDate"}
 
 
 def _saved(figure: Figure, kind: str, settings: dict[Any, Any] | None = None) -> bytes:
@@ -303,6 +307,6 @@ def _saved(figure: Figure, kind: str, settings: dict[Any, Any] | None = None) ->
     buffer = io.BytesIO()
     undated = {DATES[kind]: None} if kind in DATES else None
     with matplotlib.rc_context(RC | (settings or {})), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a label may be in any script
+        warnings.filterwarnings("ignore", MISSING)
         figure.savefig(buffer, format=kind, dpi=200 if kind == "png" else "figure", metadata=undated)
     return buffer.getvalue()
