@@ -17,6 +17,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 from bench.report import plots, stats, study_results
 from bench.report.algorithms import Style, in_order
 from bench.report.formats import visible
+from bench.report.inline import INK, PAPER
 from bench.report.study_results import StudyResults
 
 UNIT = "normalised return"
@@ -37,7 +38,7 @@ def budget(study: StudyResults, curves: pd.DataFrame) -> Figure:
                 defaults[label],
                 marker=look.marker,
                 color=look.color,
-                markerfacecolor=plots.PAPER,
+                markerfacecolor=PAPER,
                 markersize=6,
                 markeredgewidth=1.3,
                 linestyle="none",
@@ -74,7 +75,7 @@ def history(study: StudyResults) -> Figure:
 
     def draw(ax: Axes, label: str) -> None:
         mine = study.trials[study.trials["algorithm"] == label].sort_values("number")
-        look, ring = study.algorithms.styles[label], plots.PAPER
+        look, ring = study.algorithms.styles[label], PAPER
         for state, fill in (("complete", look.color), ("pruned", ring)):
             part = mine[mine["state"] == state]
             ax.plot(part["number"], part["value"], look.marker, color=look.color, markerfacecolor=fill, markersize=4.5)
@@ -82,9 +83,7 @@ def history(study: StudyResults) -> Figure:
         ax.plot(failed["number"], failed["score"], "x", color=look.color, markersize=5)
         complete = mine["value"].astype(float).where(mine["state"] == "complete")
         ax.plot(mine["number"], complete.cummax().ffill(), color=look.color, linewidth=1.4, drawstyle="steps-post")
-        ax.axhline(
-            study_results.defaults(study)[label], color=plots.INK, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1
-        )
+        ax.axhline(study_results.defaults(study)[label], color=INK, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
         ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         ax.set_title(visible(label), loc="left", fontsize=9, weight="bold")
         ax.set_xlabel("trial")
@@ -117,13 +116,13 @@ def slices(study: StudyResults, label: str) -> Figure:
         x = _positions(ax, mine["setting"], study_results.searched(study, label, name))
         for state, marker, fill in (
             ("complete", look.marker, look.color),
-            ("pruned", look.marker, plots.PAPER),
+            ("pruned", look.marker, PAPER),
             ("fail", "x", look.color),
         ):
             chosen = (mine["state"] == state).to_numpy()
             ax.plot(x[chosen], mine["score"][chosen], marker, color=look.color, markerfacecolor=fill, markersize=4.5)
         first = mine["default"].to_numpy(bool)
-        ax.plot(x[first], mine["score"][first], "o", color=plots.INK, markerfacecolor="none", markersize=9)
+        ax.plot(x[first], mine["score"][first], "o", color=INK, markerfacecolor="none", markersize=9)
         ax.set_title(name, loc="left", fontsize=9)
 
     return _panels(list(dict.fromkeys(points["parameter"])), draw, sharey=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -32,7 +33,7 @@ def between_polls(monkeypatch: pytest.MonkeyPatch, *steps: Callable[[], object])
             raise KeyboardInterrupt
         step()
 
-    monkeypatch.setattr(watch.time, "sleep", sleep)
+    monkeypatch.setattr(time, "sleep", sleep)
 
 
 def page(suite: Path) -> str:
