@@ -12,26 +12,38 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.report import answer, claims, page, plots, stats, study_page, study_results
+import pandas as pd
+
+from bench.cli.command import counted
+from bench.report import answer, claims, formats, page, plots, stats, study_page, study_results
 from bench.report.load import ReportError, SuiteResults, find_suites, load
+from bench.report.watch import watch
 from bench.store import files
 
 RESULTS = Path("results")
 
 
-def write(suite: SuiteResults) -> str:
+def states_of(suite: SuiteResults) -> pd.DataFrame:
+    """Every trial of a suite, and where it stands."""
+    return stats.trial_states(suite.records, suite.trials, suite.skipped, suite.algorithms.methods, suite.own_seeds)
+
+
+def write(suite: SuiteResults, refresh: int = 0) -> str:
     """Write the figures, tables and page of one suite into its folder; returns what the terminal shows."""
-    states = stats.trial_states(suite.records, suite.trials, suite.skipped, suite.algorithms.methods, suite.own_seeds)
-    curves = stats.curves(suite.records, states)
+    states = states_of(suite)
+    curves = stats.with_seconds(stats.curves(suite.records, states), suite.records)
     table = stats.returns_table(suite.records, states)
-    figure = plots.curves(curves, states, suite.algorithms)
+    rows = page.returns_rows(table)
     # all is made before anything is written, so that the files of one folder always belong together
     outputs = {
-        "curves.svg": plots.svg(figure),
-        "curves.png": plots.png(figure),
+        **plots.all_formats("curves", plots.curves(curves, states, suite.algorithms)),
+        **plots.all_formats("curves_seconds", plots.curves(curves, states, suite.algorithms, "seconds")),
+        "curves.parquet": files.table_bytes(curves.drop(columns="points")),
         "returns.csv": table.to_csv(index=False, float_format="{:z.6g}".format, lineterminator="\n").encode(),
-        "returns.md": page.markdown(page.returns_rows(table)).encode(),
-        "report.html": page.html(suite, states, curves, table).encode(),
+        "returns.md": page.markdown(rows).encode(),
+        "returns.tex": formats.latex(rows).encode(),
+        "returns.parquet": files.table_bytes(table),
+        "report.html": page.html(suite, states, curves, table, refresh).encode(),
     }
     if suite.resolved and suite.resolved.claims:
         document = claims.document(claims.verdicts(suite), suite.resolved)
@@ -43,12 +55,29 @@ def write(suite: SuiteResults) -> str:
     return "\n".join([suite.name, "", short, *notes, str(suite.folder / "report.html"), ""])
 
 
-def write_study(study: study_results.StudyResults) -> str:
+def write_study(study: study_results.StudyResults, refresh: int = 0) -> str:
     """The same for a study."""
-    outputs = study_page.write_files(study)
+    outputs = study_page.write_files(study, refresh)
     for name, content in outputs.items():
         files.write_bytes(study.folder / name, content)
     return "\n".join([study.name, "", outputs["budget.md"].decode(), str(study.folder / "report.html"), ""])
+
+
+def read(folder: Path) -> SuiteResults | study_results.StudyResults:
+    """The suite or study in a folder."""
+    return study_results.load(folder) if study_results.is_study(folder) else load(folder)
+
+
+def rewrite(folder: Path, refresh: int) -> str:
+    """Write the report on a folder as it stands; returns one line that says how far its trials are."""
+    results = read(folder)
+    if isinstance(results, study_results.StudyResults):
+        write_study(results, refresh)
+        return f"{folder / 'report.html'}: {counted(len(results.trials), 'tuning trial')}"
+    write(results, refresh)
+    states = states_of(results)
+    done = int((states["state"] == "done").sum())
+    return f"{folder / 'report.html'}: {done} of {counted(len(states), 'trial')} done"
 
 
 @command.entry
@@ -58,15 +87,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     what = "folders of suites; without any, all that have records under ./results"
     parser.add_argument("suites", nargs="*", type=Path, metavar="DIR/<suite>", help=what)
     parser.add_argument("--claims", action="store_true", help="print the verdicts on the claims of suites, and stop")
-    options = parser.parse_args(arguments)
-    folders: list[Path] = options.suites
+    parser.add_argument("--watch", action="store_true", help="write again when trials advance, until Ctrl-C")
+    given = parser.parse_args(arguments)
     try:
-        loaded = [
-            study_results.load(folder) if study_results.is_study(folder) else load(folder)
-            for folder in folders or find_suites(RESULTS)
-        ]
+        folders: list[Path] = given.suites or find_suites(RESULTS)
+        if given.watch:
+            watch(folders, rewrite)
+            return 0
+        loaded = [read(folder) for folder in folders]
         for one in loaded:
-            if options.claims:
+            if given.claims:
                 print("\n".join(answer.lines(one)) if isinstance(one, SuiteResults) else f"{one.name}: a study")
                 continue
             print(write_study(one) if isinstance(one, study_results.StudyResults) else write(one))

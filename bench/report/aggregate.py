@@ -14,6 +14,8 @@ from matplotlib.ticker import MaxNLocator
 
 from bench.report import plots, stats
 from bench.report.algorithms import Algorithms, in_order
+from bench.report.inline import PAPER, series_id
+from bench.report.load import SuiteResults, trial_name
 
 NONE = "–"
 POINTS = 101
@@ -58,13 +60,22 @@ def figure(table: pd.DataFrame, algorithms: Algorithms) -> Figure:
     return drawn
 
 
+def places(algorithms: Algorithms) -> dict[str, int]:
+    """label -> its index, by which the page knows what is drawn."""
+    return {label: index for index, label in enumerate(algorithms.methods)}
+
+
 def _levels(ax: Axes, found: pd.DataFrame, labels: list[str], algorithms: Algorithms) -> None:
-    rows = found.set_index("algorithm")
+    rows, index = found.set_index("algorithm"), places(algorithms)
     for place, label in enumerate(labels):
         row, look = rows.loc[label], algorithms.styles[label]
         if np.isfinite(row["iqm_low"]):
-            ax.plot([row["iqm_low"], row["iqm_high"]], [place, place], color=look.color, linewidth=5, alpha=0.3)
-        ax.plot(row["iqm"], place, look.marker, color=look.color, markersize=6)
+            (bar,) = ax.plot(
+                [row["iqm_low"], row["iqm_high"]], [place, place], color=look.color, linewidth=5, alpha=0.3
+            )
+            bar.set_gid(series_id(index[label], 0))
+        (dot,) = ax.plot(row["iqm"], place, look.marker, color=look.color, markersize=6)
+        dot.set_gid(series_id(index[label], 1))
     ax.set_yticks(range(len(labels)), labels)
     ax.set_ylim(len(labels) - 0.5, -0.5)
     ax.xaxis.set_major_locator(MaxNLocator(5))
@@ -75,13 +86,17 @@ def _levels(ax: Axes, found: pd.DataFrame, labels: list[str], algorithms: Algori
 
 
 def _profiles(ax: Axes, found: pd.DataFrame, labels: list[str], algorithms: Algorithms) -> None:
+    index = places(algorithms)
     for label in labels:
         part, look = found[found["algorithm"] == label], algorithms.styles[label]
         (line,) = ax.plot(part["threshold"], part["share"], color=look.color, linewidth=1.6)
         if look.dash:
             line.set_dashes(look.dash)
+        line.set_gid(series_id(index[label], 2))
         if part["low"].notna().any():
-            ax.fill_between(part["threshold"], part["low"], part["high"], color=look.color, alpha=0.12, linewidth=0)
+            shade = {"color": look.color, "alpha": 0.12, "linewidth": 0}
+            band = ax.fill_between(part["threshold"], part["low"], part["high"], **shade)
+            band.set_gid(series_id(index[label], 3))
     ax.set_ylim(-0.02, 1.02)
     ax.xaxis.set_major_locator(MaxNLocator(5))
     ax.tick_params(length=0)
@@ -92,17 +107,33 @@ def _profiles(ax: Axes, found: pd.DataFrame, labels: list[str], algorithms: Algo
 def _improvements(ax: Axes, found: pd.DataFrame, labels: list[str]) -> None:
     wide = found.pivot(index="algorithm", columns="other", values="probability").reindex(index=labels, columns=labels)
     matrix = wide.to_numpy(np.float64)
-    ax.pcolormesh(np.ma.masked_invalid(matrix), cmap="PuOr", vmin=0, vmax=1, edgecolors=plots.PAPER, linewidth=1)
+    ax.pcolormesh(np.ma.masked_invalid(matrix), cmap="PuOr", vmin=0, vmax=1, edgecolors=PAPER, linewidth=1)
     for i, k in zip(*np.nonzero(np.isfinite(matrix)), strict=True):
         color = ON_DARK if abs(matrix[i, k] - 0.5) > 0.35 else ON_LIGHT
         ax.text(k + 0.5, i + 0.5, f"{matrix[i, k]:.2f}", ha="center", va="center", fontsize=7.5, color=color)
     ax.invert_yaxis()
-    places = np.arange(len(labels)) + 0.5
-    ax.set_xticks(places, labels, rotation=35, ha="right")
-    ax.set_yticks(places, labels)
+    middles = np.arange(len(labels)) + 0.5
+    ax.set_xticks(middles, labels, rotation=35, ha="right")
+    ax.set_yticks(middles, labels)
     ax.tick_params(length=0)
     ax.grid(visible=False)
     ax.set_title("Probability that row is above column", loc="left", fontsize=9, weight="bold")
+
+
+def context(suite: SuiteResults) -> dict[str, Any] | None:
+    """What the template `aggregate.html` shows; None where no return can be normalised."""
+    table = stats.final_returns(suite.records, suite.trials)
+    if not is_there(table):
+        return None
+    lost = table[table["counted_as"] != ""]
+    names = [f"{trial_name({**row})} as {row['counted_as']}" for _, row in lost.iterrows()]
+    return {
+        "figure": plots.inline(figure(table, suite.algorithms), "aggregate", "Over all tasks", suite.algorithms),
+        "rows": rows(table, suite.algorithms),
+        "few": table.groupby(["task", "algorithm"], observed=True).size().min() < stats.ENOUGH_SEEDS,
+        "left_out": sorted(table.loc[table["normalised"].isna(), "task"].unique()),
+        "counted": "; ".join(names) + "." if names else "",
+    }
 
 
 def rows(table: pd.DataFrame, algorithms: Algorithms) -> list[dict[str, str]]:

@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import seaborn as sns
 
@@ -15,7 +16,9 @@ from bench.store.resolved import Resolved
 COLORS = ("#56b4e9", "#0173b2", "#d55e00", "#c065b0", "#029e73", "#9c6b3f", "#de8f05")
 MARKERS = "osDv^PX"
 SHARED_DASH = (4.0, 1.6)
-VARIANT_DASHES = ((1.2, 1.6), (6, 1.8, 1.2, 1.8), (8, 2.5))
+VARIANT_DASHES = ((1.2, 1.6), (6, 1.8, 1.2, 1.8), (9, 2.6))
+VARIANT_SHADES = (0.0, -0.28, 0.38)
+"""How far the colour of a variant is from that of its method towards black (-1) or white (1)."""
 VARIANT_MARKERS = "osDv^XPp"
 
 
@@ -35,6 +38,11 @@ class Style:
     """Matplotlib's letter."""
     dash: tuple[float, ...]
     """Lengths of ink and gap in line widths; empty for a solid line."""
+
+    @property
+    def linestyle(self) -> Any:
+        """As Matplotlib takes it."""
+        return (0, self.dash) if self.dash else "-"
 
 
 @dataclass(frozen=True)
@@ -61,25 +69,44 @@ class Algorithms:
 
     @cached_property
     def styles(self) -> dict[str, Style]:
-        """label -> what it looks like, a function of the label, its method and the registry alone.
+        """label -> what it looks like.
 
-        The colour is that of the method. `<method>-shared` is dashed, any other label of a method that is not its name
-        has one of the other dash patterns. A method that is not in the registry has a colour from a checksum of the
-        label: always the same one, though two such labels may look alike.
+        The colour is that of the method, from a checksum of its name where it is not in the registry. A label that is
+        the method's name has a solid line, `<method>-shared` a dashed one. Any other has a dash and a marker by a
+        checksum of the label: always the same, unless a variant of the method before it has taken the dash. Where all
+        dashes are taken the shade differs: nine variants of one method are told apart without their markers.
         """
-        return {label: self._style(label, method) for label, method in self.methods.items()}
+        taken: dict[str, set[Any]] = {}
+        return {
+            label: self._style(label, method, taken.setdefault(method, set())) for label, method in self.methods.items()
+        }
 
-    def _style(self, label: str, method: str) -> Style:
-        checksum = zlib.crc32(label.encode())
-        place = self.registry.index(method) if method in self.registry else len(COLORS)
-        variant_marker = VARIANT_MARKERS[checksum // 7 % len(VARIANT_MARKERS)]
-        if place >= len(COLORS):
-            return Style(_hashed_color(checksum), variant_marker, ())
+    def _style(self, label: str, method: str, taken: set[Any]) -> Style:
+        known = method in self.registry and self.registry.index(method) < len(COLORS)
+        place = self.registry.index(method) if known else zlib.crc32(method.encode()) % len(MARKERS)
+        color = COLORS[place] if known else _hashed_color(zlib.crc32(method.encode()))
         if label in (method, f"{method}-shared"):
-            return Style(COLORS[place], MARKERS[place], () if label == method else SHARED_DASH)
-        return Style(COLORS[place], variant_marker, VARIANT_DASHES[checksum % len(VARIANT_DASHES)])
+            return Style(color, MARKERS[place], () if label == method else SHARED_DASH)
+        if not known and not taken and method not in self.methods:  # mostly the only one of a method of one's own
+            taken.add(((), 0.0))
+            return Style(color, MARKERS[place], ())
+        checksum = zlib.crc32(label.encode())
+        first = checksum % len(VARIANT_DASHES)
+        dashes = VARIANT_DASHES[first:] + VARIANT_DASHES[:first]
+        looks = [(dash, shade) for shade in VARIANT_SHADES for dash in dashes]
+        look = next((look for look in looks if look not in taken), looks[0])
+        taken.add(look)
+        dash, shade = look
+        return Style(_shaded(color, shade), VARIANT_MARKERS[checksum // 7 % len(VARIANT_MARKERS)], dash)
 
 
 def _hashed_color(checksum: int) -> str:
     hue, lightness = checksum % 24 / 24, (0.48, 0.62)[checksum // 24 % 2]
     return str(sns.husl_palette(1, h=hue, s=0.85, l=lightness).as_hex()[0])
+
+
+def _shaded(color: str, shade: float) -> str:
+    """A colour mixed with black or white."""
+    end = 255 if shade > 0 else 0
+    parts = [int(color[i : i + 2], 16) for i in (1, 3, 5)]
+    return "#" + "".join(f"{round(part + abs(shade) * (end - part)):02x}" for part in parts)

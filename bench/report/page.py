@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterable
@@ -15,17 +17,23 @@ from markupsafe import Markup
 from bench.cli.command import counted
 from bench.report import aggregate, answer, plots, published, reaching, stats
 from bench.report.algorithms import in_order
+from bench.report.formats import shown, visible
 from bench.report.load import SuiteResults, trial_name
 
+TEMPLATES = Path(__file__).parent / "templates"
 ENVIRONMENT = jinja2.Environment(
-    loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+    loader=jinja2.FileSystemLoader(TEMPLATES),
     autoescape=True,
     undefined=jinja2.StrictUndefined,
+    finalize=shown,
     trim_blocks=True,
     lstrip_blocks=True,
 )
+SCRIPT = (TEMPLATES / "page.js").read_text()
+# The page may run this script and no other, whatever its labels say.
+ENVIRONMENT.globals["script"] = Markup(SCRIPT)
+ENVIRONMENT.globals["script_hash"] = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
 NONE = "–"
-COLORS = {plots.INK: "var(--ink)", plots.RULE: "var(--rule)", plots.PAPER: "var(--paper)"}
 GLYPHS = {"o": "●", "s": "■", "D": "◆", "v": "▼", "^": "▲", "X": "✖", "P": "✚", "p": "⬟"}
 
 
@@ -115,12 +123,17 @@ def short_rows(table: pd.DataFrame) -> list[dict[str, str]]:
 
 def markdown(rows: list[dict[str, str]]) -> str:
     """Rows as a Markdown table, padded so that it can be read as it stands; text left, numbers right."""
-    cells = [list(rows[0])] + [[text.replace("|", "\\|") for text in row.values()] for row in rows]
+    cells = [list(rows[0])] + [[_markdown_text(text) for text in row.values()] for row in rows]
     widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
     sides = ["<" if heading in ("task", "algorithm") else ">" for heading in rows[0]]
     layout = "| " + " | ".join(f"{{:{side}{width}}}" for side, width in zip(sides, widths, strict=True)) + " |\n"
     rule = ["-" * (width - 1) + ("-" if side == "<" else ":") for side, width in zip(sides, widths, strict=True)]
     return "".join(layout.format(*line) for line in [cells[0], rule, *cells[1:]])
+
+
+def _markdown_text(text: str) -> str:
+    """`text` so that Markdown shows it as it is written; an underscore between letters is none of its signs."""
+    return re.sub(r"([\\`*<$|~]|\[(?=[^\d-])|(?<![^\W_])_|_(?![^\W_]))", r"\\\1", visible(text).replace("\n", " "))
 
 
 def gaps(suite: SuiteResults, states: pd.DataFrame) -> list[dict[str, str]]:
@@ -290,53 +303,23 @@ def config_hashes(suite: SuiteResults) -> list[dict[str, str]]:
     ]
 
 
-def inline_svg(svg: bytes, prefix: str, label: str) -> Markup:
-    """An SVG file as an element of the page: in its colours, with own ids and a name for screen readers."""
-    text = svg.decode()
-    text = text[text.index("<svg") :]
-    text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{prefix}-", text)
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    for color, variable in COLORS.items():
-        text = text.replace(color, variable)
-    return Markup(text.replace("<svg ", Markup('<svg role="img" aria-label="{}" ').format(label), 1))
-
-
-def aggregated(suite: SuiteResults) -> dict[str, Any] | None:
-    """What the section on all tasks shows; None where no return can be normalised."""
-    final = stats.final_returns(suite.records, suite.trials)
-    if not aggregate.is_there(final):
-        return None
-    lost = final[final["counted_as"] != ""]
-    names = (f"{trial_name(row)} as {row['counted_as']}" for row in rows_of(lost))
-    return {
-        "figure": inline_svg(plots.svg(aggregate.figure(final, suite.algorithms)), "aggregate", "Over all tasks"),
-        "rows": aggregate.rows(final, suite.algorithms),
-        "few": final.groupby(["task", "algorithm"], observed=True).size().min() < stats.ENOUGH_SEEDS,
-        "left_out": sorted(final.loc[final["normalised"].isna(), "task"].unique()),
-        "counted": "; ".join(names) + "." if len(lost) else "",
-    }
-
-
-def html(suite: SuiteResults, states: pd.DataFrame, curves: pd.DataFrame, table: pd.DataFrame) -> str:
-    """The page."""
+def html(suite: SuiteResults, states: pd.DataFrame, curves: pd.DataFrame, table: pd.DataFrame, refresh: int = 0) -> str:
+    """The page; with `refresh` it loads itself again after so many seconds."""
     tasks = sorted(states["task"].unique())
     rows = returns_rows(table)
-    figures = [plots.svg(plots.task_curves(task, curves, states, suite.algorithms)) for task in tasks]
-    panels = [
-        inline_svg(figure, f"panel{index}", f"Learning curves on {task}")
-        for index, (figure, task) in enumerate(zip(figures, tasks, strict=True))
-    ]
     labels = in_order(states["algorithm"])
     return ENVIRONMENT.get_template("report.html").render(
         name=suite.name,
         answer=answer.context(suite),
-        aggregate=aggregated(suite),
+        aggregate=aggregate.context(suite),
         reaching=reaching.rows(reaching.table(suite.records, states), suite.algorithms),
         published=published.rows(tasks),
+        refresh=refresh,
         warnings=warnings(suite, states),
         facts=facts(suite, states),
         gaps=gaps(suite, states),
-        panels=panels,
+        panels=plots.panels(curves, states, suite.algorithms),
+        time_panels=plots.panels(curves, states, suite.algorithms, "seconds"),
         caption=plots.curve_caption(states),
         styles={label: suite.algorithms.styles[label] for label in labels},
         glyphs=GLYPHS,

@@ -6,25 +6,29 @@ import io
 import math
 import re
 import textwrap
-from collections.abc import Callable
-from typing import Any
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 import matplotlib
 import pandas as pd
-import seaborn as sns
+from markupsafe import Markup
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from bench.report.algorithms import Algorithms, Style, in_order
+from bench.report.formats import visible
+from bench.report.inline import INK, PAPER, RULE, inline_svg, series_id, task_id
 from bench.report.stats import ENOUGH_SEEDS
 
-INK, RULE, PAPER = "#1f2329", "#d9dde3", "#fefefe"  # the page puts its own in their place, also in dark mode
 RC: dict[Any, Any] = {
     "font.family": "DejaVu Sans",  # ships with matplotlib: the same bytes on every machine
     "font.size": 9,
     "text.color": INK,
+    "text.parse_math": False,  # a label with dollar signs is no formula
     "axes.labelcolor": INK,
     "axes.titlesize": 10,
     "axes.edgecolor": RULE,
@@ -41,13 +45,20 @@ RC: dict[Any, Any] = {
     "savefig.facecolor": PAPER,
     "svg.hashsalt": "bench.report",  # without it the ids in the SVG are random
     "svg.fonttype": "path",
+    "pdf.fonttype": 42,  # TrueType: conferences refuse the default, Type 3
 }
+Costs = Literal["step", "seconds"]
+"""What a curve is drawn over, a column of its frame."""
+AXES = {"step": "environment steps", "seconds": "training time, median over seeds"}
+DATES = {"svg": "Date", "pdf": "CreationDate"}
+MISSING = "Glyph .* missing from font"
+"""A label may be in a script that the font of figures lacks; the page has other fonts."""
 PANEL_WIDTH, PANEL_HEIGHT = 4.3, 3.1  # inches
 NOTE_WIDTH, TITLE_WIDTH = 52, 40  # characters of a note and of a title that fit above a panel
 LINE_HEIGHT = 0.15  # inches of one more line of a title or of a label in the legend
 
 
-def curves(frame: pd.DataFrame, states: pd.DataFrame, algorithms: Algorithms) -> Figure:
+def curves(frame: pd.DataFrame, states: pd.DataFrame, algorithms: Algorithms, over: Costs = "step") -> Figure:
     """One panel per task of `stats.curves`, with legend and caption: a figure that can stand alone."""
     tasks = sorted(states["task"].unique())
     columns = 2 if len(tasks) == 4 else min(len(tasks), 3)
@@ -64,9 +75,9 @@ def curves(frame: pd.DataFrame, states: pd.DataFrame, algorithms: Algorithms) ->
         axes = figure.subplots(rows, columns, squeeze=False, gridspec_kw={"hspace": 0.09})
         for index, ax in enumerate(axes.flat):
             if index < len(tasks):
-                _panel(ax, tasks[index], frame, states, algorithms)
+                _panel(ax, tasks[index], frame, states, algorithms, over)
                 ax.set_ylabel("team return per episode" if index % columns == 0 else "")
-                ax.set_xlabel("environment steps" if index + columns >= len(tasks) else "")
+                ax.set_xlabel(AXES[over] if index + columns >= len(tasks) else "")
             else:
                 ax.remove()
         figure.legend(handles=handles, loc="outside upper left", ncols=per_row, frameon=False, handlelength=4)
@@ -74,16 +85,33 @@ def curves(frame: pd.DataFrame, states: pd.DataFrame, algorithms: Algorithms) ->
     return figure
 
 
-def task_curves(task: str, frame: pd.DataFrame, states: pd.DataFrame, algorithms: Algorithms) -> Figure:
+def task_curves(
+    task: str, frame: pd.DataFrame, states: pd.DataFrame, algorithms: Algorithms, over: Costs = "step"
+) -> Figure:
     """The panel of one task for the page, which has a legend, a heading and a caption of its own."""
     height = PANEL_HEIGHT + LINE_HEIGHT * _title(task).count("\n")
     with matplotlib.rc_context(RC):
-        figure = Figure(figsize=(PANEL_WIDTH * 1.15, height), layout="constrained")
+        figure = Figure(figsize=(PANEL_WIDTH, height), layout="constrained")
         ax = figure.subplots()
-        _panel(ax, task, frame, states, algorithms)
-        ax.set_xlabel("environment steps")
+        ax.set_gid(task_id(0))
+        _panel(ax, task, frame, states, algorithms, over)
+        ax.set_xlabel(AXES[over])
         ax.set_ylabel("team return per episode")
     return figure
+
+
+def panels(frame: pd.DataFrame, states: pd.DataFrame, algorithms: Algorithms, over: Costs = "step") -> list[Markup]:
+    """The panels of all tasks as elements of the page."""
+    return [
+        inline(
+            task_curves(task, frame, states, algorithms, over),
+            f"{over}{index}",
+            f"Learning curves on {task} over {AXES[over]}",
+            algorithms,
+            [task],
+        )
+        for index, task in enumerate(sorted(states["task"].unique()))
+    ]
 
 
 def curve_caption(states: pd.DataFrame) -> str:
@@ -119,21 +147,21 @@ def seed_note(states: pd.DataFrame) -> str:
     )
 
 
-def _panel(ax: Axes, task: str, frame: pd.DataFrame, states: pd.DataFrame, algorithms: Algorithms) -> None:
+def _panel(ax: Axes, task: str, frame: pd.DataFrame, states: pd.DataFrame, algorithms: Algorithms, over: Costs) -> None:
     """Draw all algorithms of one task."""
     here = frame[frame["task"] == task]
     if here.empty:
         ax.text(0.5, 0.5, "no records yet", transform=ax.transAxes, ha="center")
     for label in in_order(here["algorithm"], states["algorithm"]):
-        _curve(ax, algorithms.styles[label], here[here["algorithm"] == label])
-    steps = float(states.loc[states["task"] == task, "steps"].iloc[0])
-    ax.set_xlim(-0.015 * steps, 1.015 * steps)
-    ax.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
-    ax.xaxis.set_major_formatter(FuncFormatter(step_ticks(steps)))
+        artists = _curve(ax, algorithms.styles[label], here[here["algorithm"] == label], over)
+        for artist in artists:
+            mark(ax, artist, label, algorithms)
+    largest = float(states.loc[states["task"] == task, "steps"].iloc[0] if over == "step" else here["seconds"].max())
+    _cost_axis(ax, largest if largest > 0 else 1.0, over)
     ax.yaxis.set_major_locator(MaxNLocator(6))
     ax.ticklabel_format(axis="y", style="plain", useOffset=False)
     ax.tick_params(length=0)
-    note = textwrap.fill(seed_note(states[states["task"] == task]), NOTE_WIDTH)
+    note = textwrap.fill(visible(seed_note(states[states["task"] == task])), NOTE_WIDTH)
     ax.set_title(note, loc="left", fontsize=7.5, pad=4)
     # the task stands above its note, however many lines that has
     ax.annotate(
@@ -146,51 +174,80 @@ def _panel(ax: Axes, task: str, frame: pd.DataFrame, states: pd.DataFrame, algor
     )
 
 
+def _cost_axis(ax: Axes, largest: float, over: Costs) -> None:
+    """The x axis, from 0 to the largest number of steps or seconds."""
+    ticks = step_ticks if over == "step" else time_ticks
+    steps = [1, 2, 5, 10] if over == "step" else [1, 2, 3, 6, 10]
+    unit = 1.0 if over == "step" else time_unit(largest)[0]
+    ax.set_xlim(-0.015 * largest, 1.015 * largest)
+    places = [unit * place for place in MaxNLocator(6, steps=steps).tick_values(0, largest / unit)]
+    ax.set_xticks([place for place in places if 0 <= place <= 1.015 * largest])
+    ax.xaxis.set_major_formatter(FuncFormatter(ticks(largest)))
+
+
+def mark(ax: Axes, artist: Artist, label: str, algorithms: Algorithms) -> None:
+    """Say of an artist in `ax` whose it is, so that the page can hide it, and open its trials at a click."""
+    index = list(algorithms.methods).index(label)
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    artist.set_gid(series_id(index, figure.axes.index(ax), ax.get_children().index(artist)))
+
+
 def _title(task: str) -> str:
     """The label of a task on as many lines as it needs to be no wider than a panel: cut after "/" or ":"."""
     lines = [""]
-    for part in re.findall("[^/:]+[/:]*|[/:]+", task):
+    for part in re.findall("[^/:]+[/:]*|[/:]+", visible(task)):
         if len(lines[-1] + part) > TITLE_WIDTH:
             lines.append("")
         lines[-1] += part
     return "\n".join(textwrap.fill(line, TITLE_WIDTH) for line in lines if line)
 
 
-def _curve(ax: Axes, look: Style, curve: pd.DataFrame) -> None:
+def _curve(ax: Axes, look: Style, curve: pd.DataFrame, over: Costs) -> list[Artist]:
     """Draw one algorithm: its band, or seeds that are too few for one; a pale line, and the full one where all are."""
-    every = max(1, len(curve) // 7)
-    seeds = curve.loc[curve["seeds"] > 1, ["step", "points"]].explode("points").dropna()
-    ax.plot(seeds["step"], seeds["points"].astype(float), ".", color=look.color, alpha=0.4, markersize=3)
-    ax.fill_between(curve["step"], curve["low"], curve["high"], color=look.color, alpha=0.16, linewidth=0)
-    complete = curve.assign(iqm=curve["iqm"].where(curve["seeds"] == curve["planned"]))
-    for part, alpha in ((curve, 0.4), (complete, 1.0)):
-        if part["iqm"].notna().any():
-            sns.lineplot(
-                data=part.assign(iqm=part["iqm"].astype(float)),
-                x="step",
-                y="iqm",
-                ax=ax,
-                estimator=None,
+    drawn: list[Artist] = []
+    seeds = curve.loc[curve["seeds"] > 1, [over, "points"]].explode("points").dropna()
+    if len(seeds):
+        drawn += ax.plot(seeds[over], seeds["points"].astype(float), ".", color=look.color, alpha=0.4, markersize=3)
+    if curve["low"].notna().any():
+        drawn.append(
+            ax.fill_between(curve[over], curve["low"], curve["high"], color=look.color, alpha=0.16, linewidth=0)
+        )
+    values = curve["iqm"].astype(float)
+    whole = curve["seeds"] == curve["planned"]
+    # a pale line for all, where there is more of it than of the full one
+    for part, alpha in ((values, 0.4), (values.where(whole), 1.0)):
+        if part.notna().any() and not (alpha < 1 and whole.all()):
+            drawn += ax.plot(
+                curve[over],
+                part,
                 color=look.color,
                 marker=look.marker,
-                markevery=every,
+                markevery=max(1, len(curve) // 7),
                 markersize=4.5,
                 markeredgewidth=0,
                 linewidth=1.6,
                 alpha=alpha,
-                dashes=look.dash or (None, None),
-                legend=False,
+                linestyle=look.linestyle,
             )
+    return drawn
 
 
 def handle(label: str, algorithms: Algorithms) -> Line2D:
     """The entry of an algorithm in a legend."""
     look = algorithms.styles[label]
-    text = textwrap.fill(label, TITLE_WIDTH)
-    line = Line2D([], [], color=look.color, marker=look.marker, markersize=4.5, linewidth=1.6, label=text)
-    if look.dash:
-        line.set_dashes(look.dash)
-    return line
+    text = textwrap.fill(visible(label), TITLE_WIDTH)
+    return Line2D(
+        [],
+        [],
+        color=look.color,
+        marker=look.marker,
+        markersize=4.5,
+        markeredgewidth=0,
+        linewidth=1.6,
+        linestyle=look.linestyle,
+        label=text,
+    )
 
 
 def _legend_columns(handles: list[Line2D], width: float) -> int:
@@ -205,17 +262,51 @@ def step_ticks(largest: float) -> Callable[[float, int], str]:
     return lambda step, _: f"{step / unit:g}{letter}" if step else "0"
 
 
+def time_unit(largest: float) -> tuple[float, str]:
+    """The unit for times up to `largest` seconds: its seconds and its name."""
+    return next((unit for unit in ((3600.0, "h"), (60.0, "min")) if largest >= 2 * unit[0]), (1.0, "s"))
+
+
+def time_ticks(largest: float) -> Callable[[float, int], str]:
+    """The labels of an axis of seconds up to `largest`, all in one unit: 0.5 h, 20 min or 30 s."""
+    unit, name = time_unit(largest)
+    return lambda seconds, _: f"{seconds / unit:g} {name}" if seconds else "0"
+
+
+def inline(figure: Figure, prefix: str, name: str, algorithms: Algorithms, tasks: Sequence[str] = ()) -> Markup:
+    """The figure as an element of the page, with its text in the font of the page; see `inline_svg`."""
+    return inline_svg(_saved(figure, "svg", {"svg.fonttype": "none"}), prefix, name, list(algorithms.methods), tasks)
+
+
 def svg(figure: Figure) -> bytes:
     """The figure as SVG: equal figures give equal bytes."""
-    buffer = io.BytesIO()
-    with matplotlib.rc_context(RC):
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return buffer.getvalue()
+    return _saved(figure, "svg")
 
 
 def png(figure: Figure) -> bytes:
     """The figure as PNG at 200 dots per inch."""
+    return _saved(figure, "png")
+
+
+def pdf(figure: Figure) -> bytes:
+    """The figure as PDF: equal figures give equal bytes."""
+    return _saved(figure, "pdf")
+
+
+def all_formats(name: str, figure: Figure) -> dict[str, bytes]:
+    """File name -> content of a figure that is published."""
+    with matplotlib.rc_context(RC), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", MISSING)
+        figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # what it has arranged stands in all formats
+    return {f"{name}.svg": svg(figure), f"{name}.png": png(figure), f"{name}.pdf": pdf(figure)}
+
+
+def _saved(figure: Figure, kind: str, settings: dict[Any, Any] | None = None) -> bytes:
+    """The bytes of a file, without the date."""
     buffer = io.BytesIO()
-    with matplotlib.rc_context(RC):
-        figure.savefig(buffer, format="png", dpi=200)
+    undated = {DATES[kind]: None} if kind in DATES else None
+    with matplotlib.rc_context(RC | (settings or {})), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", MISSING)
+        figure.savefig(buffer, format=kind, dpi=200 if kind == "png" else "figure", metadata=undated)
     return buffer.getvalue()

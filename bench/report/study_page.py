@@ -8,21 +8,21 @@ from typing import Any
 
 import pandas as pd
 
-from bench.report import page, plots, study_plots, study_results
+from bench.report import formats, page, plots, study_plots, study_results
 from bench.report.study_results import StudyResults
 
 
-def write_files(study: StudyResults) -> dict[str, bytes]:
-    """File name -> content of all that the report on a study consists of."""
+def write_files(study: StudyResults, refresh: int = 0) -> dict[str, bytes]:
+    """File name -> content of all that the report on a study consists of; `refresh` as that of `page.html`."""
     curves = study_results.budget_curves(study)
     rows = budget_rows(study, curves)
     figure = study_plots.budget(study, curves)
     return {
-        "budget.svg": plots.svg(figure),
-        "budget.png": plots.png(figure),
+        **plots.all_formats("budget", figure),
         "budget.csv": curves.to_csv(index=False, float_format="%.6g", lineterminator="\n").encode(),
         "budget.md": page.markdown(rows).encode(),
-        "report.html": html(study, curves, rows).encode(),
+        "budget.tex": formats.latex(rows).encode(),
+        "report.html": html(study, curves, rows, refresh).encode(),
     }
 
 
@@ -130,7 +130,7 @@ def facts(study: StudyResults) -> dict[str, str]:
     }
 
 
-def html(study: StudyResults, curves: pd.DataFrame, rows: list[dict[str, str]]) -> str:
+def html(study: StudyResults, curves: pd.DataFrame, rows: list[dict[str, str]], refresh: int = 0) -> str:
     """The page."""
     labels = study.labels
     figures = {"budget": study_plots.budget(study, curves), "history": study_plots.history(study)}
@@ -145,13 +145,14 @@ def html(study: StudyResults, curves: pd.DataFrame, rows: list[dict[str, str]]) 
     absent = [label for label in study.algorithms.methods if label not in labels]
     return page.ENVIRONMENT.get_template("tuning.html").render(
         name=study.name,
+        refresh=refresh,
         best_file=shlex.quote(str(study.folder / "best.yaml")),
         warnings=[f"Incomplete: of {budget} tuning trials {', '.join([*short, *(f'{x} lacks all' for x in absent)])}."]
         if short or absent
         else [],
         facts=facts(study),
         figures={
-            key: page.inline_svg(plots.svg(figure), f"figure{index}", key)
+            key: plots.inline(figure, f"figure{index}", key, study.algorithms)
             for index, (key, figure) in enumerate(figures.items())
         },
         labels=labels,

@@ -9,12 +9,15 @@ from typing import Any
 import matplotlib
 import numpy as np
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from bench.report import plots, stats, study_results
 from bench.report.algorithms import Style, in_order
+from bench.report.formats import visible
+from bench.report.inline import INK, PAPER
 from bench.report.study_results import StudyResults
 
 UNIT = "normalised return"
@@ -26,21 +29,23 @@ def budget(study: StudyResults, curves: pd.DataFrame) -> Figure:
     with matplotlib.rc_context(plots.RC):
         figure = Figure(figsize=(plots.PANEL_WIDTH * 1.6, plots.PANEL_HEIGHT * 1.3), layout="constrained")
         ax = figure.subplots()
-        for label in study.labels:
-            _budget_curve(ax, study.algorithms.styles[label], curves[curves["algorithm"] == label])
-        most = int(curves["trials"].max())
-        for place, (label, value) in enumerate(study_results.defaults(study).items()):
+        defaults = study_results.defaults(study)
+        for place, label in enumerate(study.labels):
             look = study.algorithms.styles[label]
-            ax.plot(
+            artists = _budget_curve(ax, look, curves[curves["algorithm"] == label])
+            artists += ax.plot(
                 0.35 + 0.3 * place / len(study.labels),
-                value,
+                defaults[label],
                 marker=look.marker,
                 color=look.color,
-                markerfacecolor=plots.PAPER,
+                markerfacecolor=PAPER,
                 markersize=6,
                 markeredgewidth=1.3,
                 linestyle="none",
             )
+            for artist in artists:
+                plots.mark(ax, artist, label, study.algorithms)
+        most = int(curves["trials"].max())
         ax.set_xlim(0.2, most + 0.1 + 0.02 * most)
         ax.set_xticks([k for k in study_results.BUDGETS if k < most] + [most])
         ax.set_xlabel("tuning trials k (open markers: the defaults)")
@@ -49,9 +54,9 @@ def budget(study: StudyResults, curves: pd.DataFrame) -> Figure:
     return figure
 
 
-def _budget_curve(ax: Axes, look: Style, curve: pd.DataFrame) -> None:
-    ax.fill_between(curve["trials"], curve["low"], curve["high"], color=look.color, alpha=0.14, linewidth=0)
-    (line,) = ax.plot(
+def _budget_curve(ax: Axes, look: Style, curve: pd.DataFrame) -> list[Artist]:
+    band = ax.fill_between(curve["trials"], curve["low"], curve["high"], color=look.color, alpha=0.14, linewidth=0)
+    lines = ax.plot(
         curve["trials"],
         curve["best"],
         color=look.color,
@@ -60,9 +65,9 @@ def _budget_curve(ax: Axes, look: Style, curve: pd.DataFrame) -> None:
         markevery=max(1, len(curve) // 8),
         markeredgewidth=0,
         linewidth=1.6,
+        linestyle=look.linestyle,
     )
-    if look.dash:
-        line.set_dashes(look.dash)
+    return [band, *lines]
 
 
 def history(study: StudyResults) -> Figure:
@@ -70,7 +75,7 @@ def history(study: StudyResults) -> Figure:
 
     def draw(ax: Axes, label: str) -> None:
         mine = study.trials[study.trials["algorithm"] == label].sort_values("number")
-        look, ring = study.algorithms.styles[label], plots.PAPER
+        look, ring = study.algorithms.styles[label], PAPER
         for state, fill in (("complete", look.color), ("pruned", ring)):
             part = mine[mine["state"] == state]
             ax.plot(part["number"], part["value"], look.marker, color=look.color, markerfacecolor=fill, markersize=4.5)
@@ -78,11 +83,9 @@ def history(study: StudyResults) -> Figure:
         ax.plot(failed["number"], failed["score"], "x", color=look.color, markersize=5)
         complete = mine["value"].astype(float).where(mine["state"] == "complete")
         ax.plot(mine["number"], complete.cummax().ffill(), color=look.color, linewidth=1.4, drawstyle="steps-post")
-        ax.axhline(
-            study_results.defaults(study)[label], color=plots.INK, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1
-        )
+        ax.axhline(study_results.defaults(study)[label], color=INK, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
         ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-        ax.set_title(label, loc="left", fontsize=9, weight="bold")
+        ax.set_title(visible(label), loc="left", fontsize=9, weight="bold")
         ax.set_xlabel("trial")
 
     return _panels(study.labels, draw, sharey=True, width=2.0)
@@ -97,7 +100,7 @@ def importance(study: StudyResults) -> Figure:
         ax.barh(mine["parameter"], mine["importance"], color=study.algorithms.styles[label].color, height=0.62)
         ax.set_xlim(0, 1)
         ax.grid(visible=False, axis="y")
-        ax.set_title(f"{label}, {mine['trials'].iloc[0]} trials", loc="left", fontsize=9, weight="bold")
+        ax.set_title(f"{visible(label)}, {mine['trials'].iloc[0]} trials", loc="left", fontsize=9, weight="bold")
         ax.set_ylabel("")
 
     return _panels(in_order(frame["algorithm"], study.labels), draw, unit="", width=3.3)
@@ -113,13 +116,13 @@ def slices(study: StudyResults, label: str) -> Figure:
         x = _positions(ax, mine["setting"], study_results.searched(study, label, name))
         for state, marker, fill in (
             ("complete", look.marker, look.color),
-            ("pruned", look.marker, plots.PAPER),
+            ("pruned", look.marker, PAPER),
             ("fail", "x", look.color),
         ):
             chosen = (mine["state"] == state).to_numpy()
             ax.plot(x[chosen], mine["score"][chosen], marker, color=look.color, markerfacecolor=fill, markersize=4.5)
         first = mine["default"].to_numpy(bool)
-        ax.plot(x[first], mine["score"][first], "o", color=plots.INK, markerfacecolor="none", markersize=9)
+        ax.plot(x[first], mine["score"][first], "o", color=INK, markerfacecolor="none", markersize=9)
         ax.set_title(name, loc="left", fontsize=9)
 
     return _panels(list(dict.fromkeys(points["parameter"])), draw, sharey=True)
@@ -135,6 +138,7 @@ def _positions(ax: Axes, settings: pd.Series, searched: dict[str, Any]) -> stats
     low, high = searched["low"], searched["high"]
     if searched.get("log"):
         ax.set_xscale("log")
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))  # the default one writes formulas
         ax.xaxis.set_minor_formatter(NullFormatter())
         ax.set_xlim(low * (low / high) ** 0.05, high * (high / low) ** 0.05)
         if math.floor(math.log10(high)) <= math.ceil(math.log10(low)):  # less than two powers of ten to label
@@ -154,9 +158,11 @@ def trade_off(study: StudyResults) -> Figure:
             chosen = (study.trials["algorithm"] == label) & (study.trials["state"] == "complete")
             mine = study.trials[chosen].sort_values("seconds")
             look = study.algorithms.styles[label]
-            ax.plot(mine["seconds"], mine["value"], look.marker, color=look.color, markersize=4.5, alpha=0.7)
+            lines = ax.plot(mine["seconds"], mine["value"], look.marker, color=look.color, markersize=4.5, alpha=0.7)
             front = mine[mine["value"] > mine["value"].cummax().shift(fill_value=-np.inf)]
-            ax.plot(front["seconds"], front["value"], color=look.color, linewidth=1.4, drawstyle="steps-post")
+            lines += ax.plot(front["seconds"], front["value"], color=look.color, linewidth=1.4, drawstyle="steps-post")
+            for line in lines:
+                plots.mark(ax, line, label, study.algorithms)
         ax.set_xlabel("seconds of training, all tasks and seeds")
         ax.set_ylabel(UNIT)
         _legend(figure, study)

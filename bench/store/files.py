@@ -108,18 +108,20 @@ def write_sealed_json(path: Path, value: Mapping[str, Any]) -> None:
 
 
 def write_table(path: Path, frame: pd.DataFrame, about: Mapping[str, Any] | None = None) -> str:
-    """Write `frame` as parquet with a checksum, and with `about` in its metadata; equal frames give equal bytes.
+    """Write `frame` as parquet with a checksum, and with `about` in its metadata; returns the checksum."""
+    content = table_bytes(frame, about)
+    write_bytes(path, content)
+    return checksums.checksum(content)
 
-    Returns the checksum.
-    """
+
+def table_bytes(frame: pd.DataFrame, about: Mapping[str, Any] | None = None) -> bytes:
+    """What `write_table` writes; equal frames give equal bytes."""
     table = pa.Table.from_pandas(frame, preserve_index=False)
     buffer = io.BytesIO()
     with pq.ParquetWriter(buffer, table.schema) as writer:
         writer.write_table(table)
         writer.add_key_value_metadata({"about": json.dumps(about or {}), SEAL: checksums.PLACEHOLDER.decode()})
-    content = checksums.sealed(buffer.getvalue())
-    write_bytes(path, content)
-    return checksums.checksum(content)
+    return checksums.sealed(buffer.getvalue())
 
 
 def try_lock(path: Path) -> FileLock | None:

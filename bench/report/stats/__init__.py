@@ -22,6 +22,7 @@ from bench.report.stats.tables import (
     trial_states,
 )
 from bench.report.stats.thresholds import cost_to_threshold, first_passages, median_cost, survival
+from bench.report.stats.times import with_seconds
 from bench.report.stats.verdicts import (
     ALPHA,
     CONTRADICTED,
@@ -50,6 +51,7 @@ __all__ = [
     "trial_states",
     "diverged",
     "curves",
+    "with_seconds",
     "returns_table",
     "final_returns",
     "normalisable",

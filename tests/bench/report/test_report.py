@@ -41,10 +41,11 @@ def write_trial(
     final: float | None = 20.0,
     absolute: float | None = 25.0,
     best_step: int = STEPS,
+    episodes: int = 2,
     **changes: Any,
 ) -> None:
     """One trial of two episodes per evaluation: `returns` at steps 0, 100, ..., one apart from each other."""
-    rows = [("grid", 100 * i, value + e) for i, value in enumerate(returns) for e in (-0.5, 0.5)]
+    rows = [("grid", 100 * i, value + e) for i, value in enumerate(returns) for e in np.linspace(-0.5, 0.5, episodes)]
     rows += [("final", STEPS, final)] if final is not None else []
     rows += [("absolute", best_step, absolute)] if absolute is not None else []
     records = pd.DataFrame(
@@ -185,11 +186,13 @@ def test_a_diverged_episode_is_not_averaged_away(suite: Path, capsys: pytest.Cap
 # what the report shows
 
 
-def test_a_report_is_five_files(suite: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_report_is_figures_tables_and_a_page(suite: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_trial(suite)
     assert main([str(suite)]) == 0
     made = {path.name for path in suite.iterdir() if path.is_file()} - {"records.parquet"}
-    assert made == {"curves.svg", "curves.png", "returns.csv", "returns.md", "report.html"}
+    figures = {f"{name}.{kind}" for name in ("curves", "curves_seconds") for kind in ("svg", "png", "pdf")}
+    tables = {f"returns.{kind}" for kind in ("csv", "md", "tex", "parquet")}
+    assert made == figures | tables | {"curves.parquet", "report.html"}
     assert str(suite / "report.html") in capsys.readouterr().out
 
 

@@ -1,0 +1,56 @@
+"""Text of users, such as labels and names of tasks, as it was written: on the page, in figures, in LaTeX."""
+
+from __future__ import annotations
+
+import re
+
+from markupsafe import Markup
+
+LATEX = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    "–": "--",
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+    **{character: f"{{{character}}}" for character in "[]*"},  # after \\ and \midrule they would begin an option
+    **{character: f"{character}{{}}" for character in "-'`,\""},  # two of them would be one other character
+}
+
+
+def visible(text: str) -> str:
+    """`text` with each character that shows nothing or steers a terminal as its escape; lines stay lines."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
+def shown(value: object) -> object:
+    """What a template is given, `visible` if it is text and not yet markup."""
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def latex_text(text: str) -> str:
+    """`text` so that LaTeX prints it as it is written."""
+    return "".join(LATEX.get(character, character) for character in " ".join(visible(text).splitlines()))
+
+
+def latex_cell(text: str) -> str:
+    """The same of a cell with numbers: a minus sign is one."""
+    parts = re.split(r"(?<![^\[ ])-(?=[\d.])", text)
+    return "$-$".join(map(latex_text, parts)).replace(",{}", ",")
+
+
+def latex(rows: list[dict[str, str]], names: tuple[str, ...] = ("task", "algorithm")) -> str:
+    """Rows as a LaTeX table for the package booktabs; columns of `names` to the left, numbers to the right."""
+    headings = list(rows[0])
+    sides = "".join("l" if heading in names else "r" for heading in headings)
+    lines = [
+        " & ".join((latex_text if heading in names else latex_cell)(text) for heading, text in row.items())
+        for row in rows
+    ]
+    body = "".join(f"{line} \\\\\n" for line in lines)
+    head = " & ".join(map(latex_text, headings))
+    return f"\\begin{{tabular}}{{{sides}}}\n\\toprule\n{head} \\\\\n\\midrule\n{body}\\bottomrule\n\\end{{tabular}}\n"
