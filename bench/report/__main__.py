@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.report import page, plots, stats, study_page, study_results
+from bench.report import audit, page, plots, stats, study_page, study_results
 from bench.report.load import ReportError, SuiteResults, find_suites, load
 from bench.store import files
 
@@ -53,12 +53,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = command.Parser(prog="python -m bench.report", description=__doc__)
     what = "folders of suites; without any, all that have records under ./results"
     parser.add_argument("suites", nargs="*", type=Path, metavar="DIR/<suite>", help=what)
-    folders: list[Path] = parser.parse_args(arguments).suites
+    strict = "refuse suites whose algorithms differ in what is not part of their methods (the fairness audit)"
+    parser.add_argument("--strict-fair", action="store_true", help=strict)
+    options = parser.parse_args(arguments)
+    folders: list[Path] = options.suites
     try:
         loaded = [
             study_results.load(folder) if study_results.is_study(folder) else load(folder)
             for folder in folders or find_suites(RESULTS)
         ]
+        if options.strict_fair:
+            for one in loaded:
+                audit.refuse_unfair(one)
         for one in loaded:
             print(write_study(one) if isinstance(one, study_results.StudyResults) else write(one))
     except ReportError as error:

@@ -13,8 +13,9 @@ import pandas as pd
 from markupsafe import Markup
 
 from bench.cli.command import counted
-from bench.report import plots, stats
+from bench.report import audit, plots, stats
 from bench.report.algorithms import in_order
+from bench.report.audit import tuning
 from bench.report.load import SuiteResults, trial_name
 
 ENVIRONMENT = jinja2.Environment(
@@ -246,15 +247,6 @@ def warnings(suite: SuiteResults, states: pd.DataFrame) -> list[str]:
     return found
 
 
-def tuning(trial: dict[str, Any]) -> str:
-    """The budget that the settings of a trial were tuned with."""
-    about = trial.get("tuning")
-    if not about:
-        return "not tuned"
-    trials, seeds = counted(about["trials"], "trial"), counted(about["seeds"], "seed")
-    return f"{trials} of {about['steps']:,} steps on {seeds} (study {about['study']})"
-
-
 def provenance(suite: SuiteResults) -> list[dict[str, str]]:
     """What the trials ran on: one row per fact and value, with the number of trials that it holds for."""
     tally: Counter[tuple[str, str]] = Counter()
@@ -326,4 +318,6 @@ def html(suite: SuiteResults, states: pd.DataFrame, curves: pd.DataFrame, table:
         compared=compared(suite, labels),
         provenance=provenance(suite),
         hashes=config_hashes(suite),
+        audits=audit.audits(suite.trials, suite.records, suite.algorithms.methods),
+        unrecorded=audit.UNRECORDED,
     )
