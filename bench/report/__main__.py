@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.report import audit, page, plots, stats, study_page, study_results
+from bench.report import audit, certificates_page, page, plots, stats, study_page, study_results
 from bench.report.load import ReportError, SuiteResults, find_suites, load
 from bench.store import files
 
@@ -23,6 +23,7 @@ def write(suite: SuiteResults) -> str:
     states = stats.trial_states(suite.records, suite.trials, suite.skipped, suite.algorithms.methods)
     curves = stats.curves(suite.records, states)
     table = stats.returns_table(suite.records, states)
+    certificates = certificates_page.make(suite)
     figure = plots.curves(curves, states, suite.algorithms)
     # all is made before anything is written, so that the files of one folder always belong together
     outputs = {
@@ -30,7 +31,8 @@ def write(suite: SuiteResults) -> str:
         "curves.png": plots.png(figure),
         "returns.csv": table.to_csv(index=False, float_format="{:z.6g}".format, lineterminator="\n").encode(),
         "returns.md": page.markdown(page.returns_rows(table)).encode(),
-        "report.html": page.html(suite, states, curves, table).encode(),
+        "certificates.csv": certificates.csv,
+        "report.html": page.html(suite, states, curves, table, certificates).encode(),
     }
     for name, content in outputs.items():
         files.write_bytes(suite.folder / name, content)

@@ -55,8 +55,8 @@ HEADINGS = {
 
 
 def prepared(updates: pd.DataFrame, trials: Sequence[Mapping[str, Any]] = ()) -> pd.DataFrame:
-    """The columns that are needed, those that are not there as NaN, with `is_team` and the trial's `delta` and
-    `samples` = T E, NaN where it has none."""
+    """The columns that are needed, NaN where there are none, with four more: `is_team`; `has_joint`, whether the
+    pairing recorded its joint KL; the trial's `delta`, and `samples` = T E, NaN where it has none."""
     if updates.empty:
         return pd.DataFrame()
     keys = {key: updates[key].astype("category") for key in ("task", "algorithm")}
@@ -64,6 +64,8 @@ def prepared(updates: pd.DataFrame, trials: Sequence[Mapping[str, Any]] = ()) ->
     for name in DIAGNOSTICS:
         frame[name] = updates[name].astype(float) if name in updates.columns else np.nan
     frame["is_team"] = (updates["agent"] == TEAM).to_numpy()
+    has = frame["kl_joint"].notna()
+    frame["has_joint"] = has.groupby([frame["task"], frame["algorithm"]], observed=True).transform("any")
     settings = {(t["task"], t["algorithm"]): t.get("settings", {}) for t in trials}
     codes = keys["task"].cat.codes.to_numpy().astype(int), keys["algorithm"].cat.codes.to_numpy().astype(int)
     for name in ("delta", "samples"):
@@ -100,18 +102,18 @@ def table(frame: pd.DataFrame, order: Iterable[str] = ()) -> pd.DataFrame:
     if frame.empty:
         return pd.DataFrame(columns=["task", "algorithm", *HEADINGS])
     keys = ["task", "algorithm"]
-    agents = frame[~frame["is_team"]]
-    accepted = agents[agents["accepted"] == 1]
-    groups, of_accepted = agents.groupby(keys, observed=True), accepted.groupby(keys, observed=True)
-    inside = (agents["kl_mean"] <= agents["delta"] * (1 + SLACK)).where(agents["kl_mean"].notna())
-    inside = inside.where(agents["delta"].notna()).astype(float)
-    by = [agents["task"], agents["algorithm"]]
+    accepted = frame.loc[frame["accepted"] == 1, [*keys, "predicted_gain", "gain", "backtracks"]]
+    # a team's row holds no diagnostics of agents, so leaving it in costs no copy and changes nothing but the count
+    groups, of_accepted = frame.groupby(keys, observed=True), accepted.groupby(keys, observed=True)
+    with_delta = frame.loc[frame["kl_mean"].notna() & frame["delta"].notna(), [*keys, "kl_mean", "delta"]]
+    inside = with_delta["kl_mean"] <= with_delta["delta"] * (1 + SLACK)
+    by = [with_delta["task"], with_delta["algorithm"]]
     sums = of_accepted[["predicted_gain", "gain"]].sum(min_count=1)
     joint = _joint(frame).groupby(keys, observed=True)["kl_joint"].agg(["mean", "max"])
     lowest = positions(frame).groupby(keys, observed=True)["ess"].min()
     found = pd.DataFrame(
         {
-            "updates": groups.size(),
+            "updates": groups["is_team"].agg("size") - groups["is_team"].sum(),
             "kl_mean": groups["kl_mean"].mean(),
             "kl_mean_max": groups["kl_mean"].max(),
             "kl_max": groups["kl_max"].max(),
@@ -136,14 +138,11 @@ def _joint(frame: pd.DataFrame) -> pd.DataFrame:
     """One row per update of a trial: `kl_joint` as it was recorded, else the sum of the agents' `kl_mean`."""
     keys = ["task", "algorithm", "seed", "step"]
     team = frame.loc[frame["is_team"] & frame["kl_joint"].notna(), [*keys, "kl_joint"]]
-    known = team[["task", "algorithm"]].drop_duplicates()
-    has = {*zip(known["task"], known["algorithm"], strict=True)}
-    agents = frame[~frame["is_team"] & frame["kl_mean"].notna()]
-    if len(has) == len(agents[["task", "algorithm"]].drop_duplicates()):
+    lacks = frame["kl_mean"].notna() & ~frame["has_joint"]
+    if not lacks.any():
         return team
-    sums = agents.groupby(keys, observed=True)["kl_mean"].sum().rename("kl_joint").reset_index()
-    lacks = [pair not in has for pair in zip(sums["task"], sums["algorithm"], strict=True)]
-    return pd.concat([team, sums[lacks]], ignore_index=True)
+    sums = frame[lacks].groupby(keys, observed=True)["kl_mean"].sum().rename("kl_joint").reset_index()
+    return pd.concat([team, sums], ignore_index=True)
 
 
 def positions(frame: pd.DataFrame) -> pd.DataFrame:
@@ -152,7 +151,8 @@ def positions(frame: pd.DataFrame) -> pd.DataFrame:
     names = ["task", "algorithm", "position", "ess", "samples"]
     if frame.empty:
         return pd.DataFrame(columns=names)
-    rows = frame[~frame["is_team"] & frame["factor_ess"].notna() & frame["position"].notna()]
+    there = frame["factor_ess"].notna() & frame["position"].notna()
+    rows = frame.loc[there, ["task", "algorithm", "position", "factor_ess", "samples"]]
     groups = rows.groupby(["task", "algorithm", "position"], observed=True)
     found = groups.agg(ess=("factor_ess", "median"), samples=("samples", "first")).reset_index()
     found["samples"] = found["ess"] * found["samples"]
@@ -168,7 +168,7 @@ def over_training(frame: pd.DataFrame) -> pd.DataFrame:
     names = ["task", "algorithm", "step", "kl_mean", "gain"]
     if frame.empty:
         return pd.DataFrame(columns=names)
-    agents = frame[~frame["is_team"] & frame["kl_mean"].notna()]
+    agents = frame.loc[frame["kl_mean"].notna(), ["task", "algorithm", "step", "kl_mean", "gain"]]
     last = agents.groupby("task", observed=True)["step"].transform("max").to_numpy(np.float64)
     part = np.ceil(agents["step"].to_numpy() * POINTS / np.maximum(last, 1)).astype(int)
     groups = agents.assign(part=part).groupby(["task", "algorithm", "part"], observed=True)
@@ -181,3 +181,12 @@ def _in_order(found: pd.DataFrame, order: Iterable[str]) -> pd.DataFrame:
     place = {label: index for index, label in enumerate(in_order(found["algorithm"], order))}
     rank = found["algorithm"].map(place)
     return found.assign(rank=rank).sort_values(["task", "rank"], ignore_index=True).drop(columns="rank")
+
+
+def csv(found: pd.DataFrame, places: pd.DataFrame) -> bytes:
+    """`table` with a column for the effective samples of each position, as CSV."""
+    wide = places.pivot_table(index=["task", "algorithm"], columns="position", values="ess", observed=True)
+    wide.columns = [f"ess_position_{place}" for place in wide.columns]
+    wide = wide.reset_index().astype({"task": str, "algorithm": str})
+    joined = found.merge(wide, on=["task", "algorithm"], how="left") if len(wide) else found
+    return joined.to_csv(index=False, float_format="%.6g", lineterminator="\n").encode()

@@ -13,9 +13,10 @@ import pandas as pd
 from markupsafe import Markup
 
 from bench.cli.command import counted
-from bench.report import audit, plots, stats
+from bench.report import audit, drilldown, plots, stats
 from bench.report.algorithms import in_order
 from bench.report.audit import tuning
+from bench.report.certificates_page import Certificates
 from bench.report.load import SuiteResults, trial_name
 
 ENVIRONMENT = jinja2.Environment(
@@ -293,7 +294,13 @@ def inline_svg(svg: bytes, prefix: str, label: str) -> Markup:
     return Markup(text.replace("<svg ", Markup('<svg role="img" aria-label="{}" ').format(label), 1))
 
 
-def html(suite: SuiteResults, states: pd.DataFrame, curves: pd.DataFrame, table: pd.DataFrame) -> str:
+def html(
+    suite: SuiteResults,
+    states: pd.DataFrame,
+    curves: pd.DataFrame,
+    table: pd.DataFrame,
+    certificates: Certificates,
+) -> str:
     """The page."""
     tasks = sorted(states["task"].unique())
     rows = returns_rows(table)
@@ -320,4 +327,11 @@ def html(suite: SuiteResults, states: pd.DataFrame, curves: pd.DataFrame, table:
         hashes=config_hashes(suite),
         audits=audit.audits(suite.trials, suite.records, suite.algorithms.methods),
         unrecorded=audit.UNRECORDED,
+        certificates=certificates,
+        certificate_figures={
+            task: inline_svg(plots.svg(figure), f"updates{index}", f"KL and gain over training on {task}")
+            for index, (task, figure) in enumerate(certificates.figures.items())
+        },
+        entries=drilldown.entries(suite, states),
+        settings_tables=drilldown.settings_tables(suite),
     )
