@@ -231,7 +231,7 @@ def _measured(records: pd.DataFrame) -> dict[tuple[str, str], float]:
     ratio = last["gradient_updates"].astype(float) / last["step"]
     table = last[["task", "algorithm"]].assign(ratio=ratio).dropna()
     return {
-        (task, label): float(rows["ratio"].median())
+        (str(task), str(label)): float(rows["ratio"].median())
         for task, of_task in table.groupby("task")
         for label, rows in of_task.groupby("algorithm")
     }

@@ -45,12 +45,12 @@ def make(suite: SuiteResults) -> Certificates:
     places = certificates.positions(frame).astype({"task": str, "algorithm": str})
     course = certificates.over_training(frame).astype({"task": str, "algorithm": str})
     tasks = list(dict.fromkeys(found["task"]))
-    by_position = {task: rows for task in tasks if (rows := position_rows(places[places["task"] == task], order))}
+    bars = {task: position_rows(places[places["task"] == task], order) for task in tasks}
     drawn = {task: part for task in tasks if len(part := course[course["task"] == task])}
     return Certificates(
         csv=certificates.csv(found, places),
         tables={task: rows(found[found["task"] == task]) for task in tasks},
-        positions=by_position,
+        positions={task: lines for task, lines in bars.items() if lines},
         alerts=alerts(places),
         figures={task: figure(part, suite.algorithms) for task, part in drawn.items()},
     )
@@ -105,10 +105,10 @@ def alerts(places: pd.DataFrame) -> list[str]:
     """One line for each task and algorithm in which an agent learns from less than a tenth of its samples."""
     lines = []
     for (task, label), mine in places.groupby(["task", "algorithm"], sort=False):
-        low = mine[mine["ess"] < FEW]
+        low = mine[mine["ess"] < FEW].sort_values("ess")
         if low.empty:
             continue
-        last = low.loc[low["ess"].idxmin()]
+        last = low.to_dict("records")[0]
         count = "" if pd.isna(last["samples"]) else f", about {max(last['samples'], 1):,.0f} samples"
         first, most = int(low["position"].min()), int(mine["position"].max())
         lines.append(
@@ -133,8 +133,9 @@ def _draw(ax: Axes, name: str, course: pd.DataFrame, algorithms: Algorithms) -> 
     for label in in_order(course["algorithm"], algorithms.methods):
         mine = course[(course["algorithm"] == label) & course[name].notna()]
         look = algorithms.styles[label]
-        marker = {"marker": look.marker, "markersize": 4.0, "markevery": max(1, len(mine) // 6)}
-        (line,) = ax.plot(mine["step"], mine[name], color=look.color, linewidth=1.3, markeredgewidth=0, **marker)
+        every = max(1, len(mine) // 6)
+        (line,) = ax.plot(mine["step"], mine[name], look.marker + "-", color=look.color, linewidth=1.3, markevery=every)
+        line.set(markersize=4, markeredgewidth=0)
         if look.dash:
             line.set_dashes(look.dash)
     if name == "kl_mean" and (course[name] > 0).any():

@@ -96,7 +96,7 @@ def _returns(records: pd.DataFrame, kind: str) -> dict[tuple[str, str, int], flo
     return dict(zip(keys, found["value"], strict=True))
 
 
-def _facts(row: Mapping[str, Any], results: Mapping[str, float], trial: Mapping[str, Any]) -> dict[str, str]:
+def _facts(row: Mapping[Any, Any], results: Mapping[str, float], trial: Mapping[str, Any]) -> dict[str, str]:
     """What a trial did and where it ran, as text; what is not recorded is left out."""
     reached = 0 if pd.isna(row["reached"]) else row["reached"]
     facts = {"steps": f"{reached:,.0f} of {row['steps']:,}"}

@@ -185,11 +185,11 @@ def test_a_diverged_episode_is_not_averaged_away(suite: Path, capsys: pytest.Cap
 # what the report shows
 
 
-def test_a_report_is_five_files(suite: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_report_is_six_files(suite: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_trial(suite)
     assert main([str(suite)]) == 0
     made = {path.name for path in suite.iterdir() if path.is_file()} - {"records.parquet"}
-    assert made == {"curves.svg", "curves.png", "returns.csv", "returns.md", "report.html"}
+    assert made == {"curves.svg", "curves.png", "returns.csv", "returns.md", "certificates.csv", "report.html"}
     assert str(suite / "report.html") in capsys.readouterr().out
 
 
