@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from bench.cli.command import counted
 from bench.report import certificates, plots
 from bench.report.algorithms import Algorithms, in_order
 from bench.report.certificates import HEADINGS
@@ -109,7 +110,7 @@ def alerts(places: pd.DataFrame) -> list[str]:
         if low.empty:
             continue
         last = low.to_dict("records")[0]
-        count = "" if pd.isna(last["samples"]) else f", about {max(last['samples'], 1):,.0f} samples"
+        count = "" if pd.isna(last["samples"]) else f", about {counted(max(round(last['samples']), 1), 'sample')}"
         first, most = int(low["position"].min()), int(mine["position"].max())
         lines.append(
             f"{label} on {task}: from position {first} of {most} on, agents learn from less than a tenth of their "

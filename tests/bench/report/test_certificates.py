@@ -111,8 +111,8 @@ def test_where_hardly_any_sample_counts_the_page_says_so() -> None:
         ess=[1.0, 0.0003], samples=[400, 0.12]
     )
     assert certificates_page.alerts(places) == [
-        f"hatrpo on {TASK}: from position 2 of 2 on, agents learn from less than a tenth of their samples; at position 2 "
-        "from a share of 0.0003, about 1 samples."
+        f"hatrpo on {TASK}: from position 2 of 2 on, agents learn from less than a tenth of their samples; at position"
+        " 2 from a share of 0.0003, about 1 sample."
     ]
     assert certificates_page.alerts(places.assign(ess=1.0)) == []
 
