@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,11 @@ from bench.report.load import SuiteResults
 
 NONE = "–"
 SHARES = ("clip_fraction", "rejected", "inside", "ess", "ess_lowest")
+PARTS = (
+    ("updates", "kl_mean", "kl_mean_max", "kl_max", "kl_joint", "kl_joint_max", "inside", "clip_fraction"),
+    ("predicted_gain", "gain", "realised", "backtracks", "rejected", "factor_max", "ess", "ess_lowest"),
+)
+"""Columns of the tables of a task, which as one would be too wide."""
 FEW = 0.1
 """Effective share of the samples below which the page says so."""
 
@@ -28,8 +34,8 @@ class Certificates:
     """What the page shows."""
 
     csv: bytes
-    tables: dict[str, list[dict[str, str]]]
-    """task -> one row per algorithm, from heading to cell; columns that no algorithm of the task has are left out."""
+    tables: dict[str, list[list[dict[str, str]]]]
+    """task -> tables of one row per algorithm, from heading to cell, without columns that no algorithm there has."""
     positions: dict[str, list[dict[str, Any]]]
     """task -> one row per algorithm whose factor is not 1 throughout: `algorithm`, `cells`."""
     alerts: list[str]
@@ -50,16 +56,22 @@ def make(suite: SuiteResults) -> Certificates:
     drawn = {task: part for task in tasks if len(part := course[course["task"] == task])}
     return Certificates(
         csv=certificates.csv(found, places),
-        tables={task: rows(found[found["task"] == task]) for task in tasks},
+        tables={task: [*_tables(found[found["task"] == task])] for task in tasks},
         positions={task: lines for task, lines in bars.items() if lines},
         alerts=alerts(places),
         figures={task: figure(part, suite.algorithms) for task, part in drawn.items()},
     )
 
 
-def rows(found: pd.DataFrame) -> list[dict[str, str]]:
-    """The certificates of one task as text."""
-    shown = [name for name in HEADINGS if found[name].notna().any()]
+def _tables(found: pd.DataFrame) -> Iterator[list[dict[str, str]]]:
+    for names in PARTS:
+        if found[[*names]].notna().any(axis=None):
+            yield rows(found, names)
+
+
+def rows(found: pd.DataFrame, names: Sequence[str] = tuple(HEADINGS)) -> list[dict[str, str]]:
+    """Columns of the certificates of one task as text."""
+    shown = [name for name in names if found[name].notna().any()]
     return [
         {"algorithm": row["algorithm"], **{HEADINGS[name]: text(name, row[name]) for name in shown}}
         for row in found.to_dict("records")
@@ -95,6 +107,7 @@ def position_rows(places: pd.DataFrame, order: Any = ()) -> list[dict[str, Any]]
                 "samples": NONE if pd.isna(row["samples"]) else f"{row['samples']:,.0f}",
                 "width": round(60 * row["ess"], 1),
                 "lowest": row["ess"] == lowest,
+                "few": row["ess"] < FEW,
             }
             for row in mine.to_dict("records")
         ]
