@@ -25,6 +25,8 @@ PARTS = (
     ("predicted_gain", "gain", "realised", "backtracks", "rejected", "factor_max", "ess", "ess_lowest"),
 )
 """Columns of the tables of a task, which as one would be too wide."""
+BAR = 32
+"""Width of a full bar in pixels: seventeen stand side by side."""
 FEW = 0.1
 """Effective share of the samples below which the page says so."""
 
@@ -105,7 +107,7 @@ def position_rows(places: pd.DataFrame, order: Any = ()) -> list[dict[str, Any]]
                 "position": int(row["position"]),
                 "share": share(row["ess"]),
                 "samples": NONE if pd.isna(row["samples"]) else f"{row['samples']:,.0f}",
-                "width": round(60 * row["ess"], 1),
+                "width": round(BAR * row["ess"], 1),
                 "lowest": row["ess"] == lowest,
                 "few": row["ess"] < FEW,
             }
@@ -124,10 +126,10 @@ def alerts(places: pd.DataFrame) -> list[str]:
             continue
         last = low.to_dict("records")[0]
         count = "" if pd.isna(last["samples"]) else f", about {counted(max(round(last['samples']), 1), 'sample')}"
-        first, most = int(low["position"].min()), int(mine["position"].max())
         lines.append(
-            f"{label} on {task}: from position {first} of {most} on, agents learn from less than a tenth of their "
-            f"samples; at position {int(last['position'])} from a share of {share(last['ess'])}{count}."
+            f"{label} on {task}: at {len(low)} of {counted(len(mine), 'position')} in the order of the update agents "
+            f"learn from less than a tenth of their samples; at position {int(last['position'])} from a share of "
+            f"{share(last['ess'])}{count}."
         )
     return lines
 

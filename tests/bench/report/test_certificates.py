@@ -111,8 +111,8 @@ def test_where_hardly_any_sample_counts_the_page_says_so() -> None:
         ess=[1.0, 0.0003], samples=[400, 0.12]
     )
     assert certificates_page.alerts(places) == [
-        f"hatrpo on {TASK}: from position 2 of 2 on, agents learn from less than a tenth of their samples; at position"
-        " 2 from a share of 0.0003, about 1 sample."
+        f"hatrpo on {TASK}: at 1 of 2 positions in the order of the update agents learn from less than a tenth of their"
+        " samples; at position 2 from a share of 0.0003, about 1 sample."
     ]
     assert certificates_page.alerts(places.assign(ess=1.0)) == []
 
@@ -174,7 +174,7 @@ def test_the_page_and_the_file_have_the_certificates(suite: Path, tmp_path: Path
         (found,) = pd.read_csv(folder / "certificates.csv").to_dict("records")
         assert (found["inside"], found["ess_position_2"]) == (0.75, 0.275)
         html = (folder / "report.html").read_text()
-        assert "0.275 lowest" in html
+        assert "0.275<br>lowest" in html
         assert "KL and gain over training on" in html
 
 
