@@ -1,7 +1,21 @@
 """Certificates of the updates: how far each one moved the policies, what it was to gain and what it gained.
 
 All numbers come from the table `updates`, one row per update and agent; that of a published suite holds at most 100
-updates of each agent and trial. What a method does not record has no number.
+updates of each agent and trial. What a method does not record has no number. Over all updates, agents and seeds of a
+pairing of task and algorithm:
+
+`kl_mean`         E[KL(old_i, new_i)] of an update of agent i, its mean; `kl_mean_max` that of the greatest update
+`kl_max`          the greatest KL of any single sample
+`kl_joint`        sum_i KL_i of one update: KL(old, new) of the team's policy, a product over agents; mean and max
+`clip_fraction`   share of samples with |ratio - 1| > epsilon at the end of an update. A sample has no gradient
+                  where moreover M has the sign of ratio - 1, so this bounds the share of zero gradients from above
+`predicted_gain`  alpha^j g^T step of accepted updates, mean; `gain` is E[(ratio - 1) M] of the same updates, mean;
+                  `realised` = sum gain / sum predicted
+`backtracks`      how often the line search shortened an accepted step, mean
+`rejected`        share of updates of which the line search accepted no step
+`inside`          share of updates with E[KL] <= delta, where the method has a delta
+`ess`             (sum f)^2 / (n sum f^2) of the factor f, the share of samples that still count: the median of all
+                  updates, and in `ess_lowest` that of the position where it is lowest
 """
 
 from __future__ import annotations
@@ -84,30 +98,13 @@ def _setting(settings: Mapping[str, Any], name: str) -> float:
 
 
 def table(frame: pd.DataFrame, order: Iterable[str] = ()) -> pd.DataFrame:
-    """One row per task and algorithm of a `prepared` frame, over all its updates, agents and seeds:
-
-    `kl_mean`         E[KL(old_i, new_i)] of an update of agent i, its mean; `kl_mean_max` that of the greatest update
-    `kl_max`          the greatest KL of any single sample
-    `kl_joint`        sum_i KL_i of one update: KL(old, new) of the team's policy, a product over agents; mean and max
-    `clip_fraction`   share of samples with |ratio - 1| > epsilon at the end of an update. A sample has no gradient
-                      where moreover M has the sign of ratio - 1, so this bounds the share of zero gradients from above
-    `predicted_gain`  alpha^j g^T step of accepted updates, mean; `gain` is E[(ratio - 1) M] of the same updates, mean;
-                      `realised` = sum gain / sum predicted
-    `backtracks`      how often the line search shortened an accepted step, mean
-    `rejected`        share of updates of which the line search accepted no step
-    `inside`          share of updates with E[KL] <= delta, where the method has a delta
-    `ess`             (sum f)^2 / (n sum f^2) of the factor f, the share of samples that still count: the median of all
-                      updates, and in `ess_lowest` that of the position where it is lowest
-    """
+    """One row per task and algorithm of a `prepared` frame, over all its updates, agents and seeds."""
     if frame.empty:
         return pd.DataFrame(columns=["task", "algorithm", *HEADINGS])
     keys = ["task", "algorithm"]
     accepted = frame.loc[frame["accepted"] == 1, [*keys, "predicted_gain", "gain", "backtracks"]]
     # a team's row holds no diagnostics of agents, so leaving it in costs no copy and changes nothing but the count
     groups, of_accepted = frame.groupby(keys, observed=True), accepted.groupby(keys, observed=True)
-    with_delta = frame.loc[frame["kl_mean"].notna() & frame["delta"].notna(), [*keys, "kl_mean", "delta"]]
-    inside = with_delta["kl_mean"] <= with_delta["delta"] * (1 + SLACK)
-    by = [with_delta["task"], with_delta["algorithm"]]
     sums = of_accepted[["predicted_gain", "gain"]].sum(min_count=1)
     joint = _joint(frame).groupby(keys, observed=True)["kl_joint"].agg(["mean", "max"])
     lowest = positions(frame).groupby(keys, observed=True)["ess"].min()
@@ -125,13 +122,20 @@ def table(frame: pd.DataFrame, order: Iterable[str] = ()) -> pd.DataFrame:
             "realised": sums["gain"] / sums["predicted_gain"],
             "backtracks": of_accepted["backtracks"].mean(),
             "rejected": 1 - groups["accepted"].mean(),
-            "inside": inside.groupby(by, observed=True).mean(),
+            "inside": _inside(frame),
             "factor_max": groups["factor_max"].max(),
             "ess": groups["factor_ess"].median(),
             "ess_lowest": lowest,
         }
     )
     return _in_order(found.reset_index(), order)
+
+
+def _inside(frame: pd.DataFrame) -> pd.Series[float]:
+    """The share of updates with KL <= delta, by task and algorithm; those without a delta are left out."""
+    known = frame.loc[frame["kl_mean"].notna() & frame["delta"].notna(), ["task", "algorithm", "kl_mean", "delta"]]
+    inside = (known["kl_mean"] <= known["delta"] * (1 + SLACK)).astype(float)
+    return inside.groupby([known["task"], known["algorithm"]], observed=True).mean()
 
 
 def _joint(frame: pd.DataFrame) -> pd.DataFrame:

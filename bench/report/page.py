@@ -294,6 +294,13 @@ def inline_svg(svg: bytes, prefix: str, label: str) -> Markup:
     return Markup(text.replace("<svg ", Markup('<svg role="img" aria-label="{}" ').format(label), 1))
 
 
+def _figures(certificates: Certificates) -> dict[str, Markup]:
+    return {
+        task: inline_svg(plots.svg(figure), f"updates{index}", f"KL and gain over training on {task}")
+        for index, (task, figure) in enumerate(certificates.figures.items())
+    }
+
+
 def html(
     suite: SuiteResults,
     states: pd.DataFrame,
@@ -328,10 +335,7 @@ def html(
         audits=audit.audits(suite.trials, suite.records, suite.algorithms.methods),
         unrecorded=audit.UNRECORDED,
         certificates=certificates,
-        certificate_figures={
-            task: inline_svg(plots.svg(figure), f"updates{index}", f"KL and gain over training on {task}")
-            for index, (task, figure) in enumerate(certificates.figures.items())
-        },
+        certificate_figures=_figures(certificates),
         entries=drilldown.entries(suite, states),
         settings_tables=drilldown.settings_tables(suite),
     )
