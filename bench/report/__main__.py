@@ -15,7 +15,18 @@ from pathlib import Path
 import pandas as pd
 
 from bench.cli.command import counted
-from bench.report import answer, claims, formats, page, plots, stats, study_page, study_results
+from bench.report import (
+    answer,
+    audit,
+    certificates_page,
+    claims,
+    formats,
+    page,
+    plots,
+    stats,
+    study_page,
+    study_results,
+)
 from bench.report.load import ReportError, SuiteResults, find_suites, load
 from bench.report.watch import watch
 from bench.store import files
@@ -34,6 +45,7 @@ def write(suite: SuiteResults, refresh: int = 0) -> str:
     curves = stats.with_seconds(stats.curves(suite.records, states), suite.records)
     table = stats.returns_table(suite.records, states)
     rows = page.returns_rows(table)
+    certificates = certificates_page.make(suite)
     # all is made before anything is written, so that the files of one folder always belong together
     outputs = {
         **plots.all_formats("curves", plots.curves(curves, states, suite.algorithms)),
@@ -43,7 +55,8 @@ def write(suite: SuiteResults, refresh: int = 0) -> str:
         "returns.md": page.markdown(rows).encode(),
         "returns.tex": formats.latex(rows).encode(),
         "returns.parquet": files.table_bytes(table),
-        "report.html": page.html(suite, states, curves, table, refresh).encode(),
+        "certificates.csv": certificates.csv,
+        "report.html": page.html(suite, states, curves, table, certificates, refresh).encode(),
     }
     if suite.resolved and suite.resolved.claims:
         document = claims.document(claims.verdicts(suite), suite.resolved)
@@ -87,6 +100,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     what = "folders of suites; without any, all that have records under ./results"
     parser.add_argument("suites", nargs="*", type=Path, metavar="DIR/<suite>", help=what)
     parser.add_argument("--claims", action="store_true", help="print the verdicts on the claims of suites, and stop")
+    strict = "refuse suites whose algorithms differ in what is not part of their methods (the fairness audit)"
+    parser.add_argument("--strict-fair", action="store_true", help=strict)
     parser.add_argument("--watch", action="store_true", help="write again when trials advance, until Ctrl-C")
     given = parser.parse_args(arguments)
     try:
@@ -95,6 +110,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             watch(folders, rewrite)
             return 0
         loaded = [read(folder) for folder in folders]
+        if given.strict_fair:
+            for one in loaded:
+                audit.refuse_unfair(one)
         for one in loaded:
             if given.claims:
                 print("\n".join(answer.lines(one)) if isinstance(one, SuiteResults) else f"{one.name}: a study")

@@ -94,8 +94,8 @@ def _profiles(ax: Axes, found: pd.DataFrame, labels: list[str], algorithms: Algo
             line.set_dashes(look.dash)
         line.set_gid(series_id(index[label], 2))
         if part["low"].notna().any():
-            shade = {"color": look.color, "alpha": 0.12, "linewidth": 0}
-            band = ax.fill_between(part["threshold"], part["low"], part["high"], **shade)
+            ends = part["threshold"], part["low"], part["high"]
+            band = ax.fill_between(*ends, color=look.color, alpha=0.12, linewidth=0)
             band.set_gid(series_id(index[label], 3))
     ax.set_ylim(-0.02, 1.02)
     ax.xaxis.set_major_locator(MaxNLocator(5))
