@@ -21,12 +21,14 @@ from bench.report import (
     certificates_page,
     claims,
     formats,
+    index,
     page,
     plots,
     stats,
     study_page,
     study_results,
 )
+from bench.report.combine import combined
 from bench.report.load import ReportError, SuiteResults, find_suites, load
 from bench.report.watch import watch
 from bench.store import files
@@ -76,6 +78,21 @@ def write_study(study: study_results.StudyResults, refresh: int = 0) -> str:
     return "\n".join([study.name, "", outputs["budget.md"].decode(), str(study.folder / "report.html"), ""])
 
 
+def write_together(loaded: Sequence[SuiteResults | study_results.StudyResults], compare: bool) -> str:
+    """Write an index of several reports beside their folders, and with `compare` a page with all suites on it."""
+    parents = {one.folder.resolve().parent for one in loaded}
+    lines = []
+    suites = [one for one in loaded if isinstance(one, SuiteResults)]
+    if compare and len(suites) > 1:
+        folder = suites[0].folder.resolve().parent / "+".join(suite.name for suite in suites)
+        lines.append(write(combined(suites, folder)))
+    if len(parents) == 1:
+        path = parents.pop() / "index.html"
+        files.write_bytes(path, index.html(loaded).encode())
+        lines.append(str(path))
+    return "\n".join(lines)
+
+
 def read(folder: Path) -> SuiteResults | study_results.StudyResults:
     """The suite or study in a folder."""
     return study_results.load(folder) if study_results.is_study(folder) else load(folder)
@@ -97,7 +114,7 @@ def rewrite(folder: Path, refresh: int) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; 0 when all is written, 2 when a suite cannot be reported on, and then none is."""
     parser = command.Parser(prog="python -m bench.report", description=__doc__)
-    what = "folders of suites; without any, all that have records under ./results"
+    what = "folders of suites, several of which are also shown on one page; without any, all under ./results"
     parser.add_argument("suites", nargs="*", type=Path, metavar="DIR/<suite>", help=what)
     parser.add_argument("--claims", action="store_true", help="print the verdicts on the claims of suites, and stop")
     strict = "refuse suites whose algorithms differ in what is not part of their methods (the fairness audit)"
@@ -118,6 +135,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 print("\n".join(answer.lines(one)) if isinstance(one, SuiteResults) else f"{one.name}: a study")
                 continue
             print(write_study(one) if isinstance(one, study_results.StudyResults) else write(one))
+        if len(loaded) > 1 and not given.claims:
+            print(write_together(loaded, compare=bool(given.suites)))
     except ReportError as error:
         return command.refused(f"bench.report: {error}")
     return 0

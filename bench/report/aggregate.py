@@ -21,6 +21,7 @@ NONE = "–"
 POINTS = 101
 """Thresholds of the profiles."""
 ON_DARK, ON_LIGHT = "#fdfdfd", "#1b1b1b"  # the page does not put its own in their place
+LONGEST = 20  # characters of a label beside an axis
 ROW = 0.24  # inches of an algorithm in a panel
 
 
@@ -60,6 +61,11 @@ def figure(table: pd.DataFrame, algorithms: Algorithms) -> Figure:
     return drawn
 
 
+def short(label: str) -> str:
+    """A label beside an axis; the tables have it whole."""
+    return label if len(label) <= LONGEST else f"{label[: LONGEST - 7]}…{label[-6:]}"
+
+
 def places(algorithms: Algorithms) -> dict[str, int]:
     """label -> its index, by which the page knows what is drawn."""
     return {label: index for index, label in enumerate(algorithms.methods)}
@@ -76,7 +82,7 @@ def _levels(ax: Axes, found: pd.DataFrame, labels: list[str], algorithms: Algori
             bar.set_gid(series_id(index[label], 0))
         (dot,) = ax.plot(row["iqm"], place, look.marker, color=look.color, markersize=6)
         dot.set_gid(series_id(index[label], 1))
-    ax.set_yticks(range(len(labels)), labels)
+    ax.set_yticks(range(len(labels)), [short(label) for label in labels])
     ax.set_ylim(len(labels) - 0.5, -0.5)
     ax.xaxis.set_major_locator(MaxNLocator(5))
     ax.tick_params(length=0)
@@ -113,8 +119,9 @@ def _improvements(ax: Axes, found: pd.DataFrame, labels: list[str]) -> None:
         ax.text(k + 0.5, i + 0.5, f"{matrix[i, k]:.2f}", ha="center", va="center", fontsize=7.5, color=color)
     ax.invert_yaxis()
     middles = np.arange(len(labels)) + 0.5
-    ax.set_xticks(middles, labels, rotation=35, ha="right")
-    ax.set_yticks(middles, labels)
+    names = [short(label) for label in labels]
+    ax.set_xticks(middles, names, rotation=35, ha="right")
+    ax.set_yticks(middles, names)
     ax.tick_params(length=0)
     ax.grid(visible=False)
     ax.set_title("Probability that row is above column", loc="left", fontsize=9, weight="bold")
