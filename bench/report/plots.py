@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from bench.cli.command import counted
 from bench.report.algorithms import Algorithms, Style, in_order
 from bench.report.formats import visible
 from bench.report.inline import INK, PAPER, RULE, inline_svg, series_id, task_id
@@ -122,6 +123,8 @@ def curve_caption(states: pd.DataFrame) -> str:
     mean = " (with 3 or fewer seeds this is the mean)" if planned <= 3 else ""
     short = (states["reached"].fillna(-1) < states["steps"]).any()
     pale = " Pale parts: fewer seeds than planned." if short else ""
+    if (states["state"] == "failed").any():
+        pale += " Cross: a trial failed; from there on it counts as a random policy."
     spread = "Band: 95% stretched bootstrap interval over seeds."
     if planned < ENOUGH_SEEDS:
         spread = f"Points: single seeds; fewer than {ENOUGH_SEEDS} give no interval."
@@ -132,19 +135,20 @@ def curve_caption(states: pd.DataFrame) -> str:
 
 def seed_note(states: pd.DataFrame) -> str:
     """How many seeds of one task reached the end: "3 seeds", or "3 seeds, 2 of 3 for ippo and happo"."""
-    finished = (states["reached"] >= states["steps"]).groupby(states["algorithm"]).sum()
-    planned = states["seed"].nunique()
-    word = "seed" if planned == 1 else "seeds"
-    groups = [
-        (int(count), in_order(finished.index[finished == count], states["algorithm"]))
-        for count in sorted(finished.unique(), reverse=True)
-    ]
-    if len(groups) == 1:
-        return f"{planned} {word}" if groups[0][0] == planned else f"{groups[0][0]} of {planned} {word} finished"
-    return ", ".join(
-        f"{planned} {word}" if count == planned else f"{count} of {planned} for {' and '.join(labels)}"
-        for count, labels in groups
-    )
+    by_label = states.assign(finished=states["reached"] >= states["steps"]).groupby("algorithm")["finished"]
+    finished, planned = by_label.sum(), by_label.size()
+    usual = int(planned.mode().iloc[0])
+    groups = sorted({*zip(finished, planned, strict=True)}, reverse=True)
+    failed = int((states["state"] == "failed").sum())
+    crosses = f"; cross: {failed} failed" if failed else ""
+    if len(groups) == 1 and groups[0][0] < usual:
+        return f"{groups[0][0]} of {counted(usual, 'seed')} finished{crosses}"
+    parts = []
+    for count, of in groups:
+        labels = in_order(finished.index[(finished == count) & (planned == of)], states["algorithm"])
+        said = counted(int(of), "seed") if count == of else f"{count} of {of}"
+        parts.append(said if count == of == usual else f"{said} for {' and '.join(labels)}")
+    return ", ".join(parts) + crosses
 
 
 def _panel(ax: Axes, task: str, frame: pd.DataFrame, states: pd.DataFrame, algorithms: Algorithms, over: Costs) -> None:
@@ -230,6 +234,9 @@ def _curve(ax: Axes, look: Style, curve: pd.DataFrame, over: Costs) -> list[Arti
                 alpha=alpha,
                 linestyle=look.linestyle,
             )
+    lost = curve["failed"].diff().fillna(curve["failed"]) > 0
+    if lost.any():
+        drawn += ax.plot(curve[over][lost], values[lost], "X", color=look.color, markersize=8, markeredgewidth=0)
     return drawn
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bench.report import stats
+from bench.report import plots, stats
 from bench.store.scores import Score
 
 
@@ -55,3 +55,11 @@ def test_a_trial_that_runs_is_not_continued() -> None:
     found = curve({0: [0.0, 10, 20, 30], 1: [0.0, 12]})
     assert list(found["seeds"]) == [2, 2, 1, 1]
     assert list(found["iqm"]) == [0.0, 11.0, 20.0, 30.0]
+
+
+def test_a_panel_says_how_many_seeds_each_has_and_how_many_failed() -> None:
+    cells = [("happo", seed, "done", 100) for seed in range(5)] + [("mappo", seed, "done", 100) for seed in range(7)]
+    states = pd.DataFrame(cells, columns=["algorithm", "seed", "state", "reached"]).assign(steps=100)
+    assert plots.seed_note(states) == "7 seeds for mappo, 5 seeds"
+    states.loc[0, ["state", "reached"]] = ["failed", 40]
+    assert plots.seed_note(states) == "7 seeds for mappo, 4 of 5 for happo; cross: 1 failed"

@@ -409,8 +409,12 @@ def figure_frames(
     points: list[dict[str, object]] = [
         {"step": step, "iqm": 0.1 * step, "low": np.nan, "high": np.nan, "points": []} for step in (0, 500, 1000)
     ]
-    curves = pd.DataFrame([{**pairing, **point, "seeds": 1, "planned": 1} for pairing in pairings for point in points])
-    states = pd.DataFrame([{**pairing, "seed": 0, "reached": 1000, "steps": 1000} for pairing in pairings])
+    curves = pd.DataFrame(
+        [{**pairing, **point, "seeds": 1, "planned": 1, "failed": 0} for pairing in pairings for point in points]
+    )
+    states = pd.DataFrame(
+        [{**pairing, "seed": 0, "state": "done", "reached": 1000, "steps": 1000} for pairing in pairings]
+    )
     return curves, states, Algorithms({label: label for label in labels}, [*METHODS])
 
 

@@ -29,10 +29,18 @@ def test_a_figure_of_the_page_is_small() -> None:
     parts = []
     for label in SIX:
         iqm = rng.normal(size=21).cumsum() * 100
-        part = {"step": steps, "iqm": iqm, "low": iqm - 50, "high": iqm + 50, "points": [[]] * 21, "seeds": 5}
+        part = {
+            "step": steps,
+            "iqm": iqm,
+            "low": iqm - 50,
+            "high": iqm + 50,
+            "points": [[]] * 21,
+            "seeds": 5,
+            "failed": 0,
+        }
         parts.append(pd.DataFrame({"task": "Ant", "algorithm": label, **part, "planned": 5}))
     rows = [
-        {"task": "Ant", "algorithm": label, "seed": seed, "reached": 10**6, "steps": 10**6}
+        {"task": "Ant", "algorithm": label, "seed": seed, "state": "done", "reached": 10**6, "steps": 10**6}
         for label, seed in product(SIX, range(5))
     ]
     algorithms = Algorithms({label: label.split("-")[0] for label in SIX}, [*METHODS])
