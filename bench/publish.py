@@ -25,6 +25,7 @@ from bench.cli.command import counted
 from bench.store import files
 from bench.store.files import StoreError
 from bench.store.trials import identity, joined, read_trials
+from bench.store.verifying import changed_suite
 
 MOST_UPDATES = 100
 """Of each agent and trial."""
@@ -57,6 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def publish(folder: Path, target: Path) -> int:
     """Write the compact form of a suite's results into a folder; returns the number of its trials."""
     abouts = [about for about in read_trials(folder) if about["status"] in ("done", "failed")]
+    if wrong := changed_suite(folder):
+        raise StoreError(wrong)
     if not abouts:
         raise StoreError(f"{folder}: no trial there has ended; the results of a suite have trials/")
     of = pd.DataFrame([identity(about) for about in abouts])[["task", "algorithm", "seed"]]

@@ -19,6 +19,7 @@ from bench.cli.command import positive
 from bench.runner import folder
 from bench.runner.pool import Effort, add_effort, run_trials
 from bench.runner.preparing import Prepared, isolated, prepared
+from bench.runner.rounds import run_rounds
 from bench.runner.summary import describe
 from bench.store import files
 from bench.suite.model import SuiteError
@@ -28,12 +29,16 @@ from bench.suite.shipped import find
 @command.entry
 def main(arguments: Sequence[str] | None = None) -> int:
     """0 when every selected trial is done, 1 when one failed, 2 for bad input, 130 after Ctrl-C."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if bool(options.until) != bool(options.max_seeds) or (options.until and options.only):
+        parser.error("--until decided needs --max-seeds N, and the other way round, and the whole suite: no --only")
     jobs = options.jobs or max((os.cpu_count() or 1) // options.env_threads, 1)
     try:
         found: Prepared = isolated(
             prepared,
-            *(options.suite, options.results, options.set, options.include, options.only, options.env_threads, jobs),
+            *(options.suite, options.results, options.set, options.include, options.only, options.max_seeds),
+            *(options.env_threads, jobs),
             say=lambda line: print(line, file=sys.stderr),
         )
     except SuiteError as error:
@@ -45,14 +50,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.dry_run:
         return 0
     try:
-        folder.prepare(found.planned, found.document, results)
         effort = Effort(jobs, options.env_threads, options.stall, options.retries)
+        if options.until:
+            return run_rounds(found, results, effort, undecided_pairings)
+        folder.prepare(found.planned, found.document, found.resolved, results)
         return run_trials([*found.prices], results, effort, found.prices)
     except SuiteError as error:
         return command.refused(error)
     except files.StoreError as error:
         command.refused(error)
         return 1
+
+
+def undecided_pairings(results: Path) -> set[tuple[str, str]]:
+    """The tasks and algorithms of the claims that the results of a suite do not decide yet."""
+    from bench.report import claims, load  # matplotlib takes a second, which only this needs
+
+    try:
+        return claims.open_pairings(claims.verdicts(load.load(results)))
+    except load.ReportError as error:
+        raise SuiteError(str(error)) from None
 
 
 def _parser() -> command.Parser:
@@ -83,6 +100,12 @@ def _parser() -> command.Parser:
     parser.add_argument(
         "--only", action="append", default=[], metavar="KEY=NAMES", help="run a part: algorithm=happo,mappo or task=..."
     )
+    parser.add_argument(
+        "--until",
+        choices=["decided"],
+        help="add seeds until the claims of the suite are decided; needs --max-seeds",
+    )
+    parser.add_argument("--max-seeds", type=positive, metavar="N", help="the most seeds that --until decided may use")
     add_effort(parser)
     parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")
     return parser

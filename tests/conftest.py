@@ -16,10 +16,11 @@ from bench.tune import pool as tuning_pool
 
 @pytest.fixture(scope="module")
 def sigterm_as_before() -> Iterator[None]:
-    """main() says what SIGTERM does; other tests should not meet it."""
-    handler = signal.getsignal(signal.SIGTERM)
+    """main() says what SIGTERM and SIGHUP do; other tests should not meet it."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
     yield
-    signal.signal(signal.SIGTERM, handler)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -50,6 +50,13 @@ def _without_middle(line: str) -> str:
     return f"{line[: LONGEST - tail - 5].rpartition(' ')[0]} ... {line[-tail:].partition(' ')[2]}"
 
 
+def end_as_after_ctrl_c() -> None:
+    """Let SIGTERM, and SIGHUP of a terminal that is closed, act as Ctrl-C; not SIGHUP under nohup, which ignores it."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler)
+
+
 def refused(error: object) -> int:
     """Say in one line on stderr why something is not done; the status to end with."""
     print(one_line(error), file=sys.stderr)

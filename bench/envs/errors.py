@@ -21,7 +21,12 @@ class EnvError(RuntimeError):
 
 def one_line(error: BaseException) -> str:
     """An exception in one line."""
-    return " ".join(f"{type(error).__name__}: {error}".split())
+    try:
+        text = str(error)
+    except Exception as second:  # of a class of the user's
+        text = f"(its message raised {type(second).__name__})"
+    name = type(error).__name__
+    return " ".join(f"{name}: {text}".split()) if text else name
 
 
 def one_line_with_place(error: BaseException) -> str:

@@ -7,12 +7,15 @@ from bench.cli import command
 if __name__ == "__main__":
     command.begin()
 
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import pandas as pd
+
 from bench.cli.command import counted
-from bench.report import formats, page, plots, stats, study_page, study_results
+from bench.report import answer, claims, formats, page, plots, stats, study_page, study_results
 from bench.report.load import ReportError, SuiteResults, find_suites, load
 from bench.report.watch import watch
 from bench.store import files
@@ -20,9 +23,14 @@ from bench.store import files
 RESULTS = Path("results")
 
 
+def states_of(suite: SuiteResults) -> pd.DataFrame:
+    """Where each trial of a suite stands."""
+    return stats.trial_states(suite.records, suite.trials, suite.skipped, suite.algorithms.methods, suite.own_seeds)
+
+
 def write(suite: SuiteResults, refresh: int = 0) -> str:
     """Write the figures, tables and page of one suite into its folder; returns what the terminal shows."""
-    states = stats.trial_states(suite.records, suite.trials, suite.skipped, suite.algorithms.methods)
+    states = states_of(suite)
     curves = stats.with_seconds(stats.curves(suite.records, states), suite.records)
     table = stats.returns_table(suite.records, states)
     rows = page.returns_rows(table)
@@ -37,6 +45,9 @@ def write(suite: SuiteResults, refresh: int = 0) -> str:
         "returns.parquet": files.table_bytes(table),
         "report.html": page.html(suite, states, curves, table, refresh).encode(),
     }
+    if suite.resolved and suite.resolved.claims:
+        document = claims.document(claims.verdicts(suite), suite.resolved)
+        outputs["claims.json"] = (json.dumps(document, indent=1) + "\n").encode()
     for name, content in outputs.items():
         files.write_bytes(suite.folder / name, content)
     notes = page.warnings(suite, states)
@@ -64,7 +75,7 @@ def rewrite(folder: Path, refresh: int) -> str:
         write_study(results, refresh)
         return f"{folder / 'report.html'}: {counted(len(results.trials), 'tuning trial')}"
     write(results, refresh)
-    states = stats.trial_states(results.records, results.trials, results.skipped, results.algorithms.methods)
+    states = states_of(results)
     done = int((states["state"] == "done").sum())
     return f"{folder / 'report.html'}: {done} of {counted(len(states), 'trial')} done"
 
@@ -75,15 +86,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = command.Parser(prog="python -m bench.report", description=__doc__)
     what = "folders of suites; without any, all that have records under ./results"
     parser.add_argument("suites", nargs="*", type=Path, metavar="DIR/<suite>", help=what)
+    parser.add_argument("--claims", action="store_true", help="print the verdicts on the claims of suites, and stop")
     parser.add_argument("--watch", action="store_true", help="write again when trials advance, until Ctrl-C")
-    given = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     try:
-        folders: list[Path] = given.suites or find_suites(RESULTS)
-        if given.watch:
+        folders: list[Path] = options.suites or find_suites(RESULTS)
+        if options.watch:
             watch(folders, rewrite)
             return 0
         loaded = [read(folder) for folder in folders]
         for one in loaded:
+            if options.claims:
+                print("\n".join(answer.lines(one)) if isinstance(one, SuiteResults) else f"{one.name}: a study")
+                continue
             print(write_study(one) if isinstance(one, study_results.StudyResults) else write(one))
     except ReportError as error:
         return command.refused(f"bench.report: {error}")

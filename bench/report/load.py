@@ -51,6 +51,13 @@ class SuiteResults:
         return Algorithms.of(self.resolved, {label: methods.get(label, label) for label in labels})
 
     @property
+    def own_seeds(self) -> range | None:
+        """The seeds that all pairings have; further ones are added only where a claim is undecided."""
+        if self.resolved is None or not self.resolved.looks:
+            return None
+        return range(self.resolved.first_seed, self.resolved.first_seed + min(self.resolved.looks))
+
+    @property
     def skipped(self) -> set[tuple[str, str]]:
         """The pairings (task, algorithm) that the suite leaves out."""
         return {*self.resolved.skipped} if self.resolved else set()
@@ -82,7 +89,7 @@ def load(folder: Path) -> SuiteResults:
         trials = read_trials(folder)
         _check_keys(folder, trials)
         _refuse_other_physics(folder, trials)
-        _refuse_mixtures(folder, trials)
+        refuse_mixtures(folder, trials)
         if not _has_records(folder):
             have = _statuses(trials)
             raise ReportError(f"{folder}: no records yet, {have}; a suite has trials/ or records.parquet")
@@ -167,7 +174,7 @@ def _refuse_other_physics(folder: Path, trials: list[dict[str, Any]]) -> None:
         )
 
 
-def _refuse_mixtures(folder: Path, trials: list[dict[str, Any]]) -> None:
+def refuse_mixtures(folder: Path, trials: list[dict[str, Any]]) -> None:
     """Stop where one average, or one comparison, would pool trials that ran under different conditions."""
     rules: list[tuple[str, tuple[str, ...], Callable[[dict[str, Any]], str]]] = [
         ("MuJoCo versions", ("task",), mujoco_version),

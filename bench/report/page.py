@@ -15,7 +15,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from bench.cli.command import counted
-from bench.report import plots, stats
+from bench.report import aggregate, answer, plots, published, reaching, stats
 from bench.report.algorithms import in_order
 from bench.report.formats import shown, visible
 from bench.report.load import SuiteResults, trial_name
@@ -303,6 +303,23 @@ def config_hashes(suite: SuiteResults) -> list[dict[str, str]]:
     ]
 
 
+def aggregated(suite: SuiteResults) -> dict[str, Any] | None:
+    """What the section on all tasks shows; None where no return can be normalised."""
+    final = stats.final_returns(suite.records, suite.trials)
+    if not aggregate.is_there(final):
+        return None
+    figure = aggregate.figure(final, suite.algorithms)
+    lost = final[final["counted_as"] != ""]
+    names = (f"{trial_name(row)} as {row['counted_as']}" for row in rows_of(lost))
+    return {
+        "figure": plots.inline(figure, "aggregate", "Over all tasks", suite.algorithms),
+        "rows": aggregate.rows(final, suite.algorithms),
+        "few": final.groupby(["task", "algorithm"], observed=True).size().min() < stats.ENOUGH_SEEDS,
+        "left_out": sorted(final.loc[final["normalised"].isna(), "task"].unique()),
+        "counted": "; ".join(names) + "." if len(lost) else "",
+    }
+
+
 def html(suite: SuiteResults, states: pd.DataFrame, curves: pd.DataFrame, table: pd.DataFrame, refresh: int = 0) -> str:
     """The page; with `refresh` it loads itself again after so many seconds."""
     tasks = sorted(states["task"].unique())
@@ -311,6 +328,10 @@ def html(suite: SuiteResults, states: pd.DataFrame, curves: pd.DataFrame, table:
     return ENVIRONMENT.get_template("report.html").render(
         name=suite.name,
         refresh=refresh,
+        answer=answer.context(suite),
+        aggregate=aggregated(suite),
+        reaching=reaching.rows(reaching.table(suite.records, states), suite.algorithms),
+        published=published.rows(tasks),
         warnings=warnings(suite, states),
         facts=facts(suite, states),
         gaps=gaps(suite, states),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from typing import Any
 
 import pandas as pd
@@ -99,6 +100,21 @@ def _beats(top: dict[str, Any] | None, mine: pd.DataFrame) -> str:
     return f"in {sum(ours[key] > theirs[key] for key in theirs)} of {len(theirs)}"
 
 
+def sensitivity_rows(study: StudyResults) -> list[dict[str, str]]:
+    """`study_results.sensitivity` as text."""
+    return [
+        {
+            "algorithm": row["algorithm"],
+            "complete trials": str(row["trials"]),
+            "tasks": str(row["tasks"]),
+            "one setting for all tasks": _number(row["one"]),
+            "one for each task": _number(row["each"]),
+            "gain": _number(row["add"]),
+        }
+        for row in page.rows_of(study_results.sensitivity(study))
+    ]
+
+
 def facts(study: StudyResults) -> dict[str, str]:
     """What was searched, in a few lines."""
     about = study.document
@@ -130,7 +146,7 @@ def html(study: StudyResults, curves: pd.DataFrame, rows: list[dict[str, str]], 
     return page.ENVIRONMENT.get_template("tuning.html").render(
         name=study.name,
         refresh=refresh,
-        folder=study.folder,
+        best_file=shlex.quote(str(study.folder / "best.yaml")),
         warnings=[f"Incomplete: of {budget} tuning trials {', '.join([*short, *(f'{x} lacks all' for x in absent)])}."]
         if short or absent
         else [],
@@ -143,6 +159,7 @@ def html(study: StudyResults, curves: pd.DataFrame, rows: list[dict[str, str]], 
         budgets=rows,
         winners=winners(curves),
         best=best_rows(study),
+        sensitivity=sensitivity_rows(study),
         styles={label: study.algorithms.styles[label] for label in labels},
         glyphs=page.GLYPHS,
         sampler=study.document.get("sampler", "tpe"),

@@ -147,6 +147,30 @@ def best(study: StudyResults, label: str) -> dict[str, Any] | None:
     return None if mine.empty else dict(mine.iloc[int(mine["value"].astype(float).to_numpy().argmax())])
 
 
+def sensitivity(study: StudyResults) -> pd.DataFrame:
+    """One row per algorithm: `trials`, `tasks`, `one` setting for all tasks, one for `each`, and what that would `add`.
+
+    `one`: the normalised return, mean over tasks, of the best complete tuning trial. `each`: the mean over tasks of
+    what the best complete trial reached there. Their difference says how much an algorithm gains from being tuned for
+    each task. Both are maxima over noisy trials, the second more so. Source: Adkins, Bowling and White 2024, "A method
+    for evaluating hyperparameter sensitivity in reinforcement learning".
+    """
+    rows = []
+    for label in study.labels:
+        chosen = (study.trials["algorithm"] == label) & (study.trials["state"] == "complete")
+        table = pd.DataFrame([_by_task(text) for text in study.trials.loc[chosen, "returns"]])  # [trials, tasks]
+        if len(table):
+            one, each = table.mean(axis=1).max(), table.max().mean()
+            rows.append((label, len(table), len(table.columns), one, each, each - one))
+    return pd.DataFrame(rows, columns=["algorithm", "trials", "tasks", "one", "each", "add"])
+
+
+def _by_task(returns: str) -> pd.Series[float]:
+    """task -> mean over its seeds of the normalised returns of a tuning trial."""
+    found = pd.Series(json.loads(returns), dtype=float)
+    return found.groupby([pairing.rpartition(" seed ")[0] for pairing in found.index]).mean()
+
+
 def parameters(study: StudyResults, label: str) -> pd.DataFrame:
     """One row per tuning trial and parameter of an algorithm: `parameter`, `setting`, `score`, `state`."""
     mine = study.trials[study.trials["algorithm"] == label]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,23 +11,34 @@ import yaml
 from filelock import FileLock
 
 from bench.store import files
+from bench.store.resolved import Resolved
 from bench.store.trials import LOCK, merge, read_trials
+from bench.suite.claims import kept
 from bench.suite.model import SuiteError
-from bench.suite.resolving import resolved
 from bench.suite.trial import Trial
 from bench.trial import status
 from bench.trial.status import read_status
 
 
-def prepare(planned: Sequence[Trial], document: dict[str, Any], folder: Path) -> None:
+def prepare(planned: Sequence[Trial], document: dict[str, Any], resolved: Resolved, folder: Path) -> None:
     """Write the suite file, what it was resolved to, and a `trial.json` for each trial that has not started."""
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / LOCK):
         refuse_changed(planned, folder)
         files.write_text(folder / "suite.yaml", yaml.safe_dump(document, sort_keys=False))
-        resolved(planned).write(folder)
+        replace(continued(resolved, folder), suite_file=files.sha256(folder / "suite.yaml")).write(folder)
         for trial in planned:
             status.register(trial, folder)
+
+
+def continued(resolved: Resolved, folder: Path) -> Resolved:
+    """What a suite was resolved to, with what its folder knows: which claims came first, how often one has looked."""
+    before = Resolved.read(folder)
+    ended = sum(about["status"] in ("done", "failed") for about in read_trials(folder))
+    if before is None:
+        return replace(resolved, claims=kept(resolved.claims, {}, ended, folder))
+    looks = {*resolved.looks, *before.looks} if ended else {*resolved.looks}
+    return replace(resolved, claims=kept(resolved.claims, before.claims, ended, folder), looks=sorted(looks))
 
 
 def join_tables(folder: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import signal
 import sys
 import threading
 import time
@@ -16,12 +15,13 @@ from typing import TypeVar
 
 from joblib import Parallel, delayed
 
+from bench.cli import command
 from bench.cli.command import INTERRUPTED, counted, up_to
 from bench.runner.cost import Cost
 from bench.runner.folder import join_tables
 from bench.runner.monitor import Monitor
 from bench.runner.process import Died, Limits, call
-from bench.store.files import StoreError
+from bench.store.files import FolderGone, StoreError, place, refuse_other_place
 from bench.suite.trial import Trial
 from bench.trial import worker
 from bench.trial.status import held, record_failure
@@ -70,7 +70,7 @@ def add_effort(parser: ArgumentParser) -> None:
 def run_trials(todo: Sequence[Trial], folder: Path, effort: Effort, prices: Mapping[Trial, Cost]) -> int:
     """Run the trials, print how each ended, and join their tables."""
     failed = 0
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # SIGTERM acts as Ctrl-C
+    command.end_as_after_ctrl_c()
     try:
         with (
             Monitor(todo, folder, [prices[t].seconds for t in todo], effort.jobs) as monitor,
@@ -99,7 +99,13 @@ def outcomes(
     A trial at which another run is at work is left to it, and taken up if that run ends before the trial does.
     """
 
+    began = place(folder)
+
     def attempt(trial: Trial, stop: threading.Event) -> Outcome:
+        try:
+            refuse_other_place(folder, began)
+        except FolderGone as gone:
+            return Outcome(trial, "failed", str(gone))
         with held(trial, folder) as free:
             if not free:
                 return Outcome(trial, "busy")

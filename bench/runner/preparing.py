@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from bench.runner.cost import Cost, costs, refuse_replays_beyond_memory
-from bench.runner.folder import refuse_changed
+from bench.runner.folder import continued, refuse_changed
 from bench.runner.process import Died, Limits, call
 from bench.runner.summary import physics_warning
 from bench.store.files import StoreError
-from bench.suite.model import SuiteError
+from bench.store.resolved import Resolved
+from bench.suite.claims import claims
+from bench.suite.model import Suite, SuiteError
 from bench.suite.overrides import only
-from bench.suite.resolving import load, trials
+from bench.suite.resolving import load, resolved, trials
 from bench.suite.trial import Trial
+from bench.tasks import registry
 from bench.trial.link import Link
 from bench.trial.status import read_status
 
@@ -29,8 +32,12 @@ class Prepared:
 
     document: dict[str, Any]
     """The suite file with everything that overrides it."""
+    resolved: Resolved
+    """What its names mean, and how its claims are decided."""
+    own_seeds: int
+    """The seeds that the suite itself asks for."""
     planned: Sequence[Trial]
-    """All trials of the suite."""
+    """All trials of the suite; where seeds are added until claims are decided, as many as there may be."""
     selected: Sequence[Trial]
     """Those that this run was asked for."""
     prices: Mapping[Trial, Cost]
@@ -45,21 +52,40 @@ def prepared(
     changes: Sequence[str],
     includes: Sequence[Path],
     parts: Sequence[str],
+    most_seeds: int | None,
     env_threads: int,
     jobs: int,
     link: Link,
 ) -> Prepared:
-    """Read a suite and measure its costs. `folder` is where results of all suites lie."""
+    """Read a suite and measure its costs. `folder` is where results of all suites lie.
+
+    `most_seeds`: up to how many seeds are added until the claims of the suite are decided.
+    """
     link.at(f"reading {suite}")
     read, document = load(suite, changes, includes)
-    planned = trials(read, suite)
+    looks = _looks(read, most_seeds, suite)
+    planned = trials(read.model_copy(update={"seeds": looks[-1]}), suite, link.at)
     selected = only(planned, parts)
     own = folder / read.name
     refuse_changed(planned, own)
+    agents = {t.task.label: registry.team(t.task).size for t in planned}
+    meaning = replace(resolved(planned, agents), claims=claims(read, planned, suite), looks=looks)
+    meaning = continued(meaning, own)
     todo = [t for t in selected if read_status(t, own).get("status") != "done"]
     refuse_replays_beyond_memory(todo, jobs)
     prices = costs(todo, env_threads, link=link)
-    return Prepared(document, planned, selected, prices, physics_warning(todo))
+    return Prepared(document, meaning, read.seeds, planned, selected, prices, physics_warning(todo))
+
+
+def _looks(suite: Suite, most_seeds: int | None, path: Path) -> list[int]:
+    """At how many seeds the claims are decided: at those of the suite, or at each number from there up."""
+    if most_seeds is None:
+        return [suite.seeds]
+    if not suite.claims:
+        raise SuiteError(f"{path}: claims: missing; --until decided needs what is to be decided")
+    if most_seeds <= suite.seeds:
+        raise SuiteError(f"{path}: --max-seeds {most_seeds} is no more than the suite's own seeds: {suite.seeds}")
+    return [*range(suite.seeds, most_seeds + 1)]
 
 
 def isolated(function: Callable[..., Any], *arguments: Any, say: Callable[[str], None]) -> Any:

@@ -122,8 +122,14 @@ def _ending(process: Any) -> str:
     process.join(GRACE_SECONDS)
     code = process.exitcode
     if code is not None and code < 0:
-        return f"its process was ended by {signal.Signals(-code).name} (killed, or out of memory?)"
+        why = " (killed, or out of memory?)" if code == -signal.SIGKILL else ""
+        return f"its process was ended by {_signal_name(-code)}{why}"
     return f"its process ended with status {code}"
+
+
+def _signal_name(number: int) -> str:
+    """SIGSEGV, or "signal 40": most real-time signals have no name."""
+    return signal.Signals(number).name if number in [*signal.Signals] else f"signal {number}"
 
 
 def _end(process: Any) -> None:
@@ -155,6 +161,7 @@ class _PipeLink(Link):
 def _serve(pipe: Connection, beats: Any, work: bytes) -> None:
     """In the process: call the function and send its result, or what it raised."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the command, which ends us with SIGTERM
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _stop)
     threading.Thread(target=_follow_parent, daemon=True).start()
     link = _PipeLink(pipe, beats)

@@ -7,6 +7,7 @@ imports torch or gymnasium.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -132,6 +133,32 @@ def try_lock(path: Path) -> FileLock | None:
     except Timeout:
         return None
     return lock
+
+
+def sha256(path: Path) -> str:
+    """The checksum of a file that carries none."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+class FolderGone(StoreError):
+    """A folder that is no longer the one that was there at first: its file system was unmounted, or it was moved."""
+
+
+def place(folder: Path) -> tuple[int, int]:
+    """The device of a folder and its number there: another one is another folder, even under the same name."""
+    try:
+        found = folder.stat()
+    except OSError as error:
+        raise FolderGone(f"{folder}: is no longer there ({error.strerror})") from error
+    return found.st_dev, found.st_ino
+
+
+def refuse_other_place(folder: Path, before: tuple[int, int]) -> None:
+    """Raise FolderGone where a folder is not what it was."""
+    if place(folder) != before:
+        raise FolderGone(
+            f"{folder}: is no longer the folder that was there at first: a file system was unmounted, or it was moved"
+        )
 
 
 def read_json(path: Path) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from bench.store import files
@@ -23,6 +23,28 @@ class Algorithm:
 
 
 @dataclass(frozen=True)
+class Claim:
+    """What a suite is to decide, as its file states it under `claims`."""
+
+    says: str
+    """The claim in a sentence."""
+    kind: str
+    """`outperforms`, `grows_with_agents` or `improves_monotonically`."""
+    algorithms: Sequence[str]
+    """Labels: the claim is about each of them."""
+    against: Sequence[str]
+    """Labels that each of them is compared with; empty for `improves_monotonically`."""
+    tasks: Sequence[str]
+    """Labels of tasks."""
+    measure: str
+    """`final` or `absolute`, the kind of records."""
+    margin: float
+    """Differences of normalised returns within ±margin count as none."""
+    ended_before: int = 0
+    """Trials that had ended when the claim was first stated; 0 if it was stated before there were results."""
+
+
+@dataclass(frozen=True)
 class Resolved:
     """What the names in a suite or study file were resolved to."""
 
@@ -34,6 +56,15 @@ class Resolved:
     """label -> what it stands for; in the order of the registry, those of one method in that of the file."""
     skipped: Sequence[tuple[str, str]]
     """The pairings (task, label) that the file leaves out."""
+    agents: Mapping[str, int] = field(default_factory=dict)
+    """task -> how many agents it has."""
+    claims: Mapping[str, Claim] = field(default_factory=dict)
+    """name -> claim; in the order of the file."""
+    first_seed: int = 0
+    looks: Sequence[int] = ()
+    """Numbers of seeds at which claims are decided: one, or as many as there are rounds of seeds."""
+    suite_file: str = ""
+    """SHA-256 of the `suite.yaml` beside it; empty where there is none."""
 
     def write(self, folder: Path) -> None:
         """Write it into a folder of results."""
@@ -52,6 +83,11 @@ class Resolved:
                 tasks=[str(task) for task in found["tasks"]],
                 algorithms={label: Algorithm(**about) for label, about in found["algorithms"].items()},
                 skipped=[(str(task), str(label)) for task, label in found["skipped"]],
+                agents={str(task): int(count) for task, count in found.get("agents", {}).items()},
+                claims={str(name): Claim(**about) for name, about in found.get("claims", {}).items()},
+                first_seed=int(found.get("first_seed", 0)),
+                looks=[int(look) for look in found.get("looks", [])],
+                suite_file=str(found.get("suite_file", "")),
             )
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise files.StoreError(f"{path}: not as bench.run and bench.tune write it ({error!r})") from error

@@ -64,7 +64,10 @@ def identity(about: Mapping[str, Any]) -> dict[str, Any]:
 
 def read_trial(path: Path) -> dict[str, Any]:
     """What a `trial.json` says. Refuses one that was damaged or is of another version."""
-    about = files.read_sealed_json(path)
+    try:
+        about = files.read_sealed_json(path)
+    except StoreError as error:
+        raise StoreError(f"{error}; delete its folder to run this trial again") from error
     if missing := [key for key in (*IDENTITY, "status", "steps", "evaluate") if key not in about]:
         raise StoreError(f"{path}: lacks {', '.join(missing)}: of another version of the benchmark")
     return about
@@ -75,7 +78,7 @@ def read_trial_in_place(path: Path) -> dict[str, Any]:
     about = read_trial(path)
     own = trial_folder(Path(), about["task"], about["algorithm"], about["seed"])
     if path.parent.parts[-len(own.parts) :] != own.parts:
-        raise StoreError(f"{path}: is that of {own}; it was copied or renamed")
+        raise StoreError(f"{path}: is that of {own}; it was copied or renamed: move it back, or delete it")
     return about
 
 
@@ -130,10 +133,15 @@ def read_table_of(folder: Path, name: str, about: Mapping[str, Any]) -> pd.DataF
     except StoreError as error:
         raise StoreError(f"{error}; delete its folder to run this trial again") from error
     if owner != identity(about):
-        raise StoreError(f"{path}: belongs to another trial: {owner}, not {identity(about)}")
+        raise StoreError(f"{path}: is that of {_whose(owner)}; delete its folder to run this trial again")
     if about["status"] == "done" and checksum != about["files"].get(path.name):
         raise StoreError(f"{path}: is not the one with which this trial ended; delete {folder} to run it again")
     return frame
+
+
+def _whose(owner: Mapping[str, Any]) -> str:
+    about = [str(owner[key]) for key in ("task", "algorithm") if key in owner]
+    return f"{' '.join(about)} seed {owner['seed']}" if "seed" in owner else "no trial"
 
 
 def trial_table(suite_folder: Path, name: str, about: Mapping[str, Any]) -> pd.DataFrame:

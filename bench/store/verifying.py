@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from bench.store import files
+from bench.store import files, resolved
 from bench.store.files import StoreError
 from bench.store.resolved import Resolved
 from bench.store.trials import (
@@ -24,6 +23,7 @@ from bench.store.trials import (
     trials_by_folder,
 )
 
+KEY = ["task", "algorithm", "seed"]
 NAMED = 3
 """So many trials are named in one line."""
 
@@ -79,7 +79,7 @@ def _attempted(check: str, look: Callable[[], tuple[str, str]]) -> Finding:
 
 def _files(abouts: Mapping[Path, Mapping[str, Any]]) -> tuple[str, str]:
     """Compare the files of all trials with the checksums that they carry and that `trial.json` has."""
-    count = 0
+    count, remedy = 0, "delete its folder to run this trial again"
     for folder, about in abouts.items():
         if not (folder / "trial.json").exists():
             continue
@@ -92,35 +92,50 @@ def _files(abouts: Mapping[Path, Mapping[str, Any]]) -> tuple[str, str]:
         for name, checksum in about["files"].items():
             path = folder / name
             if not path.exists():
-                return f"{path}: is missing", ""
-            if path.suffix == ".pt" and hashlib.sha256(path.read_bytes()).hexdigest() != checksum:
-                return f"{path}: was damaged or changed after it was written", ""
+                return f"{path}: is missing; {remedy}", ""
+            if path.suffix == ".pt" and files.sha256(path) != checksum:
+                return f"{path}: was damaged or changed after it was written; {remedy}", ""
     return "", f"those of {count} trials" if count else "of a published suite, which keeps only its tables"
 
 
 def _resolved(folder: Path, abouts: Mapping[Path, Mapping[str, Any]]) -> tuple[str, str]:
-    """Every pairing of task and algorithm has the same seeds, and all the same budget."""
+    """The suite file is the one that was run, all trials have its budget, and each that it plans is there."""
+    if wrong := changed_suite(folder):
+        return wrong, ""
     found = Resolved.read(folder)
     budgets = {(about["steps"], about["evaluate"]["every"], about["evaluate"]["episodes"]) for about in abouts.values()}
     if len(budgets) > 1:
         return f"{folder}: trials of different budgets (steps, every, episodes): {sorted(budgets)}", ""
-    seeds: dict[tuple[str, str], set[int]] = {}
-    for about in abouts.values():
-        seeds.setdefault((about["task"], about["algorithm"]), set()).add(about["seed"])
-    wanted = set.union(*seeds.values())
-    ragged = [f"{task} {label}" for (task, label), own in seeds.items() if own != wanted]
-    if found:
-        skipped = {*found.skipped}
-        ragged += [
-            f"{task} {label}"
-            for task in found.tasks
-            for label in found.algorithms
-            if (task, label) not in {*seeds} | skipped
-        ]
-    note = f"{len(seeds)} pairings of task and algorithm, seeds {', '.join(map(str, sorted(wanted)))}"
-    if ragged:
-        note += f"; not with all seeds: {_some(ragged)}"
-    return "", note
+    there = {(about["task"], about["algorithm"], about["seed"]) for about in abouts.values()}
+    seeds = sorted({seed for _, _, seed in there})
+    pairings = {(task, label) for task, label, _ in there}
+    note = f"{len(pairings)} pairings of task and algorithm, seeds {', '.join(map(str, seeds))}"
+    missing = [" ".join(map(str, cell)) for cell in sorted(_planned(found) - there)]
+    if missing and (folder / "trials").exists():
+        return f"{folder}: planned trials are not there: {_some(missing)}; run the suite again", ""
+    if missing:
+        note += f"; not published yet: {_some(missing)}"
+    ragged = [f"{t} {a}" for t, a in sorted(pairings) if not {(t, a, seed) for seed in seeds} <= there]
+    return "", note + (f"; not with all seeds: {_some(ragged)}" if ragged else "")
+
+
+def changed_suite(folder: Path) -> str:
+    """What is wrong with the suite file of results and what it was resolved to, in one line; empty if nothing is."""
+    found, path = Resolved.read(folder), folder / "suite.yaml"
+    if found is None and path.exists():
+        return f"{folder / resolved.NAME}: is missing; run the suite again, which writes it anew"
+    if found and found.suite_file and (not path.exists() or files.sha256(path) != found.suite_file):
+        return f"{path}: is not the suite that was run; run that suite again, which writes it anew"
+    return ""
+
+
+def _planned(found: Resolved | None) -> set[tuple[str, str, int]]:
+    """The trials that a suite asks for; further seeds are added only where a claim is undecided."""
+    if found is None or not found.looks:
+        return set()
+    skipped = {*found.skipped}
+    pairings = [(t, a) for t in found.tasks for a in found.algorithms if (t, a) not in skipped]
+    return {(*pair, found.first_seed + k) for pair in pairings for k in range(min(found.looks))}
 
 
 def _records(records: pd.DataFrame, abouts: Mapping[Path, Mapping[str, Any]]) -> str:
@@ -129,7 +144,7 @@ def _records(records: pd.DataFrame, abouts: Mapping[Path, Mapping[str, Any]]) ->
         return f"columns are missing: {', '.join(missing)}"
     if not np.isfinite(records[["episode_return", "length", "seconds"]].to_numpy(float)).all():
         return "a return, length or time is not finite"
-    groups = dict([*records.groupby(["task", "algorithm", "seed"], sort=False, observed=True)])
+    groups = dict([*records.groupby(KEY, sort=False, observed=True)])
     for about in abouts.values():
         rows = groups.pop((about["task"], about["algorithm"], about["seed"]), records[:0])
         if wrong := _records_of(rows, about):
@@ -162,11 +177,10 @@ def _records_of(rows: pd.DataFrame, about: Mapping[str, Any]) -> str:
 
 def _updates(updates: pd.DataFrame, abouts: Mapping[Path, Mapping[str, Any]]) -> str:
     """No update is there twice, none lies beyond the budget, and each row is of a trial that is there."""
-    key = ["task", "algorithm", "seed"]
-    if updates.duplicated([*key, "step", "agent"]).any():
+    if updates.duplicated([*KEY, "step", "agent"]).any():
         return "an update of an agent is there twice"
     steps = {(a["task"], a["algorithm"], a["seed"]): a["steps"] for a in abouts.values()}
-    for own, last in updates.groupby(key, sort=False, observed=True)["step"].max().items():
+    for own, last in updates.groupby(KEY, sort=False, observed=True)["step"].max().items():
         if own not in steps:
             return f"rows of a trial that is not there: {own}"
         if last > steps[own]:
@@ -178,8 +192,13 @@ def _stored(folder: Path, tables: Mapping[str, pd.DataFrame | None]) -> tuple[st
     """The tables of all trials, where they were joined, hold what the trials hold."""
     for name, table in tables.items():
         path = folder / f"{name}.parquet"
-        if path.exists() and table is not None and not files.read_table(path).equals(table):
-            return "", f"{path.name} is older than the trials; bench.report joins them anew"
+        if not path.exists() or table is None or (stored := files.read_table(path)).equals(table):
+            continue
+        lost = {*map(tuple, stored[KEY].to_numpy())} - {*map(tuple, table[KEY].to_numpy())}
+        if lost:
+            names = [" ".join(map(str, cell)) for cell in sorted(lost)]
+            return f"{path}: has rows of trials that are not there any more: {_some(names)}", ""
+        return "", f"{path.name} is older than the trials; bench.report joins them anew"
     return "", "the tables of all trials are those of the trials"
 
 

@@ -82,12 +82,28 @@ class Matrix(Strict):
     per_task: dict[str, dict[str, Any]] = {}
 
 
+class Claim(Strict):
+    """What a suite is to decide, stated before there are results."""
+
+    says: Annotated[str, StringConstraints(min_length=1, max_length=200)]
+    """The claim in a sentence."""
+    kind: Literal["outperforms", "grows_with_agents", "improves_monotonically"] = "outperforms"
+    algorithms: Annotated[list[Name], Field(min_length=1)]
+    against: list[Name] = []
+    tasks: list[str] = []
+    """Labels of tasks; without any, all of the suite."""
+    measure: Literal["final", "absolute"] = "final"
+    margin: Annotated[float, Field(gt=0, le=10)] = 0.1
+    """Differences within ±margin count as none, on the scale on which a random policy is 0 and the reference is 1."""
+
+
 class Suite(Matrix):
     """A suite file."""
 
     evaluation_seeds: ClassVar[EvaluationSeeds] = "suite"
     tuning: dict[Name, Tuning] = {}
     """label -> how its settings were tuned."""
+    claims: dict[Name, Claim] = {}
 
 
 class Included(Strict):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -26,6 +26,10 @@ from bench.tasks.registry import Task
 
 LONGEST_NAME = 255
 """Characters of the name of a folder; file systems have no more."""
+
+
+def _nobody(what: str) -> None:
+    """Whom `trials` tells what it is doing if nobody asks."""
 
 
 def load(path: Path, overrides: Sequence[str] = (), includes: Sequence[Path] = ()) -> tuple[Suite, dict[str, Any]]:
@@ -56,14 +60,17 @@ def load(path: Path, overrides: Sequence[str] = (), includes: Sequence[Path] = (
     return validated(Suite, document, path), document
 
 
-def trials(suite: Suite, path: Path) -> list[Trial]:
-    """Tasks x algorithms x seeds; refuses what a task, an algorithm or their pairing does not allow."""
+def trials(suite: Suite, path: Path, at: Callable[[str], None] = _nobody) -> list[Trial]:
+    """Tasks x algorithms x seeds; refuses what a task, an algorithm or their pairing does not allow.
+
+    `at` is told which task is made, which may never return.
+    """
     _refuse_tuning_seeds(suite, path)
-    return over_seeds(suite, pairings(suite, path), suite.tuning)
+    return over_seeds(suite, pairings(suite, path, at), suite.tuning)
 
 
-def resolved(planned: Sequence[Trial]) -> Resolved:
-    """What a suite or study was resolved to, for reports."""
+def resolved(planned: Sequence[Trial], agents: Mapping[str, int] | None = None) -> Resolved:
+    """What a suite or study was resolved to, for reports. `agents`: task -> how many agents it has."""
     tasks = list(dict.fromkeys(t.task.label for t in planned))
     known = {t.label: t.method for t in planned}
     place = {name: index for index, name in enumerate(algorithms.METHODS)}
@@ -74,6 +81,8 @@ def resolved(planned: Sequence[Trial]) -> Resolved:
         tasks=tasks,
         algorithms={x: Algorithm(known[x].name, known[x].summary, known[x].ablation) for x in labels},
         skipped=[(task, label) for task in tasks for label in labels if (task, label) not in pairs],
+        agents=agents or {},
+        first_seed=min(t.seed for t in planned),
     )
 
 
@@ -108,7 +117,7 @@ def _refuse_too_many(suite: Matrix, path: Path) -> None:
         raise SuiteError(f"{path}: {product} are {total:,} trials, more than {MOST_TRIALS:,}")
 
 
-def _tasks(suite: Matrix, path: Path) -> list[Task]:
+def _tasks(suite: Matrix, path: Path, at: Callable[[str], None]) -> list[Task]:
     made: dict[str, Task] = {}
     for index, entry in enumerate(suite.tasks):
         options = {"name": entry} if isinstance(entry, str) else dict(entry)
@@ -118,6 +127,7 @@ def _tasks(suite: Matrix, path: Path) -> list[Task]:
             task = registry.task(options.pop("name"), options)
             if len(folder := slug(task.label)) > LONGEST_NAME:
                 raise SettingError("name", f"{task.label} has {len(folder)} characters, more than a folder's name may")
+            at(f"{path}: making {task.label}")
             _make_once(task)
         if folder in made:
             raise SuiteError(f"{path}: tasks.{index}: {task.label} stands there twice")
@@ -162,10 +172,10 @@ def _algorithms(suite: Matrix, path: Path) -> dict[str, tuple[Method, Settings]]
     return made
 
 
-def pairings(suite: Matrix, path: Path) -> list[Pairing]:
+def pairings(suite: Matrix, path: Path, at: Callable[[str], None] = _nobody) -> list[Pairing]:
     """Tasks x algorithms without the pairings that `per_task` skips; its settings override those of the label."""
     _refuse_too_many(suite, path)
-    chosen_tasks, chosen = _tasks(suite, path), _algorithms(suite, path)
+    chosen_tasks, chosen = _tasks(suite, path, at), _algorithms(suite, path)
     changes = _changes(suite, chosen_tasks, list(chosen), path)
     made: list[Pairing] = []
     for task in chosen_tasks:

@@ -85,7 +85,8 @@ class Pairing(NamedTuple):
 
 
 def over_seeds(matrix: Matrix, pairings: Iterable[Pairing], tuning: Mapping[str, Tuning]) -> list[Trial]:
-    """The trials of pairings: one for each seed."""
+    """The trials of pairings, in rounds by seed: a suite that is stopped half-way is a complete smaller suite."""
+    chosen = [*pairings]
     return [
         Trial(
             suite=matrix.name,
@@ -97,6 +98,6 @@ def over_seeds(matrix: Matrix, pairings: Iterable[Pairing], tuning: Mapping[str,
             tuning=tuning.get(pairing.label),
             evaluation_seeds=matrix.evaluation_seeds,
         )
-        for pairing in pairings
         for seed in range(matrix.first_seed, matrix.first_seed + matrix.seeds)
+        for pairing in chosen
     ]

@@ -56,6 +56,8 @@ class Session:
     def __init__(self, trial: Trial, folder: Path, env_threads: int = 1, link: Link | None = None):
         self.trial, self.folder, self.env_threads, self.link = trial, folder, env_threads, link or Link()
         self.owner = trial.identity()
+        folder.mkdir(parents=True, exist_ok=True)
+        self._place = files.place(folder)
         self._identity: Diagnostics = {key: self.owner[key] for key in ("suite", "task", "algorithm", "seed")}
         self.step, self.seconds, self.evaluation_seconds = 0, 0.0, 0.0
         self.best: Best | None = None
@@ -170,6 +172,7 @@ class Session:
         )
 
     def _write_tables(self) -> None:
+        files.refuse_other_place(self.folder, self._place)
         if self.rows:
             self.updates.append(pd.DataFrame(self.rows))
             self.rows = []

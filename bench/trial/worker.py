@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from algorithms import Diverged
+from bench.envs.errors import EnvError, one_line, one_line_with_place
+from bench.store.files import FolderGone, StoreError
 from bench.suite.trial import Trial
 from bench.trial.link import Link
 from bench.trial.session import CHECKPOINTS, Session
@@ -72,7 +74,8 @@ def _attempt(trial: Trial, suite_folder: Path, env_threads: int, until: int | No
     except BaseException as error:  # the code of an environment may raise anything
         if isinstance(error, Stopped) or (isinstance(error, KeyboardInterrupt) and _interruptible()):
             raise
-        close_attempt(folder, about, "failed", error=_reason(error), traceback=traceback.format_exc())
+        if not isinstance(error, FolderGone):
+            close_attempt(folder, about, "failed", error=_reason(error), traceback=traceback.format_exc())
         return Outcome(trial, "failed", _reason(error), diverged=isinstance(error, Diverged))
     if session.step < trial.steps:
         return Outcome(trial, "running", seconds=session.seconds, evaluation=session.evaluation)
@@ -101,4 +104,6 @@ def _interruptible() -> bool:
 
 
 def _reason(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"
+    """In one line; with the place in the code where it is not one of ours, whose messages say what is wrong."""
+    ours = isinstance(error, Diverged | EnvError | StoreError)
+    return one_line(error) if ours else one_line_with_place(error)

@@ -12,7 +12,6 @@ if __name__ == "__main__":
     command.begin()
 
 import shlex
-import signal
 import sys
 from collections.abc import Sequence
 from contextlib import closing
@@ -76,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run(found: Prepared, queue: Queue, effort: Effort) -> int:
     """Use up the budgets, print how each tuning trial ended, and write the results."""
     plan, aside = found.plan, 0
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill is a Ctrl-C
+    command.end_as_after_ctrl_c()
     try:
         with Progress(plan, queue) as progress, closing(outcomes(found, queue, effort, progress.say)) as ended:
             for outcome in ended:

@@ -12,9 +12,31 @@ from bench.report.stats.comparisons import (
 from bench.report.stats.estimates import Floats, iqm
 from bench.report.stats.intervals import CONFIDENCE, COVERING_SEEDS, ENOUGH_SEEDS, RESAMPLES, interval, stratified
 from bench.report.stats.profiles import aggregates, performance_profiles, rank_stability
-from bench.report.stats.tables import curves, diverged, final_returns, returns_table, seed_returns, trial_states
+from bench.report.stats.tables import (
+    curves,
+    diverged,
+    final_returns,
+    normalisable,
+    returns_table,
+    seed_returns,
+    trial_states,
+)
 from bench.report.stats.thresholds import cost_to_threshold, first_passages, median_cost, survival
 from bench.report.stats.times import with_seconds
+from bench.report.stats.verdicts import (
+    ALPHA,
+    CONTRADICTED,
+    EQUIVALENT,
+    NOTHING,
+    SUPPORTED,
+    UNDECIDED,
+    Decision,
+    Evidence,
+    decide,
+    grows,
+    normalised_pairs,
+    outperforms,
+)
 
 __all__ = [
     "CONFIDENCE",
@@ -32,6 +54,7 @@ __all__ = [
     "with_seconds",
     "returns_table",
     "final_returns",
+    "normalisable",
     "aggregates",
     "performance_profiles",
     "rank_stability",
@@ -46,4 +69,16 @@ __all__ = [
     "survival",
     "median_cost",
     "cost_to_threshold",
+    "ALPHA",
+    "SUPPORTED",
+    "CONTRADICTED",
+    "EQUIVALENT",
+    "UNDECIDED",
+    "NOTHING",
+    "Decision",
+    "Evidence",
+    "decide",
+    "grows",
+    "normalised_pairs",
+    "outperforms",
 ]

@@ -115,20 +115,19 @@ def probability_of_improvement(table: pd.DataFrame, first: str, second: str) -> 
     return found
 
 
-def seeds_needed(values: Floats, margin: float = 0.0) -> float:
-    """About how many seeds decide whether differences like these are of one sign, or, with a margin, within ±margin.
+def seeds_needed(effect: float, low: float, high: float, seeds: int, margin: float) -> float:
+    """About how many seeds decide whether such an effect is above or below 0, or within ±margin.
 
     The smallest n >= `ENOUGH_SEEDS` with (t_.975 + t_.8) s / sqrt(n) <= |e|, or with (t_.975 + t_.9) s / sqrt(n) <=
-    margin - |e|, quantiles of n - 1 degrees of freedom: power 80%, in the second case on both sides. e is the
-    interquartile mean, s = half of the width of its interval times sqrt(n') / t_.975 for the n' values at hand. NaN
-    below `ENOUGH_SEEDS`, where s is not known, and infinite above 1000. It rests on a measured effect, which is itself
-    uncertain: a guide, no promise. Source: Julious 2004, Statistics in Medicine 23:1921-1986, for both formulas.
+    margin - |e|, quantiles of n - 1 degrees of freedom: power 80%, in the second case on both sides. s = half of the
+    width of the effect's interval times sqrt(n') / t_.975 for the n' seeds at hand. NaN where there is no interval, and
+    infinite above 1000. It rests on a measured effect, which is itself uncertain: a guide, no promise. Source: Julious
+    2004, Statistics in Medicine 23:1921-1986, for both formulas.
     """
-    low, high = interval(values)
-    if not np.isfinite(low):
+    if not np.isfinite(low + high):
         return np.nan
-    e, tail = abs(float(iqm(values))), TAILS[1]
-    s = float(high - low) / 2 * np.sqrt(len(values)) / stats.t.ppf(tail, len(values) - 1)
+    e, tail = abs(effect), TAILS[1]
+    s = (high - low) / 2 * np.sqrt(seeds) / stats.t.ppf(tail, seeds - 1)
     n = np.arange(ENOUGH_SEEDS, MOST_SEEDS + 1)
     error, certain = s / np.sqrt(n), stats.t.ppf(tail, n - 1)
     apart = (certain + stats.t.ppf(POWER, n - 1)) * error <= e

@@ -29,10 +29,12 @@ def trial_states(
     trials: list[dict[str, Any]],
     skipped: Collection[tuple[str, str]] = (),
     order: Iterable[str] = (),
+    own_seeds: Collection[int] | None = None,
 ) -> pd.DataFrame:
     """The matrix tasks x algorithms x seeds, one row per cell, whether or not the trial exists.
 
     A pairing (task, algorithm) in `skipped` is not planned: it has rows only for trials that have records all the same.
+    Nor is a seed planned for all that is not of `own_seeds`: it has rows for the trials there are.
     Algorithms stand in `order`, then as they appear; tables and figures follow the order of these rows.
 
     Columns: task, algorithm, seed; `state` (done, running, waiting, failed, incomplete, missing); `reached`, the last
@@ -65,9 +67,13 @@ def trial_states(
         for algorithm in labels
         for seed in sorted({cell[2] for cell in cells})
         for cell in [(task, algorithm, seed)]
-        if cell in reached or (task, algorithm) not in skipped
+        if cell in reached or ((task, algorithm) not in skipped and (cell in known or _is_own(seed, own_seeds)))
     ]
     return pd.DataFrame(rows)
+
+
+def _is_own(seed: int, own_seeds: Collection[int] | None) -> bool:
+    return own_seeds is None or seed in own_seeds
 
 
 def _ended(records: pd.DataFrame, budget: dict[Any, int]) -> set[tuple[str, str, int]]:
@@ -129,36 +135,80 @@ def final_returns(
     return table.drop(columns="state")
 
 
+def normalisable(task: str) -> bool:
+    """Whether the repository has both reference scores of a task."""
+    score = scores.score(task)
+    return score is not None and score.reference is not None
+
+
 def _normalised(score: Score | None, value: float) -> float:
     return np.nan if score is None or score.reference is None else score.normalised(value)
 
 
-def curves(records: pd.DataFrame, states: pd.DataFrame) -> pd.DataFrame:
+def curves(
+    records: pd.DataFrame, states: pd.DataFrame, score_of: Callable[[str], Score | None] = scores.score
+) -> pd.DataFrame:
     """Learning curves: one row per task, algorithm and step, with `iqm`, `low` and `high` over the seeds.
 
     `points` are the returns of the seeds, finite ones alone, where they are too few for an interval; else it is empty.
     `seeds` counts the trials that were evaluated at this step, `planned` those that the matrix asks for:
-    where they differ the point is not comparable with its neighbours, and the figure shows it.
+    where they differ the point is not comparable with its neighbours, and the figure shows it. A trial that failed for
+    good, or diverged, is not left out: from there on it counts as a random policy, or as the worst trial of its task at
+    that step where that is less, and `failed` is how many do.
     """
-    planned = states["seed"].nunique()
+    planned = states.groupby(["task", "algorithm"], observed=True).size().to_dict()
+    grid = seed_returns(records, "grid")
+    lost = _lost(grid, states)
     parts = []
-    for (task, algorithm), group in seed_returns(records, "grid").groupby(["task", "algorithm"], observed=True):
+    for (task, algorithm), group in grid.groupby(["task", "algorithm"], observed=True):
         wide = group.pivot(index="seed", columns="step", values="value")  # [seeds, steps]
         there = group.pivot(index="seed", columns="step", values="episodes").notna()
+        failed = pd.DataFrame(False, wide.index, wide.columns)
+        if seeds := lost.get((str(task), str(algorithm)), []):
+            wide, failed = _with_lost(wide, seeds, grid[grid["task"] == task], score_of(str(task)))
+            there = there.reindex_like(wide).fillna(False).astype(bool) | failed
         # the steps that the same seeds have reached are resampled together
         for present, columns in wide.T.groupby(there.T.apply(tuple, axis=1)):
             values = columns.to_numpy(np.float64).T[list(present)]
             low, high = interval(values)
-            part = {
+            part: dict[str, Any] = {
                 "step": columns.index,
                 "iqm": iqm(values, axis=0),
                 "low": low,
                 "high": high,
                 "points": [_points(column) for column in values.T],
                 "seeds": len(values),
+                "failed": failed[columns.index].sum().to_numpy(),
             }
-            parts.append(pd.DataFrame({"task": task, "algorithm": algorithm, **part, "planned": planned}))
+            part |= {"task": task, "algorithm": algorithm, "planned": planned[task, algorithm]}
+            parts.append(pd.DataFrame(part))
     return pd.concat(parts).sort_values(["task", "algorithm", "step"], ignore_index=True)
+
+
+def _lost(grid: pd.DataFrame, states: pd.DataFrame) -> dict[tuple[str, str], list[int]]:
+    """(task, algorithm) -> the seeds whose trials failed for good, or have a return that is not finite."""
+    keys = ["task", "algorithm", "seed"]
+    failed = states.loc[states["state"] == "failed", keys]
+    wrong = grid.loc[~np.isfinite(grid["value"]), keys]
+    both = pd.concat([failed, wrong]).drop_duplicates().sort_values(keys)
+    return {(str(t), str(a)): [*part["seed"]] for (t, a), part in both.groupby(["task", "algorithm"], observed=True)}
+
+
+def _with_lost(
+    wide: pd.DataFrame, seeds: list[int], task: pd.DataFrame, score: Score | None
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Returns [seeds, steps] in which lost seeds have what they count as from there on, and where that is."""
+    finite = task[np.isfinite(task["value"])]
+    floor = finite.groupby("step")["value"].min()
+    if score is not None:
+        floor = floor.clip(upper=score.random)
+    steps = sorted({*task["step"]})
+    wide = wide.reindex(index=sorted({*wide.index, *seeds}), columns=steps)
+    failed = pd.DataFrame(False, wide.index, wide.columns)
+    for seed in seeds:
+        ended = ~np.isfinite(wide.loc[seed].to_numpy(np.float64))
+        failed.loc[seed] = np.logical_or.accumulate(ended)
+    return wide.mask(failed, floor.reindex(steps), axis=1), failed
 
 
 def _points(values: Floats) -> list[float]:

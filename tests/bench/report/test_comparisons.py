@@ -81,30 +81,36 @@ def test_few_seeds_leave_no_interval_of_improvement() -> None:
     assert stats.probability_of_improvement(table, "happo", "mappo")[["low", "high"]].isna().all(axis=None)
 
 
+def needed(values: stats.Floats, margin: float = 0.0) -> float:
+    """The seeds that differences like these need."""
+    low, high = stats.interval(values)
+    return stats.seeds_needed(float(stats.iqm(values)), float(low), float(high), len(values), margin)
+
+
 def test_a_clear_difference_needs_no_more_than_five_seeds() -> None:
-    assert stats.seeds_needed(np.array([10.0, 10.1, 9.9, 10.2, 9.8])) == 5
+    assert needed(np.array([10.0, 10.1, 9.9, 10.2, 9.8])) == 5
 
 
 def test_what_has_no_interval_has_no_number_of_seeds() -> None:
-    assert np.isnan(stats.seeds_needed(np.array([1.0, 2.0, 3.0, 4.0])))
+    assert np.isnan(needed(np.array([1.0, 2.0, 3.0, 4.0])))
 
 
 def test_seeds_needed_grow_with_the_square_of_the_noise() -> None:
     noise = np.random.default_rng(0).normal(size=40)
     noise -= stats.iqm(noise)
-    few, many = stats.seeds_needed(1 + 2 * noise), stats.seeds_needed(1 + 8 * noise)
+    few, many = needed(1 + 2 * noise), needed(1 + 8 * noise)
     assert many / few == pytest.approx(16, rel=0.1)
 
 
 def test_no_difference_is_decided_by_a_margin_alone() -> None:
     values = np.array([-2.0, -1.0, 0.0, 1.0, 2.0])
-    assert np.isinf(stats.seeds_needed(values))
-    assert 5 < stats.seeds_needed(values, margin=1.0) < 100
+    assert np.isinf(needed(values))
+    assert 5 < needed(values, margin=1.0) < 100
 
 
 def test_the_seeds_asked_for_decide_in_four_of_five_experiments() -> None:
     random = np.random.default_rng(0)
     measured = random.normal(size=400)
-    n = int(stats.seeds_needed(measured - stats.iqm(measured) + 0.8))
+    n = int(needed(measured - stats.iqm(measured) + 0.8))
     decided = [stats.interval(random.normal(0.8, 1, n))[0] > 0 for _ in range(200)]
     assert np.mean(decided) == pytest.approx(0.8, abs=0.1)

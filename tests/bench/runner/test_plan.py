@@ -74,7 +74,7 @@ def test_a_dry_run_counts_only_what_is_selected(path: Path, tmp_path: Path, caps
 
 
 def test_one_pairing_is_measured_without_a_word(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    costs(planned(path)[:3])
+    costs([t for t in planned(path) if t.label == "happo"])
     assert capsys.readouterr() == ("", "")
 
 
@@ -151,7 +151,7 @@ def test_replays_beyond_the_machines_memory_are_refused_before_anything_runs(
         return
     assert out == ""
     assert err == (
-        f"{planned(path)[3].name}: its replay and the copy that a checkpoint takes of it need 124.0 GB, the 2 largest "
+        f"{planned(path)[1].name}: its replay and the copy that a checkpoint takes of it need 124.0 GB, the 2 largest "
         "at once 248.0 GB, and this machine has 124.0 GB; lower buffer_size or --jobs\n"
     )
 

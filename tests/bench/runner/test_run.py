@@ -19,7 +19,7 @@ from filelock import FileLock
 from bench import run
 from bench.cli.command import BAD_INPUT, INTERRUPTED
 from bench.envs import fingerprint
-from bench.runner import pool, preparing
+from bench.runner import pool, preparing, process
 from bench.runner.cost import Cost
 from bench.store import files
 from bench.store.trials import RECORD_COLUMNS, TABLES, read_trials
@@ -469,8 +469,8 @@ def test_a_killed_process_leaves_no_temporary_file_behind(after_a_kill: Path) ->
     [
         ("Exits", "its process ended with status 0"),
         ("RaisesItsOwn", "OwnError: gone"),
-        ("RaisesGeneratorExit", "GeneratorExit:"),
-        ("Interrupts", "KeyboardInterrupt:"),
+        ("RaisesGeneratorExit", "GeneratorExit ("),
+        ("Interrupts", "KeyboardInterrupt ("),
         ("Hangs", "made no step for 10 s"),
         ("Eats", "GB of memory, over 1.0 GB"),
     ],
@@ -503,3 +503,22 @@ def test_an_environment_that_ends_its_process_while_costs_are_measured_is_named(
     assert f"python:deadly_envs:{name}" in done.stderr
     assert reason in done.stderr
     assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (-9, "its process was ended by SIGKILL (killed, or out of memory?)"),
+        (-11, "its process was ended by SIGSEGV"),
+        (-40, "its process was ended by signal 40"),
+        (3, "its process ended with status 3"),
+    ],
+)
+def test_any_end_of_a_process_has_words(code: int, words: str) -> None:
+    class Ended:
+        exitcode = code
+
+        def join(self, seconds: float) -> None:
+            pass
+
+    assert process._ending(Ended()) == words

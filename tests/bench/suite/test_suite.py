@@ -261,13 +261,13 @@ def test_a_bad_option_is_refused_with_what_is_valid(options: dict[str, Any], key
 # What a suite becomes
 
 
-def test_trials_are_tasks_by_algorithms_by_seeds(tmp_path: Path) -> None:
+def test_trials_are_seeds_by_tasks_by_algorithms_so_that_half_a_suite_is_a_complete_smaller_one(tmp_path: Path) -> None:
     cheetah = "mamujoco/HalfCheetah-2x3:episode_length=50"
     assert [(t.task.label, t.label, t.seed) for t in made(tmp_path)] == [
         (task, label, seed)
+        for seed in (0, 1)
         for task in ("mamujoco/Hopper-3x1", cheetah)
         for label in ("happo", "clipped", "maddpg")
-        for seed in (0, 1)
     ]
 
 

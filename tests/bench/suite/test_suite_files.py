@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from algorithms import METHODS
+from bench.suite.claims import claims
 from bench.suite.model import SKIP, Suite
 from bench.suite.resolving import load, trials
 from bench.suite.trial import Trial
@@ -195,23 +196,44 @@ def test_the_paper_writes_down_only_what_differs() -> None:
             assert {key for key, value in entries.get(label, {}).items() if plain[key] == value} == set(), task
 
 
-# mamujoco.yaml
+# mamujoco.yaml and mamujoco_10m.yaml
 
 
-def test_the_comparison_has_the_papers_tasks_and_two_more() -> None:
-    names = {t.task.name for t in planned("mamujoco")}
-    assert names == {f"mamujoco/{task}" for task in [*PAPER, "Ant-2x4d", "Humanoid-9|8"]}
-    assert {t.task.label for t in planned("mamujoco")} == names  # all options at their defaults
+def test_the_comparisons_have_the_papers_tasks_and_the_long_one_two_more() -> None:
+    names = {name: {t.task.name for t in planned(name)} for name in ("mamujoco", "mamujoco_10m")}
+    assert names["mamujoco_10m"] == {f"mamujoco/{task}" for task in [*PAPER, "Ant-2x4d", "Humanoid-9|8"]}
+    assert names["mamujoco"] == {f"mamujoco/{task}" for task in PAPER if not task.startswith(("Humanoid", "Many"))}
+    for name, tasks in names.items():
+        assert {t.task.label for t in planned(name)} == tasks  # all options at their defaults
 
 
-def test_the_comparison_shares_actors_wherever_agents_are_equal() -> None:
+def test_a_million_steps_are_a_point_of_the_published_grid() -> None:
+    trial = planned("mamujoco")[0]
+    assert trial.steps == 2_000_000
+    assert 1_000_000 % trial.every == 0
+
+
+@pytest.mark.parametrize("name", ["mamujoco", "paper"])
+def test_the_four_claims_are_stated_before_the_run(name: str) -> None:
+    stated = suite(name).claims
+    assert {key: claim.kind for key, claim in stated.items()} == {
+        "happo": "outperforms",
+        "hatrpo": "outperforms",
+        "agents": "grows_with_agents",
+        "monotonic": "improves_monotonically",
+    }
+    assert [*claims(suite(name), planned(name), Path(name))] == [*stated]
+
+
+@pytest.mark.parametrize("name", ["mamujoco", "mamujoco_10m"])
+def test_the_comparison_shares_actors_wherever_agents_are_equal(name: str) -> None:
     labels: dict[Any, set[str]] = {}
-    for trial in planned("mamujoco"):
+    for trial in planned(name):
         labels.setdefault(trial.task, set()).add(trial.label)
     for task, found in labels.items():
         team = registry.team(task)
         equal = len({*zip(team.observation_sizes, team.action_spaces, strict=True)}) == 1
-        assert {*suite("mamujoco").algorithms} - found == (set() if equal else {"ippo-shared", "mappo-shared"}), task
+        assert {*suite(name).algorithms} - found == (set() if equal else {"ippo-shared", "mappo-shared"}), task
 
 
 def test_the_comparison_has_one_set_of_settings_for_all_tasks() -> None:

@@ -305,7 +305,7 @@ def test_any_damage_is_refused_in_one_line_or_mended_and_the_results_stay(
         if status:
             assert status == tune.BAD_INPUT
             assert err.count("\n") == 1, err
-            assert str(folder) in err
+            assert folder.name in err  # a long path is shortened in the middle
             status = after_what_is_said(folder, err, lambda: main(copy, **SMALL))
             capsys.readouterr()
         assert status in (0, NEEDS_A_COPY)

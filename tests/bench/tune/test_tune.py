@@ -25,6 +25,7 @@ from bench import reference, run
 from bench.envs.mujoco import MujocoBatch
 from bench.report import study_results
 from bench.report.__main__ import main as report
+from bench.report.algorithms import Algorithms
 from bench.runner import preparing as suite_preparing
 from bench.runner.cost import Cost
 from bench.store import files, scores
@@ -1068,6 +1069,16 @@ def test_the_expected_best_of_hundreds_of_trials_is_finite() -> None:
     assert found[0] == pytest.approx(199.5)
     assert found[-1] == 399.0
     assert (np.diff(found) > 0).all()
+
+
+def test_sensitivity_is_what_tuning_for_each_task_would_add() -> None:
+    returns = [{"a seed 1": 1.0, "a seed 2": 3.0, "b seed 1": 0.0}, {"a seed 1": 0.0, "a seed 2": 0.0, "b seed 1": 1.0}]
+    trials = pd.DataFrame({"algorithm": "happo", "state": "complete", "returns": [json.dumps(x) for x in returns]})
+    cut = pd.DataFrame({"algorithm": ["happo"], "state": ["pruned"], "returns": ['{"a seed 1": 9.0}']})
+    labels = Algorithms({"happo": "happo"}, ["happo"])
+    study = study_results.StudyResults(Path("s"), pd.concat([trials, cut]), pd.DataFrame(), {}, labels)
+    (row,) = study_results.sensitivity(study).to_dict("records")
+    assert row == {"algorithm": "happo", "trials": 2, "tasks": 2, "one": 1.0, "each": 1.5, "add": 0.5}
 
 
 def test_a_trial_that_diverged_counts_alike_for_all_algorithms() -> None:

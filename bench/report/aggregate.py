@@ -1,0 +1,156 @@
+"""Over all tasks: aggregates, profiles and probabilities of improvement of normalised returns, as figure and tables."""
+
+from __future__ import annotations
+
+import textwrap
+from itertools import permutations
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from bench.report import plots, stats
+from bench.report.algorithms import Algorithms, in_order
+from bench.report.formats import visible
+from bench.report.inline import PAPER
+
+NONE = "–"
+POINTS = 101
+"""Thresholds of the profiles."""
+ON_DARK, ON_LIGHT = "#fdfdfd", "#1b1b1b"  # the page does not put its own in their place
+ROW = 0.24  # inches of an algorithm in a panel
+NAME_WIDTH = 24  # characters of a label beside a panel
+
+
+def is_there(table: pd.DataFrame) -> bool:
+    """Whether any return of a table of final returns can be normalised."""
+    return bool(table["normalised"].notna().any())
+
+
+def thresholds(table: pd.DataFrame) -> stats.Floats:
+    """Where profiles are computed: from a random policy, or the lowest run, to the highest run."""
+    values = table["normalised"].dropna()
+    return np.linspace(min(0.0, values.min()), max(1.0, values.max()), POINTS)
+
+
+def improvements(table: pd.DataFrame, labels: list[str]) -> pd.DataFrame:
+    """Over tasks: the chance that a run of `algorithm` is above a run of `other`, with `low` and `high`."""
+    rows = []
+    for first, second in permutations(labels, 2):
+        found = stats.probability_of_improvement(table, first, second)
+        over_tasks = found[found["task"] == "all"]
+        if len(over_tasks):
+            row = over_tasks.iloc[0]
+            rows.append((first, second, len(found) - 1, row["probability"], row["low"], row["high"]))
+    return pd.DataFrame(rows, columns=["algorithm", "other", "tasks", "probability", "low", "high"])
+
+
+def figure(table: pd.DataFrame, algorithms: Algorithms) -> Figure:
+    """IQM with intervals, performance profiles, and the matrix of probabilities of improvement."""
+    labels = in_order(table["algorithm"], algorithms.methods)
+    height = max(2.6, ROW * len(labels) + 1.1)
+    with matplotlib.rc_context(plots.RC):
+        drawn = Figure(figsize=(11, height), layout="constrained")
+        left, middle, right = drawn.subplots(1, 3, width_ratios=[1, 1.15, 1.1])
+        _levels(left, stats.aggregates(table), labels, algorithms)
+        _profiles(middle, stats.performance_profiles(table, thresholds(table)), labels, algorithms)
+        _improvements(right, improvements(table, labels), labels)
+    return drawn
+
+
+def _name(label: str) -> str:
+    """A label on as many lines as leave room for the axes."""
+    return textwrap.fill(visible(label), NAME_WIDTH)
+
+
+def _levels(ax: Axes, found: pd.DataFrame, labels: list[str], algorithms: Algorithms) -> None:
+    rows = found.set_index("algorithm")
+    for place, label in enumerate(labels):
+        row, look = rows.loc[label], algorithms.styles[label]
+        lines = ax.plot(row["iqm"], place, look.marker, color=look.color, markersize=6)
+        if np.isfinite(row["iqm_low"]):
+            lines += ax.plot(
+                [row["iqm_low"], row["iqm_high"]], [place, place], color=look.color, linewidth=5, alpha=0.3
+            )
+        for line in lines:
+            plots.mark(ax, line, label, algorithms)
+    ax.set_yticks(range(len(labels)), [_name(label) for label in labels])
+    ax.set_ylim(len(labels) - 0.5, -0.5)
+    ax.xaxis.set_major_locator(MaxNLocator(5))
+    ax.tick_params(length=0)
+    ax.grid(visible=False, axis="y")
+    ax.set_title("Interquartile mean, 95% interval", loc="left", fontsize=9, weight="bold")
+    ax.set_xlabel("normalised return (0 random, 1 reference)")
+
+
+def _profiles(ax: Axes, found: pd.DataFrame, labels: list[str], algorithms: Algorithms) -> None:
+    for label in labels:
+        part, look = found[found["algorithm"] == label], algorithms.styles[label]
+        artists: list[Artist] = []
+        artists += ax.plot(part["threshold"], part["share"], color=look.color, linewidth=1.6, linestyle=look.linestyle)
+        if part["low"].notna().any():
+            x, low, high = (part[name] for name in ("threshold", "low", "high"))
+            artists.append(ax.fill_between(x, low, high, color=look.color, alpha=0.12, linewidth=0))
+        for artist in artists:
+            plots.mark(ax, artist, label, algorithms)
+    ax.set_ylim(-0.02, 1.02)
+    ax.xaxis.set_major_locator(MaxNLocator(5))
+    ax.tick_params(length=0)
+    ax.set_title("Share of runs above a return", loc="left", fontsize=9, weight="bold")
+    ax.set_xlabel("normalised return")
+
+
+def _improvements(ax: Axes, found: pd.DataFrame, labels: list[str]) -> None:
+    wide = found.pivot(index="algorithm", columns="other", values="probability").reindex(index=labels, columns=labels)
+    matrix = wide.to_numpy(np.float64)
+    ax.pcolormesh(np.ma.masked_invalid(matrix), cmap="PuOr", vmin=0, vmax=1, edgecolors=PAPER, linewidth=1)
+    for i, k in zip(*np.nonzero(np.isfinite(matrix)), strict=True):
+        color = ON_DARK if abs(matrix[i, k] - 0.5) > 0.35 else ON_LIGHT
+        ax.text(k + 0.5, i + 0.5, f"{matrix[i, k]:.2f}", ha="center", va="center", fontsize=7.5, color=color)
+    ax.invert_yaxis()
+    places = np.arange(len(labels)) + 0.5
+    ax.set_xticks(places, [_name(label) for label in labels], rotation=35, ha="right")
+    ax.set_yticks(places, [_name(label) for label in labels])
+    ax.tick_params(length=0)
+    ax.grid(visible=False)
+    ax.set_title("Probability that row is above column", loc="left", fontsize=9, weight="bold")
+
+
+def rows(table: pd.DataFrame, algorithms: Algorithms) -> list[dict[str, str]]:
+    """`stats.aggregates` and `stats.rank_stability` as text."""
+    found = stats.aggregates(table).merge(stats.rank_stability(table), on="algorithm", suffixes=("", "_ranked"))
+    found = found.set_index("algorithm").loc[in_order(table["algorithm"], algorithms.methods)].reset_index()
+    return [_row(row) for row in found.to_dict("records")]
+
+
+def _row(row: dict[Any, Any]) -> dict[str, str]:
+    ranks = {key: row[key] for key in row if str(key).startswith("rank_") and row[key] >= 0.005}
+    often = ", ".join(f"{str(key).removeprefix('rank_')}: {share:.0%}" for key, share in ranks.items())
+    seeds = f"{row['fewest_seeds']}"
+    if row["most_seeds"] > row["fewest_seeds"]:
+        seeds += f" to {row['most_seeds']}"
+    return {
+        "algorithm": str(row["algorithm"]),
+        "tasks": f"{row['tasks']}" if row["complete"] else f"{row['tasks']} of {row['all_tasks']}, incomplete",
+        "seeds": seeds,
+        "IQM": _number(row["iqm"]),
+        "95% interval": _span(row["iqm_low"], row["iqm_high"]),
+        "median": _number(row["median"]),
+        "mean": _number(row["mean"]),
+        "optimality gap": _number(row["optimality_gap"]),
+        "rank": NONE if np.isnan(row["rank"]) else f"{row['rank']:.0f}",
+        "ranks when tasks are drawn anew": often if row["tasks_ranked"] > 1 else NONE,
+    }
+
+
+def _number(value: float) -> str:
+    return NONE if np.isnan(value) else f"{value:z.3f}"
+
+
+def _span(low: float, high: float) -> str:
+    return NONE if np.isnan(low) else f"[{_number(low)}, {_number(high)}]"

@@ -1,0 +1,148 @@
+"""The first section of the page, and what `--claims` prints: one sentence per claim, and the comparisons behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from bench.cli.command import counted
+from bench.report import claims, stats
+from bench.report.claims import Comparison, Verdict
+from bench.report.load import SuiteResults
+
+NONE = "–"
+
+
+def context(suite: SuiteResults) -> dict[str, Any]:
+    """What the template `answer.html` shows."""
+    found = claims.verdicts(suite)
+    return {
+        "verdicts": [_claim(one) for one in found],
+        "comparisons": comparison_rows(found),
+        "notes": notes(suite, found),
+        "without_failed": changed_without_failed(suite, found),
+        "rates": {"differences": f"{stats.ALPHA:.0%}", "equivalences": f"{stats.ALPHA / 2:.1%}"},
+    }
+
+
+def _claim(one: Verdict) -> dict[str, str]:
+    tasks = counted(len(one.claim.tasks), "task")
+    about = f"{tasks}, {one.claim.measure} return, margin {one.claim.margin:g}"
+    return {
+        "name": one.name,
+        "says": one.claim.says,
+        "verdict": one.verdict,
+        "sentence": claims.sentence(one),
+        "about": about if one.claim.against else tasks,
+    }
+
+
+def comparison_rows(found: Sequence[Verdict]) -> list[dict[str, str]]:
+    """One row of text per comparison."""
+    return [
+        {
+            "claim": one.name,
+            "comparison": f"{pair.first} against {pair.second}",
+            "verdict": pair.verdict,
+            "effect": signed(pair.evidence.effect),
+            "95% interval": f"[{signed(pair.evidence.low)}, {signed(pair.evidence.high)}]"
+            if np.isfinite(pair.evidence.low)
+            else NONE,
+            "p, Holm": NONE if np.isnan(pair.decision.p) else f"{pair.decision.p:.2g}",
+            "tasks": str(pair.evidence.tasks),
+            "seeds": str(pair.evidence.seeds),
+            "seeds that would decide": _needed(pair.seeds_needed),
+        }
+        for one in found
+        for pair in one.comparisons
+    ]
+
+
+def signed(value: float) -> str:
+    """A difference of normalised returns; a dash where there is none."""
+    return NONE if np.isnan(value) else f"{value:+.3f}"
+
+
+def _needed(seeds: float) -> str:
+    if np.isnan(seeds):
+        return NONE
+    return "more than 1,000" if np.isinf(seeds) else f"about {seeds:.0f}"
+
+
+def notes(suite: SuiteResults, found: Sequence[Verdict]) -> list[str]:
+    """What has to be known of how the claims were decided."""
+    if not found or suite.resolved is None:
+        return []
+    said = []
+    tasks = dict.fromkeys(task for one in found if one.claim.against for task in one.claim.tasks)
+    if missing := [task for task in tasks if not stats.normalisable(task)]:
+        said.append(f"Left out, having no reference scores: {', '.join(missing)}.")
+    late = [f"{one.name} after {counted(one.claim.ended_before, 'trial')}" for one in found if one.claim.ended_before]
+    if late:
+        said.append(f"Stated when there were results already: {', '.join(late)}.")
+    looks = [look for look in suite.resolved.looks if look >= stats.ENOUGH_SEEDS]
+    if len(looks) > 1:
+        said.append(
+            f"Decided at {', '.join(map(str, looks[:-1]))} or {looks[-1]} seeds, with one error rate for all looks."
+            + saved(suite)
+        )
+    if not looks:
+        said.append(f"Nothing is decided with fewer than {stats.ENOUGH_SEEDS} seeds.")
+    return said
+
+
+def saved(suite: SuiteResults) -> str:
+    """How many trials were spared because seeds were added only where a claim was open."""
+    assert suite.resolved is not None
+    tasks, labels = len(suite.resolved.tasks), len(suite.resolved.algorithms)
+    most = (tasks * labels - len(suite.skipped)) * max(suite.resolved.looks)
+    here = len(suite.trials)
+    return f" Of {most} trials with all seeds {most - here} were not needed." if here < most else ""
+
+
+def changed_without_failed(suite: SuiteResults, found: Sequence[Verdict]) -> list[dict[str, str]]:
+    """Comparisons in which a trial failed: their verdict, and what it would be without such trials."""
+    table = stats.final_returns(suite.records, suite.trials)
+    failed = table.loc[table["counted_as"] != "", "algorithm"].value_counts()
+    if not found or failed.empty:
+        return []
+    others = claims.verdicts(suite, without_failed=True)
+    other = {(one.name, x.first, x.second): x for one in others for x in one.comparisons}
+    return [
+        {
+            "comparison": f"{x.first} against {x.second}",
+            "failed": str(failed.get(x.first, 0) + failed.get(x.second, 0)),
+            "verdict": x.verdict,
+            "effect": signed(x.evidence.effect),
+            "without": _without(other[one.name, x.first, x.second]),
+            "effect without": signed(other[one.name, x.first, x.second].evidence.effect),
+        }
+        for one in found
+        for x in one.comparisons
+        if {x.first, x.second} & {*failed.index}
+    ]
+
+
+def _without(one: Comparison) -> str:
+    """A verdict, and why there is none where too few seeds are left."""
+    few = one.evidence.seeds < stats.ENOUGH_SEEDS
+    return f"{one.verdict}, {one.evidence.seeds} seeds on a task being too few" if few else one.verdict
+
+
+def lines(suite: SuiteResults) -> list[str]:
+    """What `--claims` prints."""
+    found = claims.verdicts(suite)
+    if not found:
+        return [f"{suite.name}: states no claims"]
+    said = []
+    for one in found:
+        said += [f"{one.verdict.upper()}: {one.claim.says}", f"  {claims.sentence(one)}"]
+        for pair in one.comparisons:
+            low, high = signed(pair.evidence.low), signed(pair.evidence.high)
+            said.append(
+                f"  {pair.first} against {pair.second}: {pair.verdict}, effect {signed(pair.evidence.effect)} "
+                f"[{low}, {high}], {counted(pair.evidence.tasks, 'task')}, {counted(pair.evidence.seeds, 'seed')}"
+            )
+    return [*said, *notes(suite, found)]

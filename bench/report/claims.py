@@ -1,0 +1,216 @@
+"""The verdicts on the claims of a suite."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bench.report import stats
+from bench.report.load import SuiteResults
+from bench.report.stats import CONTRADICTED, EQUIVALENT, NOTHING, SUPPORTED, UNDECIDED, Decision, Evidence
+from bench.store.resolved import Claim, Resolved
+
+METER = "the improvement of the joint return was not measured in this suite"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One algorithm against another, for one claim."""
+
+    claim: str
+    first: str
+    second: str
+    evidence: Evidence
+    """From all seeds that both have."""
+    decision: Decision
+    seeds_needed: float
+    """About how many seeds would decide; NaN where that is not known."""
+
+    @property
+    def verdict(self) -> str:
+        return self.decision.verdict
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The verdict on a claim: that of its weakest comparison."""
+
+    name: str
+    claim: Claim
+    comparisons: Sequence[Comparison]
+    why: str = ""
+    """Why nothing can be said, where there is nothing to compare."""
+
+    @property
+    def verdict(self) -> str:
+        """Contradicted if one comparison is, else undecided if one is, else equivalent if one is, else supported."""
+        found = {comparison.verdict for comparison in self.comparisons} or {UNDECIDED}
+        return next(word for word in (CONTRADICTED, UNDECIDED, EQUIVALENT, SUPPORTED) if word in found)
+
+    def labels(self, word: str) -> list[str]:
+        """The comparisons with that verdict, as "happo against mappo"."""
+        return [f"{one.first} against {one.second}" for one in self.comparisons if one.verdict == word]
+
+
+@dataclass(frozen=True)
+class _Question:
+    """What a comparison asks of the returns."""
+
+    name: str
+    claim: Claim
+    first: str
+    second: str
+
+
+class Evaluated:
+    """The final returns of a suite, and what they say about its claims."""
+
+    def __init__(self, suite: SuiteResults, resolved: Resolved, without_failed: bool = False):
+        self._suite, self._resolved, self._without_failed = suite, resolved, without_failed
+        self._tables: dict[str, pd.DataFrame] = {}
+        self._questions = [
+            _Question(name, claim, first, second)
+            for name, claim in resolved.claims.items()
+            for first in claim.algorithms
+            for second in claim.against
+        ]
+
+    @cached_property
+    def verdicts(self) -> list[Verdict]:
+        """One per claim, in the order of the suite file."""
+        margins = [question.claim.margin for question in self._questions]
+        decisions = stats.decide(self._at, margins, self._resolved.looks)
+        found = [self._comparison(*pair) for pair in zip(self._questions, decisions, strict=True)]
+        return [
+            Verdict(name, claim, [one for one in found if one.claim == name], "" if claim.against else METER)
+            for name, claim in self._resolved.claims.items()
+        ]
+
+    def _at(self, j: int, seeds: int) -> Evidence | None:
+        """What the first seeds say about a question; None where a planned trial of them has not ended."""
+        question = self._questions[j]
+        last = self._resolved.first_seed + seeds
+        table = self._table(question.claim.measure)
+        pairs = self._pairs(question, table[table["seed"] < last])
+        complete = self._without_failed or all(pair.shape[1] == seeds for pair in pairs.values())
+        return self._evidence(question, pairs) if complete and {*pairs} == self._comparable(question) else None
+
+    def _comparable(self, question: _Question) -> set[str]:
+        """The tasks of a claim on which both algorithms are planned and returns can be normalised."""
+        skipped = {(task, label) for task, label in self._resolved.skipped}
+        return {
+            task
+            for task in question.claim.tasks
+            if stats.normalisable(task) and not {(task, question.first), (task, question.second)} & skipped
+        }
+
+    def _table(self, measure: str) -> pd.DataFrame:
+        if measure not in self._tables:
+            table = stats.final_returns(self._suite.records, self._suite.trials, measure)
+            self._tables[measure] = table[table["counted_as"] == ""] if self._without_failed else table
+        return self._tables[measure]
+
+    def _pairs(self, question: _Question, table: pd.DataFrame) -> dict[str, Any]:
+        return stats.normalised_pairs(table, question.first, question.second, question.claim.tasks)
+
+    def _evidence(self, question: _Question, pairs: dict[str, Any]) -> Evidence:
+        if question.claim.kind == "grows_with_agents":
+            return stats.grows(pairs, self._resolved.agents)
+        return stats.outperforms(pairs)
+
+    def _comparison(self, question: _Question, decision: Decision) -> Comparison:
+        evidence = self._evidence(question, self._pairs(question, self._table(question.claim.measure)))
+        needed = np.nan
+        if decision.verdict == UNDECIDED and evidence != NOTHING:
+            ends = evidence.effect, evidence.low, evidence.high
+            needed = stats.seeds_needed(*ends, evidence.seeds, question.claim.margin)
+        return Comparison(question.name, question.first, question.second, evidence, decision, needed)
+
+
+def verdicts(suite: SuiteResults, *, without_failed: bool = False) -> list[Verdict]:
+    """The verdicts on the claims of a suite; `without_failed` leaves out trials that count as a random policy."""
+    return Evaluated(suite, suite.resolved, without_failed).verdicts if suite.resolved else []
+
+
+def open_pairings(found: Sequence[Verdict]) -> set[tuple[str, str]]:
+    """The tasks and algorithms on which more seeds may decide what is undecided."""
+    return {
+        (task, label)
+        for one in found
+        for comparison in one.comparisons
+        if comparison.verdict == UNDECIDED
+        for task in one.claim.tasks
+        for label in (comparison.first, comparison.second)
+    }
+
+
+def document(found: Sequence[Verdict], resolved: Resolved) -> dict[str, Any]:
+    """What claims.json says."""
+    return {
+        "error_rate": {"differences": stats.ALPHA, "equivalences": stats.ALPHA / 2},
+        "looks": [*resolved.looks],
+        "claims": {
+            one.name: {
+                **asdict(one.claim),
+                "verdict": one.verdict,
+                "why": one.why,
+                "comparisons": [_comparison_document(comparison) for comparison in one.comparisons],
+            }
+            for one in found
+        },
+    }
+
+
+def _comparison_document(one: Comparison) -> dict[str, Any]:
+    found = {"first": one.first, "second": one.second, "verdict": one.verdict, **asdict(one.evidence)}
+    found |= {"p_holm": one.decision.p, "decided_at_seeds": one.decision.seeds, "seeds_needed": one.seeds_needed}
+    return {key: _json(value) for key, value in found.items()}
+
+
+def _json(value: Any) -> Any:
+    """JSON has neither NaN nor infinity."""
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def sentence(one: Verdict) -> str:
+    """In words: "supported against ippo; undecided against mappo (about 9 seeds would decide)"."""
+    if one.why:
+        return f"{UNDECIDED}: {one.why}"
+    several = len({comparison.first for comparison in one.comparisons}) > 1
+    parts = []
+    for word in (SUPPORTED, CONTRADICTED, EQUIVALENT, UNDECIDED):
+        chosen = [comparison for comparison in one.comparisons if comparison.verdict == word]
+        if len(chosen) == len(one.comparisons) > 3:
+            parts.append(f"{word} in all {len(chosen)} comparisons{_more_seeds(chosen)}")
+        elif chosen:
+            names = (f"{x.first} against {x.second}" if several else x.second for x in chosen)
+            parts.append(f"{word} {'for' if several else 'against'} {', '.join(names)}{_more_seeds(chosen)}")
+    return "; ".join(parts)
+
+
+def _more_seeds(undecided: Sequence[Comparison]) -> str:
+    needed = [one.seeds_needed for one in undecided if one.verdict == UNDECIDED and np.isfinite(one.seeds_needed)]
+    return f" (about {max(needed):.0f} seeds would decide)" if needed else ""
+
+
+def rows(found: Sequence[Verdict]) -> list[dict[str, Any]]:
+    """One row per comparison, for tables: claim, first, second, verdict and the evidence, as numbers."""
+    return [
+        {
+            "claim": one.name,
+            "first": comparison.first,
+            "second": comparison.second,
+            "verdict": comparison.verdict,
+            **asdict(comparison.evidence),
+            "p_holm": comparison.decision.p,
+            "decided_at_seeds": comparison.decision.seeds,
+            "seeds_needed": comparison.seeds_needed,
+        }
+        for one in found
+        for comparison in one.comparisons
+    ]

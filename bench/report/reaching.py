@@ -1,0 +1,67 @@
+"""What it costs to reach the reference return of a task, in steps and in seconds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bench.report import stats
+from bench.report.algorithms import Algorithms, in_order
+from bench.store import scores
+
+NONE = "–"
+LEVELS = (0.5, 1.0)
+"""Normalised returns."""
+
+
+def table(records: pd.DataFrame, states: pd.DataFrame) -> pd.DataFrame:
+    """`stats.cost_to_threshold` of each task that has reference scores, at each of `LEVELS` (column `level`)."""
+    parts = []
+    for task in sorted(states["task"].unique()):
+        if stats.normalisable(task):
+            score = scores.score(task)
+            assert score is not None
+            assert score.reference is not None
+            for level in LEVELS:
+                threshold = score.random + level * (score.reference - score.random)
+                parts.append(stats.cost_to_threshold(records, states, task, threshold).assign(level=level))
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+
+
+def rows(found: pd.DataFrame, algorithms: Algorithms) -> list[dict[str, str]]:
+    """The same as text, in the order of the algorithms."""
+    if found.empty:
+        return []
+    order = {label: k for k, label in enumerate(in_order(found["algorithm"], algorithms.methods))}
+    placed = found.assign(place=found["algorithm"].map(order)).sort_values(["task", "level", "place"])
+    return [_row(row) for row in placed.to_dict("records")]
+
+
+def _row(row: dict[Any, Any]) -> dict[str, str]:
+    return {
+        "task": str(row["task"]),
+        "return": f"{row['threshold']:,.0f} ({row['level']:.0%} of the reference)",
+        "algorithm": str(row["algorithm"]),
+        "trials that got there": f"{row['reached']} of {row['seeds']}",
+        "median steps": _median(row["steps"]),
+        "95% interval, steps": _span(row["steps_low"], row["steps_high"]),
+        "median seconds": _median(row["seconds"]),
+        "95% interval, seconds": _span(row["seconds_low"], row["seconds_high"]),
+    }
+
+
+def _median(value: float) -> str:
+    """Infinite where fewer than half of the trials got there."""
+    return "not reached by half" if np.isinf(value) else f"{value:,.0f}"
+
+
+def _span(low: float, high: float) -> str:
+    if np.isnan(low):
+        return NONE
+    return f"[{_end(low)}, {_end(high)}]"
+
+
+def _end(value: float) -> str:
+    return "∞" if np.isinf(value) else f"{value:,.0f}"

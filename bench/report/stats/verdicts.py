@@ -1,0 +1,212 @@
+"""Decisions: does one algorithm have higher returns than another, lower ones, equal ones, or is that still open?
+
+A comparison is the paired differences of two algorithms on some tasks, a statistic of them, and a test in which the
+labels of the two are exchanged. Many comparisons are decided together, at one or more numbers of seeds, with one error
+rate for all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from bench.report.stats.estimates import Floats, iqm, pooled_iqm, shares_of
+from bench.report.stats.intervals import CONFIDENCE, ENOUGH_SEEDS, TAILS, stratified
+from bench.report.stats.sequential import bounds, levels
+
+ALPHA = 1 - CONFIDENCE
+PERMUTATIONS = 10_000
+SUPPORTED, CONTRADICTED, EQUIVALENT, UNDECIDED = "supported", "contradicted", "equivalent", "undecided"
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the seeds at hand say about one comparison. Unit of effect and interval: normalised returns."""
+
+    effect: float
+    """Interquartile mean of the paired differences of all tasks, or their trend over the number of agents."""
+    low: float
+    high: float
+    """95% interval of the effect, over seeds."""
+    p: float
+    """Two-sided, of a permutation test; not corrected for the other comparisons."""
+    tasks: int
+    seeds: int
+    """The fewest on a task."""
+
+
+NOTHING = Evidence(np.nan, np.nan, np.nan, np.nan, 0, 0)
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The verdict on one comparison."""
+
+    verdict: str
+    """`supported`: the effect is above 0; `contradicted`: below; `equivalent`: within the margin; or `undecided`."""
+    seeds: int
+    """At how many seeds it was decided; 0 if it was not."""
+    p: float
+    """The evidence's p at that number of seeds, or at the last one there is, corrected by Holm's rule."""
+
+
+def normalised_pairs(table: pd.DataFrame, first: str, second: str, tasks: Sequence[str]) -> dict[str, Floats]:
+    """task -> the normalised returns of two algorithms on the seeds that both have, [2, seeds]; others are left out.
+
+    `table` is that of `tables.final_returns`.
+    """
+    here = table[table["task"].isin(tasks) & table["normalised"].notna()]
+    wide = here.pivot(index=["task", "seed"], columns="algorithm", values="normalised")
+    if not {first, second} <= {*wide.columns}:
+        return {}
+    both = wide[[first, second]].dropna()
+    return {str(task): part.to_numpy(np.float64).T for task, part in both.groupby("task", observed=True)}
+
+
+def outperforms(pairs: Mapping[str, Floats], permutations: int = PERMUTATIONS) -> Evidence:
+    """Has the first of two algorithms higher returns? The effect is the IQM of x_n - y_n over all tasks and seeds.
+
+    The test exchanges labels within each task: if both algorithms have the same distribution of returns there, all
+    assignments of its 2n returns to the two are equally likely. What is compared is the mean over tasks of the sum of
+    the first one's ranks, which is the probability of improvement up to constants. Tasks weigh the same. Sources:
+    Agarwal et al. 2021 for the IQM; Wilcoxon 1945 and van Elteren 1960 for ranks within strata.
+    """
+    if not pairs:
+        return NOTHING
+    both = [*pairs.values()]
+    random = np.random.default_rng(0)
+    found, drawn = 0.0, np.zeros(permutations)
+    for x in both:
+        n = x.shape[1]
+        ranks = stats.rankdata(x) / (2 * n**2)
+        found += ranks[:n].sum() - 0.25
+        drawn += random.permuted(np.broadcast_to(ranks, (permutations, 2 * n)), axis=1)[:, :n].sum(axis=1) - 0.25
+    statistic = partial(pooled_iqm, shares=shares_of([x.shape[1] for x in both]))
+    return _evidence([x[0] - x[1] for x in both], statistic, found, drawn)
+
+
+def grows(pairs: Mapping[str, Floats], agents: Mapping[str, int], permutations: int = PERMUTATIONS) -> Evidence:
+    """Does the difference grow with the number of agents? The effect is a slope: normalised return per doubling.
+
+    Tasks of one robot (`robot`) differ in the number of their agents N. Per robot, the least-squares slope over log2 N
+    of each task's IQM of differences; the effect is the mean over the robots that come with several N. The test deals
+    out the differences of a robot anew among its tasks: without a trend all assignments are equally likely. What is
+    compared is the same slope of their ranks.
+    """
+    robots: dict[str, list[str]] = {}
+    for task in pairs:
+        if task in agents:
+            robots.setdefault(robot(task), []).append(task)
+    groups = [of for of in robots.values() if len({agents[task] for task in of}) > 1]
+    if not groups:
+        return NOTHING
+    random = np.random.default_rng(0)
+    runs: list[Floats] = []
+    weights: list[float] = []
+    found, drawn = 0.0, np.zeros(permutations)
+    for of in groups:
+        differences = [pairs[task][0] - pairs[task][1] for task in of]
+        x = np.log2([agents[task] for task in of])
+        slope = (x - x.mean()) / ((x - x.mean()) ** 2).sum() / len(groups)
+        of_each = np.concatenate([np.full(len(d), w / len(d)) for d, w in zip(differences, slope, strict=True)])
+        ranks = stats.rankdata(np.concatenate(differences)) / len(of_each)
+        found += float(ranks @ of_each)
+        drawn += random.permuted(np.broadcast_to(ranks, (permutations, len(ranks))), axis=1) @ of_each
+        runs, weights = runs + differences, [*weights, *slope]
+    ends = np.cumsum([len(run) for run in runs])[:-1]
+
+    def trend(values: Floats) -> Floats:
+        return np.asarray(np.tensordot(weights, [iqm(part) for part in np.split(values, ends, axis=-1)], axes=1))
+
+    return _evidence(runs, trend, found, drawn)
+
+
+def robot(task: str) -> str:
+    """What tasks have in common that differ in their partition or in their options: the label up to "-" or ":"."""
+    family, slash, name = task.rpartition("/")
+    return family + slash + name.partition(":")[0].partition("-")[0]
+
+
+def _evidence(runs: list[Floats], statistic: Any, found: float, drawn: Floats) -> Evidence:
+    """An effect, its interval over seeds, and the p of a test whose statistic was `found`, and `drawn` by exchanging.
+
+    p = 2 (1 + #{T* beyond T in the direction of the effect}) / (1 + permutations), at most 1: where test and effect
+    point to different sides, nothing is significant. Source: Phipson and Smyth 2010 for the 1 +.
+    """
+    effect = float(statistic(np.concatenate(runs)))
+    low, high = stratified(runs, statistic)
+    side = 1 if effect >= 0 else -1
+    beyond = int((side * drawn >= side * found - 1e-12).sum())
+    p = min(1.0, 2 * (1 + beyond) / (1 + len(drawn)))
+    return Evidence(effect, float(low), float(high), p, len(runs), min(map(len, runs)))
+
+
+def decide(
+    evidence_at: Callable[[int, int], Evidence | None], margins: Sequence[float], looks: Sequence[int]
+) -> list[Decision]:
+    """The verdicts on comparisons; `evidence_at(j, n)` is what n seeds say about comparison j, None where seeds lack.
+
+    Differences: Holm's rule over the comparisons that are not decided yet, at the level that a look may use
+    (`sequential.levels`). The chance that any comparison without a difference is decided to have one is at most 5%.
+    Equivalence: the interval, widened for the number of comparisons and looks, lies within ±margin; the chance that any
+    difference of at least the margin is called none is at most 2.5%. A verdict stays: later seeds do not reopen it.
+    Sources: Holm 1979; Ye, Li, Liu and Yao 2013 for Holm's rule over looks; Schuirmann 1987 for equivalence.
+    """
+    decisions = [Decision(UNDECIDED, 0, np.nan)] * len(margins)
+    if not decisions:
+        return []
+    planned = tuple(look for look in sorted({*looks}) if look >= ENOUGH_SEEDS)
+    for k, seeds in enumerate(planned):
+        still = [j for j, decision in enumerate(decisions) if decision.verdict == UNDECIDED]
+        evidence = {j: one for j in still if _usable(one := evidence_at(j, seeds))}
+        _correct(decisions, evidence)
+        _find_equivalent(decisions, evidence, margins, bounds(planned, ALPHA / len(margins))[k], seeds)
+        _find_different(decisions, evidence, planned, k)
+    return decisions
+
+
+def _usable(evidence: Evidence | None) -> bool:
+    return evidence is not None and evidence.seeds >= ENOUGH_SEEDS and bool(np.isfinite(evidence.low + evidence.high))
+
+
+def _waiting(decisions: list[Decision]) -> int:
+    """How many comparisons are not decided to differ."""
+    return sum(decision.verdict not in (SUPPORTED, CONTRADICTED) for decision in decisions)
+
+
+def _by_p(evidence: Mapping[int, Any]) -> list[int]:
+    return sorted(evidence, key=lambda j: evidence[j].p)
+
+
+def _correct(decisions: list[Decision], evidence: Mapping[int, Any]) -> None:
+    """Holm's p: the smallest times the number of comparisons, the next times one less, none below the one before."""
+    corrected = [evidence[j].p * (_waiting(decisions) - rank) for rank, j in enumerate(_by_p(evidence))]
+    for j, p in zip(_by_p(evidence), np.maximum.accumulate(corrected), strict=True):
+        decisions[j] = Decision(UNDECIDED, 0, min(1.0, float(p)))
+
+
+def _find_equivalent(
+    decisions: list[Decision], evidence: Mapping[int, Any], margins: Sequence[float], bound: float, seeds: int
+) -> None:
+    """Decide which intervals, at `bound` instead of 1.96 standard errors, lie within their margins."""
+    wider = bound / float(stats.norm.ppf(TAILS[1]))
+    for j, one in evidence.items():
+        low, high = (one.effect + wider * (end - one.effect) for end in (one.low, one.high))
+        if -margins[j] < low and high < margins[j]:
+            decisions[j] = Decision(EQUIVALENT, seeds, decisions[j].p)
+
+
+def _find_different(decisions: list[Decision], evidence: Mapping[int, Any], planned: tuple[int, ...], k: int) -> None:
+    """Decide the smallest p, then the next, each at the level of as many comparisons as are not decided to differ."""
+    for j in _by_p(evidence):
+        if evidence[j].p > levels(planned, ALPHA / _waiting(decisions))[k]:
+            return
+        if decisions[j].verdict == UNDECIDED:
+            verdict = SUPPORTED if evidence[j].effect > 0 else CONTRADICTED
+            decisions[j] = Decision(verdict, planned[k], decisions[j].p)

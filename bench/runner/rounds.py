@@ -1,0 +1,42 @@
+"""Rounds of seeds: as many as the claims of a suite need, and only for the algorithms still in question."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from pathlib import Path
+
+from bench.cli.command import INTERRUPTED, counted
+from bench.runner import folder
+from bench.runner.pool import Effort, run_trials
+from bench.runner.preparing import Prepared
+from bench.trial.status import read_status
+
+Pairings = Collection[tuple[str, str]]
+"""Of tasks and labels."""
+
+
+def run_rounds(found: Prepared, results: Path, effort: Effort, open_pairings: Callable[[Path], Pairings]) -> int:
+    """Run the seeds of the suite, then one seed after the other until `open_pairings` names none any more.
+
+    The code of the command: that of the worst round.
+    """
+    code, first = 0, found.resolved.first_seed
+    asked: Pairings = {(t.task.label, t.label) for t in found.planned}
+    rounds = range(found.own_seeds, found.resolved.looks[-1] + 1)
+    for seeds in rounds:
+        planned = [t for t in found.planned if t.seed < first + seeds and (t.task.label, t.label) in asked]
+        folder.prepare(planned, found.document, found.resolved, results)
+        todo = [t for t in planned if t in found.prices and read_status(t, results).get("status") != "done"]
+        if todo:
+            code = max(code, run_trials(todo, results, effort, found.prices))
+        if code == INTERRUPTED:
+            return code
+        asked = open_pairings(results)
+        if not asked:
+            left = sum(t.seed >= first + seeds for t in found.planned)
+            print(f"Decided with {counted(seeds, 'seed')}: at least {counted(left, 'trial')} of the plan not needed.")
+            return code
+        labels = ", ".join(sorted({label for _, label in asked}))
+        print(f"With {counted(seeds, 'seed')} claims about {labels} are undecided.", flush=True)
+    print(f"Undecided with {counted(rounds[-1], 'seed')}, the most that --max-seeds allows.")
+    return code

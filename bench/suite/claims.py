@@ -1,0 +1,65 @@
+"""The claims of a suite: checked against its tasks and algorithms, and kept as they were stated before the results."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from algorithms.validation import near
+from bench.store.resolved import Claim
+from bench.suite import model
+from bench.suite.model import Suite, SuiteError
+from bench.suite.trial import Trial
+
+
+def claims(suite: Suite, planned: Sequence[Trial], path: Path) -> dict[str, Claim]:
+    """name -> claim, with its tasks; refuses one that names what the suite has not, or that nothing could decide."""
+    tasks = list(dict.fromkeys(trial.task.label for trial in planned))
+    stated = {}
+    for name, claim in suite.claims.items():
+        for key, what, names, valid in (
+            ("algorithms", "an algorithm", claim.algorithms, [*suite.algorithms]),
+            ("against", "an algorithm", claim.against, [*suite.algorithms]),
+            ("tasks", "a task", claim.tasks, tasks),
+        ):
+            for one in names:
+                if one not in valid:
+                    hint = f"{near(one, valid)}; valid: {', '.join(valid)}"
+                    raise SuiteError(f"{path}: claims.{name}.{key}: {one} is not {what} of this suite{hint}")
+        if wrong := _undecidable(claim):
+            raise SuiteError(f"{path}: claims.{name}.against: {wrong}")
+        stated[name] = Claim(**claim.model_dump() | {"tasks": claim.tasks or tasks})
+    return stated
+
+
+def _undecidable(claim: model.Claim) -> str:
+    """Why nobody could decide the claim; empty if somebody could."""
+    alone = claim.kind == "improves_monotonically"
+    if alone and claim.against:
+        return f"{claim.kind} compares with nobody; leave it out"
+    if not alone and not claim.against:
+        return f"missing; {claim.kind} needs at least one algorithm to compare with"
+    if both := {*claim.algorithms} & {*claim.against}:
+        return f"{min(both)} cannot be compared with itself"
+    return ""
+
+
+def kept(now: Mapping[str, Claim], before: Mapping[str, Claim], ended: int, folder: Path) -> dict[str, Claim]:
+    """The claims of a folder in which so many trials have ended: those are still what was stated before."""
+    for name, claim in before.items():
+        if ended and (name not in now or replace(now[name], ended_before=claim.ended_before) != claim):
+            changed = next(_changes(claim, now[name])) if name in now else "is not there any more"
+            raise SuiteError(
+                f"{folder}: claims.{name}: {changed}, but it was stated before the results that are there; keep it, or "
+                "choose another name or folder"
+            )
+    known = {name: claim.ended_before for name, claim in before.items()}
+    return {name: replace(claim, ended_before=known.get(name, ended)) for name, claim in now.items()}
+
+
+def _changes(before: Claim, now: Claim) -> Iterator[str]:
+    for key in ("kind", "algorithms", "against", "tasks", "measure", "margin", "says"):
+        was, is_ = getattr(before, key), getattr(now, key)
+        if was != is_:
+            yield f"{key} is {is_!r:.60} and was {was!r:.60}"

@@ -1,0 +1,183 @@
+"""The verdicts on a suite's claims, from its folder to the page."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from test_report import write_trial
+
+from bench.report import answer, claims
+from bench.report.__main__ import main
+from bench.report.load import SuiteResults, load
+from bench.store.resolved import Algorithm, Claim, Resolved
+from bench.store.scores import score
+
+CHEETAH, HOPPER = "mamujoco/HalfCheetah-2x3", "mamujoco/Hopper-3x1"
+BEATS = Claim("HAPPO outperforms MAPPO.", "outperforms", ["happo"], ["mappo"], [CHEETAH, HOPPER], "final", 0.1)
+
+
+def reference(task: str, normalised: float) -> float:
+    """The return with that normalised value."""
+    known = score(task)
+    assert known is not None
+    assert known.reference is not None
+    return known.random + normalised * (known.reference - known.random)
+
+
+def write(folder: Path, levels: dict[str, float], claim: Claim = BEATS, seeds: int = 5, **changes: Any) -> SuiteResults:
+    """A suite in which the seeds of each algorithm lie around its normalised level, 0.01 apart."""
+    for algorithm, level in levels.items():
+        for task in claim.tasks:
+            for seed in range(seeds):
+                final = reference(task, level + 0.01 * (seed - 2))
+                write_trial(folder, algorithm, seed, task=task, final=final, absolute=final)
+    labels = {label: Algorithm(label, "", False) for label in levels}
+    about: dict[str, Any] = {"claims": {"beats": claim}, "looks": [5]} | changes
+    Resolved([*levels], claim.tasks, labels, [], **about).write(folder)
+    return load(folder)
+
+
+def only(suite: SuiteResults) -> claims.Verdict:
+    (verdict,) = claims.verdicts(suite)
+    return verdict
+
+
+@pytest.mark.parametrize(
+    ("happo", "mappo", "word"),
+    [(1.5, 1.0, "supported"), (1.0, 1.5, "contradicted"), (1.001, 1.0, "equivalent")],
+)
+def test_a_claim_has_the_verdict_that_the_returns_give_it(
+    tmp_path: Path, happo: float, mappo: float, word: str
+) -> None:
+    verdict = only(write(tmp_path, {"happo": happo, "mappo": mappo}))
+    assert verdict.verdict == word
+    (pair,) = verdict.comparisons
+    assert pair.evidence.effect == pytest.approx(happo - mappo)
+    assert (pair.evidence.tasks, pair.evidence.seeds, pair.decision.seeds) == (2, 5, 5)
+    assert np.isnan(pair.seeds_needed)
+    assert claims.sentence(verdict) == f"{word} against mappo"
+
+
+def test_a_claim_about_several_is_as_good_as_its_weakest_comparison(tmp_path: Path) -> None:
+    claim = Claim("HAPPO outperforms all.", "outperforms", ["happo"], ["mappo", "ippo"], [CHEETAH], "final", 0.1)
+    verdict = only(write(tmp_path, {"happo": 1.5, "mappo": 1.0, "ippo": 1.5005}, claim))
+    assert verdict.verdict == "equivalent"
+    assert claims.sentence(verdict) == "supported against mappo; equivalent against ippo"
+
+
+def test_nothing_is_decided_while_a_trial_of_the_planned_seeds_lacks(tmp_path: Path) -> None:
+    write(tmp_path, {"happo": 1.5, "mappo": 1.0}, seeds=6)
+    suite = write(tmp_path, {"happo": 1.5, "mappo": 1.0}, seeds=6, looks=[7])
+    assert only(suite).verdict == "undecided"
+    assert claims.open_pairings([only(suite)]) == {(t, a) for t in (CHEETAH, HOPPER) for a in ("happo", "mappo")}
+
+
+def test_undecided_comparisons_say_how_many_seeds_would_decide(tmp_path: Path) -> None:
+    claim = Claim("HAPPO outperforms MAPPO.", "outperforms", ["happo"], ["mappo"], [CHEETAH], "final", 0.1)
+    write(tmp_path, {"happo": 1.0, "mappo": 1.0}, claim)
+    for seed, level in enumerate((1.3, 1.1, 0.9, 1.2, 0.95)):
+        write_trial(tmp_path, "happo", seed, task=CHEETAH, final=reference(CHEETAH, level))
+    verdict = only(load(tmp_path))
+    (pair,) = verdict.comparisons
+    assert verdict.verdict == "undecided"
+    assert 5 < pair.seeds_needed < 100
+    assert claims.sentence(verdict) == f"undecided against mappo (about {pair.seeds_needed:.0f} seeds would decide)"
+
+
+def test_more_seeds_are_asked_for_only_where_a_claim_is_open(tmp_path: Path) -> None:
+    """With six seeds the level at five is lower, and the decision may fall there all the same."""
+    suite = write(tmp_path, {"happo": 1.5, "mappo": 1.0}, looks=[5, 6, 7])
+    assert only(suite).verdict == "supported"
+    assert claims.open_pairings([only(suite)]) == set()
+    assert "Of 28 trials with all seeds 8 were not needed." in " ".join(answer.notes(suite, [only(suite)]))
+
+
+def test_tasks_without_reference_scores_are_left_out_and_said(tmp_path: Path) -> None:
+    claim = Claim("It does.", "outperforms", ["happo"], ["mappo"], [CHEETAH, "mamujoco/Humanoid-17x1"], "final", 0.1)
+    for algorithm in ("happo", "mappo"):
+        for seed in range(5):
+            write_trial(tmp_path, algorithm, seed, task="mamujoco/Humanoid-17x1")
+    suite = write(tmp_path, {"happo": 1.5, "mappo": 1.0}, Claim(**vars(claim) | {"tasks": [CHEETAH]}))
+    Resolved(["happo", "mappo"], claim.tasks, {}, [], claims={"beats": claim}, looks=[5]).write(tmp_path)
+    suite = load(tmp_path)
+    assert (only(suite).verdict, only(suite).comparisons[0].evidence.tasks) == ("supported", 1)
+    assert "mamujoco/Humanoid-17x1" in answer.notes(suite, [only(suite)])[0]
+
+
+def test_skipped_pairings_are_no_gap(tmp_path: Path) -> None:
+    suite = write(tmp_path, {"happo": 1.5, "mappo": 1.0}, Claim(**vars(BEATS) | {"tasks": [CHEETAH]}))
+    Resolved(["happo", "mappo"], BEATS.tasks, {}, [(HOPPER, "mappo")], claims={"beats": BEATS}, looks=[5]).write(
+        tmp_path
+    )
+    suite = load(tmp_path)
+    assert only(suite).verdict == "supported"
+
+
+def test_a_trend_over_the_number_of_agents(tmp_path: Path) -> None:
+    tasks = {"mamujoco/HalfCheetah-2x3": 2, "mamujoco/HalfCheetah-6x1": 6}
+    claim = Claim("It grows.", "grows_with_agents", ["happo"], ["mappo"], [*tasks], "final", 0.1)
+    write(tmp_path, {"happo": 1.0, "mappo": 1.0}, claim)
+    for seed in range(5):
+        task = "mamujoco/HalfCheetah-6x1"
+        write_trial(tmp_path, "happo", seed, task=task, final=reference(task, 2.0 + 0.01 * seed))
+    labels = {label: Algorithm(label, "", False) for label in ("happo", "mappo")}
+    Resolved([*labels], [*tasks], labels, [], tasks, {"grows": claim}, 0, [5]).write(tmp_path)
+    verdict = only(load(tmp_path))
+    assert verdict.verdict == "supported"
+    assert verdict.comparisons[0].evidence.effect == pytest.approx(1.02 / np.log2(3), rel=1e-6)
+
+
+def test_monotonic_improvement_is_undecided_where_it_was_not_measured(tmp_path: Path) -> None:
+    claim = Claim("Updates improve.", "improves_monotonically", ["happo"], [], [CHEETAH], "final", 0.1)
+    verdict = only(write(tmp_path, {"happo": 1.0}, claim))
+    assert verdict.verdict == "undecided"
+    assert "not measured" in claims.sentence(verdict)
+
+
+def test_the_page_says_what_leaving_out_failed_trials_would_change(tmp_path: Path) -> None:
+    write(tmp_path, {"happo": 1.5, "mappo": 1.0}, seeds=6)
+    for task in (CHEETAH, HOPPER):
+        write_trial(tmp_path, "happo", 0, task=task, returns=(), status="failed", error="Diverged")
+    suite = write_looks(tmp_path, [6])
+    (row,) = answer.context(suite)["without_failed"]
+    assert row == {
+        "comparison": "happo against mappo",
+        "failed": "2",
+        "verdict": "supported",
+        "effect": "+0.500",
+        "without": "supported",
+        "effect without": "+0.500",
+    }
+
+
+def write_looks(folder: Path, looks: list[int]) -> SuiteResults:
+    labels = {label: Algorithm(label, "", False) for label in ("happo", "mappo")}
+    Resolved([*labels], BEATS.tasks, labels, [], claims={"beats": BEATS}, looks=looks).write(folder)
+    return load(folder)
+
+
+def test_the_report_writes_and_prints_the_verdicts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "demo"
+    write(folder, {"happo": 1.5, "mappo": 1.0})
+    assert main([str(folder), "--claims"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("SUPPORTED: HAPPO outperforms MAPPO.\n  supported against mappo\n")
+    assert not (folder / "report.html").exists()
+    assert main([str(folder)]) == 0
+    document = json.loads((folder / "claims.json").read_text())
+    assert document["claims"]["beats"]["verdict"] == "supported"
+    (pair,) = document["claims"]["beats"]["comparisons"]
+    assert pair["effect"] == pytest.approx(0.5)
+    assert pair["seeds_needed"] is None
+    assert 'class="claim supported"' in (folder / "report.html").read_text()
+
+
+def test_a_suite_without_claims_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "demo"
+    write(folder, {"happo": 1.5}, claims={})
+    assert main([str(folder), "--claims"]) == 0
+    assert capsys.readouterr().out == "demo: states no claims\n"

@@ -1,0 +1,57 @@
+"""Curves on which a trial failed or diverged: it stays in, as a random policy or as the worst of its task."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bench.report import stats
+from bench.store.scores import Score
+
+
+def curve(returns: dict[int, list[float]], failed: tuple[int, ...] = (), score: Score | None = None) -> pd.DataFrame:
+    """The curve of "happo" beside a "mappo" that stays at 5; seed -> returns at steps 0, 10, ..."""
+    rows = [("happo", seed, 10 * i, x) for seed, values in returns.items() for i, x in enumerate(values)]
+    rows += [("mappo", 0, 10 * i, 5.0) for i in range(4)]
+    records = pd.DataFrame(rows, columns=["algorithm", "seed", "step", "episode_return"])
+    records = records.assign(task="a", kind="grid", seconds=1.0)
+    cells = [("happo", seed) for seed in sorted({*returns, *failed})] + [("mappo", 0)]
+    states = pd.DataFrame(
+        [{"task": "a", "algorithm": a, "seed": s, "state": "failed" if s in failed else "done"} for a, s in cells]
+    )
+    found = stats.curves(records, states, score_of=lambda task: score)
+    return found[found["algorithm"] == "happo"].reset_index(drop=True)
+
+
+def test_a_trial_that_failed_counts_as_a_random_policy_from_there_on() -> None:
+    found = curve({0: [0.0, 10, 20, 30], 1: [0.0, 12]}, failed=(1,), score=Score(2.0, 40.0))
+    assert list(found["iqm"]) == [0.0, 11.0, 11.0, 16.0]
+    assert list(found["seeds"]) == [2, 2, 2, 2]
+    assert list(found["failed"]) == [0, 0, 1, 1]
+
+
+def test_or_as_the_worst_of_its_task_where_that_is_less() -> None:
+    found = curve({0: [0.0, 10, 20, 30], 1: [0.0, 12]}, failed=(1,), score=Score(7.0, 40.0))
+    assert list(found["iqm"]) == [0.0, 11.0, 12.5, 17.5]
+    without_scores = curve({0: [0.0, 10, 20, 30], 1: [0.0, 12]}, failed=(1,))
+    assert list(without_scores["iqm"]) == [0.0, 11.0, 12.5, 17.5]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_trial_that_diverged_does_not_come_back(value: float) -> None:
+    found = curve({0: [0.0, 10, 20, 30], 1: [0.0, 10, value, 100]}, score=Score(2.0, 40.0))
+    assert list(found["iqm"]) == [0.0, 10.0, 11.0, 16.0]
+    assert list(found["failed"]) == [0, 0, 1, 1]
+
+
+def test_a_trial_that_failed_before_its_first_evaluation_is_in_from_the_start() -> None:
+    found = curve({0: [0.0, 10, 20, 30]}, failed=(1,), score=Score(-4.0, 40.0))
+    assert list(found["iqm"]) == [-2.0, 3.0, 8.0, 13.0]
+    assert list(found["failed"]) == [1, 1, 1, 1]
+
+
+def test_a_trial_that_runs_is_not_continued() -> None:
+    found = curve({0: [0.0, 10, 20, 30], 1: [0.0, 12]})
+    assert list(found["seeds"]) == [2, 2, 1, 1]
+    assert list(found["iqm"]) == [0.0, 11.0, 20.0, 30.0]

@@ -1,0 +1,171 @@
+"""Verdicts: known boundaries, exact permutation tests, and rules decided by hand."""
+
+from __future__ import annotations
+
+from math import comb
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats as scipy_stats
+
+from bench.report import stats
+from bench.report.stats import CONTRADICTED, EQUIVALENT, SUPPORTED, UNDECIDED, Evidence
+from bench.report.stats.errors import EXPERIMENTS, SEQUENTIAL, once
+from bench.report.stats.sequential import bounds, levels, spent
+
+# Several looks
+
+
+def test_one_look_spends_everything() -> None:
+    assert levels([5], 0.05) == pytest.approx([0.05])
+    assert bounds((7,), 0.05) == pytest.approx((1.959964,), abs=1e-6)
+
+
+def test_bounds_of_five_equal_looks_are_those_of_the_published_tables() -> None:
+    """Of the spending function that resembles Pocock's test: 2.44, 2.43, 2.41, 2.40, 2.39."""
+    assert bounds((1, 2, 3, 4, 5), 0.05) == pytest.approx((2.438, 2.427, 2.410, 2.397, 2.386), abs=5e-4)
+
+
+def test_two_looks_spend_what_the_bivariate_normal_distribution_says() -> None:
+    first, second = bounds((5, 10), 0.05)
+    both = scipy_stats.multivariate_normal(cov=[[1, np.sqrt(0.5)], [np.sqrt(0.5), 1]])
+    inside = both.cdf([first, second], lower_limit=[-first, -second])
+    assert 2 * scipy_stats.norm.sf(first) == pytest.approx(spent(0.5, 0.05), abs=1e-9)
+    assert 1 - inside == pytest.approx(0.05, abs=1e-5)
+
+
+def test_bounds_hold_for_sums_that_are_simulated() -> None:
+    looks = (5, 6, 8, 10)
+    sums = np.cumsum(np.random.default_rng(0).normal(size=(200_000, 10)), axis=1)[:, np.array(looks) - 1]
+    crossed = (np.abs(sums) / np.sqrt(looks) >= bounds(looks, 0.05)).any(axis=1)
+    assert crossed.mean() == pytest.approx(0.05, abs=0.002)
+
+
+# Evidence
+
+
+def test_the_test_of_one_task_is_wilcoxons_exact_rank_sum_test() -> None:
+    x = np.array([[3.0, 1.0, 4.5, 2.5], [1.5, 0.0, 2.0, 0.5]])
+    exact = scipy_stats.mannwhitneyu(x[0], x[1], method="exact").pvalue
+    found = stats.outperforms({"a": x}, 200_000)
+    assert found.effect == pytest.approx(1.75)  # of 1.5, 1.0, 2.5, 2.0 without the lowest and the highest
+    assert found.p == pytest.approx(exact, abs=0.005)
+    assert (found.tasks, found.seeds) == (1, 4)
+    assert np.isnan(found.low)
+
+
+def test_ranks_of_several_tasks_are_added_up_within_each() -> None:
+    """All assignments of two tasks with three seeds each, by hand: none is beyond the one in which all are separate."""
+    x = {"a": np.array([[4.0, 5, 6], [1, 2, 3]]), "b": np.array([[400.0, 500, 600], [100, 200, 300]])}
+    assert stats.outperforms(x, 200_000).p == pytest.approx(2 / comb(6, 3) ** 2, abs=0.001)
+
+
+def test_a_test_that_points_to_the_other_side_than_the_effect_decides_nothing() -> None:
+    """Most ranks are in favour of the second, the IQM of the differences is not."""
+    x = {"a": np.array([[10.0, 10, 0, 0, 0, 0, 0], [0, 0, 9, 0.1, 0.1, 0.1, 0.1]])}
+    found = stats.outperforms(x, 1000)
+    assert found.effect > 0
+    assert found.p > 0.5
+
+
+def test_the_effect_of_several_tasks_is_the_interquartile_mean_of_all_differences() -> None:
+    x = {"a": np.array([[1.0, 2, 3, 4], [0, 0, 0, 0]]), "b": np.array([[5.0, 6, 7, 8], [0, 0, 0, 0]])}
+    assert stats.outperforms(x, 100).effect == pytest.approx(np.mean([3, 4, 5, 6]))
+
+
+def test_a_trend_is_the_slope_per_doubling_of_the_agents() -> None:
+    """Differences of 1, 2 and 3 with 2, 4 and 8 agents, at another height for another robot."""
+    ones = np.ones(5)
+    pairs = {f"m/Ant-{n}": np.stack([level * ones, 0 * ones]) for n, level in ((2, 1.0), (4, 2.0), (8, 3.0))}
+    pairs |= {f"m/Walker2d-{n}": np.stack([level * ones, 0 * ones]) for n, level in ((2, 7.0), (4, 8.0))}
+    agents = {task: int(task.rpartition("-")[2]) for task in pairs}
+    found = stats.grows(pairs, agents, 500)
+    assert found.effect == pytest.approx(1.0)
+    assert (found.tasks, found.seeds) == (5, 5)
+    assert found.p < 0.01
+
+
+def test_robots_with_one_number_of_agents_have_no_trend() -> None:
+    pairs = {"m/Hopper-3x1": np.ones((2, 5)), "m/Ant-2x4": np.ones((2, 5)), "m/Ant-2x4d": np.ones((2, 5))}
+    assert stats.grows(pairs, {"m/Hopper-3x1": 3, "m/Ant-2x4": 2, "m/Ant-2x4d": 2}) == stats.NOTHING
+
+
+def test_pairs_are_of_equal_seeds_and_of_tasks_that_can_be_normalised() -> None:
+    rows = [("a", "x", 0, 1.0), ("a", "x", 1, 2.0), ("a", "y", 1, 5.0), ("b", "x", 0, np.nan), ("b", "y", 0, np.nan)]
+    table = pd.DataFrame(rows, columns=["task", "algorithm", "seed", "normalised"])
+    found = stats.normalised_pairs(table, "x", "y", ["a", "b"])
+    assert {task: pair.tolist() for task, pair in found.items()} == {"a": [[2.0], [5.0]]}
+    assert stats.normalised_pairs(table, "x", "z", ["a", "b"]) == {}
+
+
+# Decisions
+
+
+def evidence(effect: float, p: float, half: float = 0.5, seeds: int = 5) -> Evidence:
+    return Evidence(effect, effect - half, effect + half, p, 1, seeds)
+
+
+def decided(*found: Evidence, margin: float = 0.1) -> list[str]:
+    decisions = stats.decide(lambda j, _: found[j], [margin] * len(found), [5])
+    return [decision.verdict for decision in decisions]
+
+
+def test_holms_rule_by_hand() -> None:
+    """0.05 / 3 >= 0.012, 0.05 / 2 >= 0.02, 0.05 / 1 < 0.06; the first that fails ends it."""
+    assert decided(evidence(1, 0.02), evidence(-1, 0.012), evidence(1, 0.06)) == [SUPPORTED, CONTRADICTED, UNDECIDED]
+    assert decided(evidence(1, 0.03), evidence(1, 0.03)) == [UNDECIDED, UNDECIDED]
+
+
+def test_corrected_p_is_holms() -> None:
+    found = evidence(1, 0.01), evidence(1, 0.04), evidence(1, 0.03)
+    decisions = stats.decide(lambda j, _: found[j], [0.1] * 3, [5])
+    assert [decision.p for decision in decisions] == pytest.approx([0.03, 0.06, 0.06])
+
+
+def test_an_interval_within_the_margin_is_equivalence_even_if_it_leaves_out_zero() -> None:
+    assert decided(evidence(0.05, 0.001, half=0.03)) == [EQUIVALENT]
+    assert decided(evidence(0.05, 0.9, half=0.06)) == [UNDECIDED]
+
+
+def test_equivalence_is_harder_among_many() -> None:
+    one = evidence(0.0, 0.9, half=0.09)
+    assert decided(one) == [EQUIVALENT]
+    assert decided(*[one] * 5) == [UNDECIDED] * 5
+
+
+def test_fewer_than_five_seeds_decide_nothing() -> None:
+    assert decided(evidence(9, 1e-4, seeds=4)) == [UNDECIDED]
+    assert stats.decide(lambda j, n: evidence(9, 1e-4, seeds=n), [0.1], [2, 3])[0].verdict == UNDECIDED
+
+
+def test_a_verdict_stays_and_says_at_how_many_seeds_it_fell() -> None:
+    found = {5: evidence(1, 0.5), 6: evidence(1, 1e-4), 7: evidence(-1, 1e-4)}
+    (decision,) = stats.decide(lambda j, n: found[n], [0.1], [5, 6, 7])
+    assert (decision.verdict, decision.seeds) == (SUPPORTED, 6)
+
+
+def test_looking_often_asks_for_more_at_each_look() -> None:
+    found = evidence(1, 0.04)
+    assert stats.decide(lambda j, n: found, [0.1], [5])[0].verdict == SUPPORTED
+    assert stats.decide(lambda j, n: found, [0.1], [5, 6, 7, 8, 9, 10])[0].verdict == UNDECIDED
+
+
+def test_where_seeds_lack_nothing_is_decided() -> None:
+    decisions = stats.decide(lambda j, n: None, [0.1], [5])
+    assert (decisions[0].verdict, decisions[0].seeds) == (UNDECIDED, 0)
+
+
+# Simulation, which docs/statistics.md has with more repetitions
+
+
+def test_few_verdicts_are_wrong_and_differences_are_found() -> None:
+    found = [once(EXPERIMENTS[0], seed) for seed in range(20)]
+    assert np.mean([one["differences found"] for one in found]) > 0.9
+    assert sum(one["false difference"] or one["false equivalence"] for one in found) <= 4  # P(5 of 20 at 5%) = .003
+
+
+def test_seeds_are_saved_where_the_difference_is_large() -> None:
+    found = [once(SEQUENTIAL[2], seed) for seed in range(20)]
+    assert np.mean([one["seeds used"] for one in found]) < 8
+    assert sum(one["false difference"] for one in found) <= 4

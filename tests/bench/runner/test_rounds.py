@@ -1,0 +1,78 @@
+"""`--until decided`: seeds are added while claims are open, for the algorithms in question only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_run import main
+
+from bench import run
+from bench.store.resolved import Resolved
+from bench.store.trials import read_trials
+
+HOPPER = "mamujoco/Hopper-3x1:episode_length=25"
+CLAIMS = {"beats": {"says": "It does.", "algorithms": ["happo"], "against": ["mappo"]}}
+THREE: dict[str, Any] = {"algorithms": {"happo": None, "mappo": None, "ippo": None}, "claims": CLAIMS}
+
+pytestmark = pytest.mark.usefixtures("sigterm_as_before")
+
+
+def there(folder: Path) -> set[tuple[str, int]]:
+    return {(about["algorithm"], about["seed"]) for about in read_trials(folder / "tiny") if about["status"] == "done"}
+
+
+def test_seeds_are_added_for_what_is_open_until_nothing_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answers = iter([{(HOPPER, "happo"), (HOPPER, "mappo")}, set()])
+    monkeypatch.setattr(run, "undecided_pairings", lambda results: next(answers))
+    assert main(tmp_path, "--until", "decided", "--max-seeds", "4", **THREE) == 0
+    assert there(tmp_path) == {("ippo", 0), *((label, seed) for label in ("happo", "mappo") for seed in (0, 1))}
+    assert all(about["status"] == "done" for about in read_trials(tmp_path / "tiny"))  # none waits in vain
+    out = capsys.readouterr().out
+    assert "With 1 seed claims about happo, mappo are undecided." in out
+    assert "Decided with 2 seeds: at least 6 trials of the plan not needed." in out
+    found = Resolved.read(tmp_path / "tiny")
+    assert found is not None
+    assert found.looks == [1, 2, 3, 4]
+    assert found.agents == {HOPPER: 3}
+    assert [*found.claims] == ["beats"]
+
+
+def test_the_most_seeds_end_it_and_the_same_command_runs_nothing_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two seeds decide nothing: the report itself says so here."""
+    for _ in range(2):
+        assert main(tmp_path, "--until", "decided", "--max-seeds", "2", **THREE) == 0
+        assert "Undecided with 2 seeds, the most that --max-seeds allows." in capsys.readouterr().out
+    assert there(tmp_path) == {("ippo", 0), *((label, seed) for label in ("happo", "mappo") for seed in (0, 1))}
+    assert {about["attempts"] for about in read_trials(tmp_path / "tiny")} == {1}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "changes", "words"),
+    [
+        (["--until", "decided"], {}, "--until decided needs --max-seeds N"),
+        (["--max-seeds", "9"], {}, "--until decided needs --max-seeds N"),
+        (["--until", "decided", "--max-seeds", "9", "--only", "seed=0"], {}, "the whole suite: no --only"),
+        (["--until", "decided", "--max-seeds", "1"], {}, "--max-seeds 1 is no more than the suite's own seeds: 1"),
+        (["--until", "decided", "--max-seeds", "9"], {"claims": {}}, "claims: missing; --until decided needs"),
+    ],
+)
+def test_bad_combinations_are_refused(
+    tmp_path: Path,
+    arguments: list[str],
+    changes: dict[str, Any],
+    words: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    try:
+        code = main(tmp_path, *arguments, **THREE | changes)
+    except SystemExit as ended:
+        code = ended.code
+    assert code == 2
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "tiny").exists()
