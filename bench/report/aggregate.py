@@ -53,7 +53,8 @@ def improvements(table: pd.DataFrame, labels: list[str]) -> pd.DataFrame:
 def figure(table: pd.DataFrame, algorithms: Algorithms) -> Figure:
     """IQM with intervals, performance profiles, and the matrix of probabilities of improvement."""
     labels = in_order(table["algorithm"], algorithms.methods)
-    height = max(2.6, ROW * len(labels) + 1.1)
+    lines = max(_name(label).count("\n") for label in labels) + 1
+    height = max(2.6, ROW * len(labels) * (1 + 0.6 * (lines - 1)) + 1.1 + 0.4 * (lines - 1))
     with matplotlib.rc_context(plots.RC):
         drawn = Figure(figsize=(11, height), layout="constrained")
         left, middle, right = drawn.subplots(1, 3, width_ratios=[1, 1.15, 1.1])
@@ -118,7 +119,7 @@ def _improvements(ax: Axes, found: pd.DataFrame, labels: list[str]) -> None:
     ax.set_yticks(places, [_name(label) for label in labels])
     ax.tick_params(length=0)
     ax.grid(visible=False)
-    ax.set_title("Probability that row is above column", loc="left", fontsize=9, weight="bold")
+    ax.set_title("P(row above column)", loc="left", fontsize=9, weight="bold")
 
 
 def rows(table: pd.DataFrame, algorithms: Algorithms) -> list[dict[str, str]]:

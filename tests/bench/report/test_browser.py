@@ -33,7 +33,7 @@ BROWSERS = (
 EXECUTABLE = next((found for name in BROWSERS if (found := shutil.which(name))), None)
 pytestmark = pytest.mark.skipif(EXECUTABLE is None, reason="no Chromium or Chrome is installed")
 
-TASKS = ("mamujoco/Ant-2x4", "python:envs:Cat:name=$\\foo$<b>:" + "option_" * 8)
+TASKS = ("mamujoco/HalfCheetah-6x1", "python:envs:Cat:name=$\\foo$<b>:" + "option_" * 8)
 LABELS = ("mappo", "happo", "$\\foo$", "<script>alert(1)</script>", "\x1b[31m_red_", "L" * 80)
 SHOWN = [label.replace("\x1b", r"\x1b") for label in LABELS]
 PHONE = {"width": 390, "height": 844}
