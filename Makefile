@@ -2,6 +2,7 @@
 # make test     run the tests             (make test ARGS="-m long" for the long ones)
 # make lint     ruff and mypy
 # make docs     the documentation as a site, in site/; fails on a broken link
+# make install  install everything that bench.run and bench.report need
 # make clean    remove the environment and caches; results stay
 #
 # Each installs what it needs into .venv first, once, and again when pyproject.toml or constraints.txt changes.
@@ -23,12 +24,14 @@ INSTALLED := $(VENV)/.installed
 INSTALLED_DEV := $(VENV)/.installed-dev
 INSTALLED_DOCS := $(VENV)/.installed-docs
 
-.PHONY: bench test lint docs clean
+.PHONY: bench install test lint docs clean
 
 bench: $(INSTALLED)
 	$(PY) -m bench.run suites/quick.yaml
 	$(PY) -m bench.report results/quick
 	@echo "The report is results/quick/report.html: open it in a browser."
+
+install: $(INSTALLED)
 
 test: $(INSTALLED_DEV)
 	$(PY) -m pytest -n auto $(ARGS)

@@ -15,7 +15,20 @@ from pathlib import Path
 import pandas as pd
 
 from bench.cli.command import counted
-from bench.report import answer, claims, formats, page, plots, stats, study_page, study_results
+from bench.report import (
+    answer,
+    audit,
+    certificates_page,
+    claims,
+    formats,
+    index,
+    page,
+    plots,
+    stats,
+    study_page,
+    study_results,
+)
+from bench.report.combine import combined
 from bench.report.load import ReportError, SuiteResults, find_suites, load
 from bench.report.watch import watch
 from bench.store import files
@@ -24,7 +37,7 @@ RESULTS = Path("results")
 
 
 def states_of(suite: SuiteResults) -> pd.DataFrame:
-    """Where each trial of a suite stands."""
+    """Every trial of a suite, and where it stands."""
     return stats.trial_states(suite.records, suite.trials, suite.skipped, suite.algorithms.methods, suite.own_seeds)
 
 
@@ -34,6 +47,7 @@ def write(suite: SuiteResults, refresh: int = 0) -> str:
     curves = stats.with_seconds(stats.curves(suite.records, states), suite.records)
     table = stats.returns_table(suite.records, states)
     rows = page.returns_rows(table)
+    certificates = certificates_page.make(suite)
     # all is made before anything is written, so that the files of one folder always belong together
     outputs = {
         **plots.all_formats("curves", plots.curves(curves, states, suite.algorithms)),
@@ -43,7 +57,8 @@ def write(suite: SuiteResults, refresh: int = 0) -> str:
         "returns.md": page.markdown(rows).encode(),
         "returns.tex": formats.latex(rows).encode(),
         "returns.parquet": files.table_bytes(table),
-        "report.html": page.html(suite, states, curves, table, refresh).encode(),
+        "certificates.csv": certificates.csv,
+        "report.html": page.html(suite, states, curves, table, certificates, refresh).encode(),
     }
     if suite.resolved and suite.resolved.claims:
         document = claims.document(claims.verdicts(suite), suite.resolved)
@@ -61,6 +76,21 @@ def write_study(study: study_results.StudyResults, refresh: int = 0) -> str:
     for name, content in outputs.items():
         files.write_bytes(study.folder / name, content)
     return "\n".join([study.name, "", outputs["budget.md"].decode(), str(study.folder / "report.html"), ""])
+
+
+def write_together(loaded: Sequence[SuiteResults | study_results.StudyResults], compare: bool) -> str:
+    """Write an index of several reports beside their folders, and with `compare` a page with all suites on it."""
+    parents = {one.folder.resolve().parent for one in loaded}
+    lines = []
+    suites = [one for one in loaded if isinstance(one, SuiteResults)]
+    if compare and len(suites) > 1:
+        folder = suites[0].folder.resolve().parent / "+".join(suite.name for suite in suites)
+        lines.append(write(combined(suites, folder)))
+    if len(parents) == 1:
+        path = parents.pop() / "index.html"
+        files.write_bytes(path, index.html(loaded).encode())
+        lines.append(str(path))
+    return "\n".join(lines)
 
 
 def read(folder: Path) -> SuiteResults | study_results.StudyResults:
@@ -84,22 +114,29 @@ def rewrite(folder: Path, refresh: int) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; 0 when all is written, 2 when a suite cannot be reported on, and then none is."""
     parser = command.Parser(prog="python -m bench.report", description=__doc__)
-    what = "folders of suites; without any, all that have records under ./results"
+    what = "folders of suites, several of which are also shown on one page; without any, all under ./results"
     parser.add_argument("suites", nargs="*", type=Path, metavar="DIR/<suite>", help=what)
     parser.add_argument("--claims", action="store_true", help="print the verdicts on the claims of suites, and stop")
+    strict = "refuse suites whose algorithms differ in what is not part of their methods (the fairness audit)"
+    parser.add_argument("--strict-fair", action="store_true", help=strict)
     parser.add_argument("--watch", action="store_true", help="write again when trials advance, until Ctrl-C")
-    options = parser.parse_args(arguments)
+    given = parser.parse_args(arguments)
     try:
-        folders: list[Path] = options.suites or find_suites(RESULTS)
-        if options.watch:
+        folders: list[Path] = given.suites or find_suites(RESULTS)
+        if given.watch:
             watch(folders, rewrite)
             return 0
         loaded = [read(folder) for folder in folders]
+        if given.strict_fair:
+            for one in loaded:
+                audit.refuse_unfair(one)
         for one in loaded:
-            if options.claims:
+            if given.claims:
                 print("\n".join(answer.lines(one)) if isinstance(one, SuiteResults) else f"{one.name}: a study")
                 continue
             print(write_study(one) if isinstance(one, study_results.StudyResults) else write(one))
+        if len(loaded) > 1 and not given.claims:
+            print(write_together(loaded, compare=bool(given.suites)))
     except ReportError as error:
         return command.refused(f"bench.report: {error}")
     return 0

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import textwrap
 from itertools import permutations
 from typing import Any
 
 import matplotlib
 import numpy as np
 import pandas as pd
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -17,14 +15,15 @@ from matplotlib.ticker import MaxNLocator
 from bench.report import plots, stats
 from bench.report.algorithms import Algorithms, in_order
 from bench.report.formats import visible
-from bench.report.inline import PAPER
+from bench.report.inline import PAPER, series_id
+from bench.report.load import SuiteResults, trial_name
 
 NONE = "–"
 POINTS = 101
 """Thresholds of the profiles."""
 ON_DARK, ON_LIGHT = "#fdfdfd", "#1b1b1b"  # the page does not put its own in their place
+LONGEST = 20  # characters of a label beside an axis
 ROW = 0.24  # inches of an algorithm in a panel
-NAME_WIDTH = 24  # characters of a label beside a panel
 
 
 def is_there(table: pd.DataFrame) -> bool:
@@ -53,8 +52,7 @@ def improvements(table: pd.DataFrame, labels: list[str]) -> pd.DataFrame:
 def figure(table: pd.DataFrame, algorithms: Algorithms) -> Figure:
     """IQM with intervals, performance profiles, and the matrix of probabilities of improvement."""
     labels = in_order(table["algorithm"], algorithms.methods)
-    lines = max(_name(label).count("\n") for label in labels) + 1
-    height = max(2.6, ROW * len(labels) * (1 + 0.6 * (lines - 1)) + 1.1 + 0.4 * (lines - 1))
+    height = max(2.6, ROW * len(labels) + 1.1)
     with matplotlib.rc_context(plots.RC):
         drawn = Figure(figsize=(11, height), layout="constrained")
         left, middle, right = drawn.subplots(1, 3, width_ratios=[1, 1.15, 1.1])
@@ -64,23 +62,29 @@ def figure(table: pd.DataFrame, algorithms: Algorithms) -> Figure:
     return drawn
 
 
-def _name(label: str) -> str:
-    """A label on as many lines as leave room for the axes."""
-    return textwrap.fill(visible(label), NAME_WIDTH)
+def short(label: str) -> str:
+    """A label beside an axis; the tables have it whole."""
+    label = visible(label)
+    return label if len(label) <= LONGEST else f"{label[: LONGEST - 7]}…{label[-6:]}"
+
+
+def places(algorithms: Algorithms) -> dict[str, int]:
+    """label -> its index, by which the page knows what is drawn."""
+    return {label: index for index, label in enumerate(algorithms.methods)}
 
 
 def _levels(ax: Axes, found: pd.DataFrame, labels: list[str], algorithms: Algorithms) -> None:
-    rows = found.set_index("algorithm")
+    rows, index = found.set_index("algorithm"), places(algorithms)
     for place, label in enumerate(labels):
         row, look = rows.loc[label], algorithms.styles[label]
-        lines = ax.plot(row["iqm"], place, look.marker, color=look.color, markersize=6)
         if np.isfinite(row["iqm_low"]):
-            lines += ax.plot(
+            (bar,) = ax.plot(
                 [row["iqm_low"], row["iqm_high"]], [place, place], color=look.color, linewidth=5, alpha=0.3
             )
-        for line in lines:
-            plots.mark(ax, line, label, algorithms)
-    ax.set_yticks(range(len(labels)), [_name(label) for label in labels])
+            bar.set_gid(series_id(index[label], 0))
+        (dot,) = ax.plot(row["iqm"], place, look.marker, color=look.color, markersize=6)
+        dot.set_gid(series_id(index[label], 1))
+    ax.set_yticks(range(len(labels)), [short(label) for label in labels])
     ax.set_ylim(len(labels) - 0.5, -0.5)
     ax.xaxis.set_major_locator(MaxNLocator(5))
     ax.tick_params(length=0)
@@ -90,15 +94,17 @@ def _levels(ax: Axes, found: pd.DataFrame, labels: list[str], algorithms: Algori
 
 
 def _profiles(ax: Axes, found: pd.DataFrame, labels: list[str], algorithms: Algorithms) -> None:
+    index = places(algorithms)
     for label in labels:
         part, look = found[found["algorithm"] == label], algorithms.styles[label]
-        artists: list[Artist] = []
-        artists += ax.plot(part["threshold"], part["share"], color=look.color, linewidth=1.6, linestyle=look.linestyle)
+        (line,) = ax.plot(part["threshold"], part["share"], color=look.color, linewidth=1.6)
+        if look.dash:
+            line.set_dashes(look.dash)
+        line.set_gid(series_id(index[label], 2))
         if part["low"].notna().any():
-            x, low, high = (part[name] for name in ("threshold", "low", "high"))
-            artists.append(ax.fill_between(x, low, high, color=look.color, alpha=0.12, linewidth=0))
-        for artist in artists:
-            plots.mark(ax, artist, label, algorithms)
+            ends = part["threshold"], part["low"], part["high"]
+            band = ax.fill_between(*ends, color=look.color, alpha=0.12, linewidth=0)
+            band.set_gid(series_id(index[label], 3))
     ax.set_ylim(-0.02, 1.02)
     ax.xaxis.set_major_locator(MaxNLocator(5))
     ax.tick_params(length=0)
@@ -114,12 +120,29 @@ def _improvements(ax: Axes, found: pd.DataFrame, labels: list[str]) -> None:
         color = ON_DARK if abs(matrix[i, k] - 0.5) > 0.35 else ON_LIGHT
         ax.text(k + 0.5, i + 0.5, f"{matrix[i, k]:.2f}", ha="center", va="center", fontsize=7.5, color=color)
     ax.invert_yaxis()
-    places = np.arange(len(labels)) + 0.5
-    ax.set_xticks(places, [_name(label) for label in labels], rotation=35, ha="right")
-    ax.set_yticks(places, [_name(label) for label in labels])
+    middles = np.arange(len(labels)) + 0.5
+    names = [short(label) for label in labels]
+    ax.set_xticks(middles, names, rotation=35, ha="right")
+    ax.set_yticks(middles, names)
     ax.tick_params(length=0)
     ax.grid(visible=False)
     ax.set_title("P(row above column)", loc="left", fontsize=9, weight="bold")
+
+
+def context(suite: SuiteResults) -> dict[str, Any] | None:
+    """What the template `aggregate.html` shows; None where no return can be normalised."""
+    table = stats.final_returns(suite.records, suite.trials)
+    if not is_there(table):
+        return None
+    lost = table[table["counted_as"] != ""]
+    names = [f"{trial_name({**row})} as {row['counted_as']}" for _, row in lost.iterrows()]
+    return {
+        "figure": plots.inline(figure(table, suite.algorithms), "aggregate", "Over all tasks", suite.algorithms),
+        "rows": rows(table, suite.algorithms),
+        "few": table.groupby(["task", "algorithm"], observed=True).size().min() < stats.ENOUGH_SEEDS,
+        "left_out": sorted(table.loc[table["normalised"].isna(), "task"].unique()),
+        "counted": "; ".join(names) + "." if names else "",
+    }
 
 
 def rows(table: pd.DataFrame, algorithms: Algorithms) -> list[dict[str, str]]:

@@ -13,7 +13,9 @@ from bench.report.study_results import StudyResults
 
 def html(reports: Sequence[SuiteResults | StudyResults]) -> str:
     """Links to `<name>/report.html` beside this page."""
-    return page.ENVIRONMENT.get_template("index.html").render(name="Reports", entries=[_entry(one) for one in reports])
+    return page.ENVIRONMENT.get_template("index.html").render(
+        name="Reports", refresh=0, entries=[_entry(one) for one in reports]
+    )
 
 
 def _entry(one: SuiteResults | StudyResults) -> dict[str, Any]:

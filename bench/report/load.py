@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,8 @@ class SuiteResults:
     """The contents of every trial.json; empty for a published suite that kept only its tables."""
     resolved: Resolved | None
     """What the suite file was resolved to; None for results without that file."""
+    updates: pd.DataFrame = field(default_factory=pd.DataFrame)
+    """One row per update and agent; empty where the folder has no such table."""
 
     @property
     def name(self) -> str:
@@ -95,11 +98,13 @@ def load(folder: Path) -> SuiteResults:
             raise ReportError(f"{folder}: no records yet, {have}; a suite has trials/ or records.parquet")
         merge(folder)
         records = files.read_table(folder / "records.parquet")
+        has_updates = (folder / "updates.parquet").is_file()
+        updates = files.read_table(folder / "updates.parquet") if has_updates else pd.DataFrame()
         resolved = Resolved.read(folder)
     except files.StoreError as error:
         raise ReportError(" ".join(str(error).split())) from error
     _check_records(folder / "records.parquet", records)
-    return SuiteResults(folder, records, trials, resolved)
+    return SuiteResults(folder, records, trials, resolved, updates)
 
 
 def _statuses(trials: list[dict[str, Any]]) -> str:
@@ -180,6 +185,8 @@ def refuse_mixtures(folder: Path, trials: list[dict[str, Any]]) -> None:
         ("MuJoCo versions", ("task",), mujoco_version),
         ("versions of the environment", ("task",), environment_versions),
         ("numbers of steps", ("task",), lambda trial: str(trial["steps"])),
+        ("options", ("task",), lambda trial: json.dumps(trial.get("options", {}), sort_keys=True)),
+        ("NUMERICS", ("task", "algorithm"), lambda trial: str(trial["provenance"].get("numerics"))),
         ("config hashes", ("task", "algorithm"), lambda trial: str(trial["config_hash"])),
     ]
     for what, scope, value in rules:

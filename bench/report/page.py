@@ -15,8 +15,10 @@ import pandas as pd
 from markupsafe import Markup
 
 from bench.cli.command import counted
-from bench.report import aggregate, answer, plots, published, reaching, stats
-from bench.report.algorithms import in_order
+from bench.report import aggregate, answer, audit, drilldown, plots, published, reaching, stats
+from bench.report.algorithms import Algorithms, in_order
+from bench.report.audit import tuning
+from bench.report.certificates_page import Certificates
 from bench.report.formats import shown, visible
 from bench.report.load import SuiteResults, trial_name
 
@@ -259,15 +261,6 @@ def warnings(suite: SuiteResults, states: pd.DataFrame) -> list[str]:
     return found
 
 
-def tuning(trial: dict[str, Any]) -> str:
-    """The budget that the settings of a trial were tuned with."""
-    about = trial.get("tuning")
-    if not about:
-        return "not tuned"
-    trials, seeds = counted(about["trials"], "trial"), counted(about["seeds"], "seed")
-    return f"{trials} of {about['steps']:,} steps on {seeds} (study {about['study']})"
-
-
 def provenance(suite: SuiteResults) -> list[dict[str, str]]:
     """What the trials ran on: one row per fact and value, with the number of trials that it holds for."""
     tally: Counter[tuple[str, str]] = Counter()
@@ -303,35 +296,32 @@ def config_hashes(suite: SuiteResults) -> list[dict[str, str]]:
     ]
 
 
-def aggregated(suite: SuiteResults) -> dict[str, Any] | None:
-    """What the section on all tasks shows; None where no return can be normalised."""
-    final = stats.final_returns(suite.records, suite.trials)
-    if not aggregate.is_there(final):
-        return None
-    figure = aggregate.figure(final, suite.algorithms)
-    lost = final[final["counted_as"] != ""]
-    names = (f"{trial_name(row)} as {row['counted_as']}" for row in rows_of(lost))
+def _figures(certificates: Certificates, algorithms: Algorithms) -> dict[str, Markup]:
     return {
-        "figure": plots.inline(figure, "aggregate", "Over all tasks", suite.algorithms),
-        "rows": aggregate.rows(final, suite.algorithms),
-        "few": final.groupby(["task", "algorithm"], observed=True).size().min() < stats.ENOUGH_SEEDS,
-        "left_out": sorted(final.loc[final["normalised"].isna(), "task"].unique()),
-        "counted": "; ".join(names) + "." if len(lost) else "",
+        task: plots.inline(figure, f"updates{index}", f"KL and gain over training on {task}", algorithms)
+        for index, (task, figure) in enumerate(certificates.figures.items())
     }
 
 
-def html(suite: SuiteResults, states: pd.DataFrame, curves: pd.DataFrame, table: pd.DataFrame, refresh: int = 0) -> str:
+def html(
+    suite: SuiteResults,
+    states: pd.DataFrame,
+    curves: pd.DataFrame,
+    table: pd.DataFrame,
+    certificates: Certificates,
+    refresh: int = 0,
+) -> str:
     """The page; with `refresh` it loads itself again after so many seconds."""
     tasks = sorted(states["task"].unique())
     rows = returns_rows(table)
     labels = in_order(states["algorithm"])
     return ENVIRONMENT.get_template("report.html").render(
         name=suite.name,
-        refresh=refresh,
         answer=answer.context(suite),
-        aggregate=aggregated(suite),
+        aggregate=aggregate.context(suite),
         reaching=reaching.rows(reaching.table(suite.records, states), suite.algorithms),
         published=published.rows(tasks),
+        refresh=refresh,
         warnings=warnings(suite, states),
         facts=facts(suite, states),
         gaps=gaps(suite, states),
@@ -346,4 +336,10 @@ def html(suite: SuiteResults, states: pd.DataFrame, curves: pd.DataFrame, table:
         compared=compared(suite, labels),
         provenance=provenance(suite),
         hashes=config_hashes(suite),
+        audits=audit.audits(suite.trials, suite.records, suite.algorithms.methods),
+        unrecorded=audit.UNRECORDED,
+        certificates=certificates,
+        certificate_figures=_figures(certificates, suite.algorithms),
+        entries=drilldown.entries(suite, states),
+        settings_tables=drilldown.settings_tables(suite),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from bench.store import files
 
@@ -20,6 +21,8 @@ class Algorithm:
     summary: str
     """The method in one line."""
     ablation: bool
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    """The default of every setting that has one; empty in files of versions that did not store them."""
 
 
 @dataclass(frozen=True)

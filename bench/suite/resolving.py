@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -79,11 +79,18 @@ def resolved(planned: Sequence[Trial], agents: Mapping[str, int] | None = None) 
     return Resolved(
         methods=[*place],
         tasks=tasks,
-        algorithms={x: Algorithm(known[x].name, known[x].summary, known[x].ablation) for x in labels},
+        algorithms={
+            x: Algorithm(known[x].name, known[x].summary, known[x].ablation, _defaults(known[x])) for x in labels
+        },
         skipped=[(task, label) for task in tasks for label in labels if (task, label) not in pairs],
         agents=agents or {},
         first_seed=min(t.seed for t in planned),
     )
+
+
+def _defaults(method: Method) -> dict[str, Any]:
+    """The default of every setting of a method that has one."""
+    return {field.name: field.default for field in fields(method.settings) if field.default is not MISSING}
 
 
 @contextmanager

@@ -1,0 +1,69 @@
+"""Several suites: an index, and one page on which only the same trials under the same configuration are pooled."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_report import STEPS, TASK, write_trial
+
+from bench.report.__main__ import main
+from bench.report.combine import combined
+from bench.report.load import ReportError, load
+
+
+def pair(folder: Path, **second: Any) -> list[Path]:
+    """Two suites with happo; the second has mappo besides, and changes."""
+    for seed in (0, 1):
+        write_trial(folder / "one", "happo", seed, final=10.0 + seed)
+    for seed in (1, 2):
+        write_trial(folder / "two", "happo", seed, final=20.0 + seed, **second)
+        write_trial(folder / "two", "mappo", seed, final=5.0)
+    return [folder / "one", folder / "two"]
+
+
+def finals(folder: Path, suites: list[Path]) -> dict[tuple[str, int], float]:
+    records = combined([load(suite) for suite in suites], folder).records
+    final = records[records["kind"] == "final"]
+    return dict(zip(zip(final["algorithm"], final["seed"], strict=True), final["episode_return"], strict=True))
+
+
+def test_the_same_configuration_is_pooled_and_a_seed_counts_once(tmp_path: Path) -> None:
+    suites = pair(tmp_path)
+    assert finals(tmp_path / "both", suites) == {
+        ("happo", 0): 10.0,
+        ("happo", 1): 11.0,
+        ("happo", 2): 22.0,
+        ("mappo", 1): 5.0,
+        ("mappo", 2): 5.0,
+    }
+
+
+def test_another_configuration_is_told_apart_by_its_suite(tmp_path: Path) -> None:
+    suites = pair(tmp_path, config_hash="other")
+    assert {label for label, _ in finals(tmp_path / "both", suites)} == {"happo (one)", "happo (two)", "mappo"}
+
+
+def test_suites_without_a_common_task_and_with_other_budgets_are_refused(tmp_path: Path) -> None:
+    write_trial(tmp_path / "one", "happo")
+    write_trial(tmp_path / "two", "happo", task="mamujoco/Hopper-3x1")
+    with pytest.raises(ReportError, match="have no task in common"):
+        combined([load(tmp_path / "one"), load(tmp_path / "two")], tmp_path)
+    write_trial(tmp_path / "three", "mappo", steps=2 * STEPS)
+    with pytest.raises(ReportError, match="different numbers of steps"):
+        combined([load(tmp_path / "one"), load(tmp_path / "three")], tmp_path)
+
+
+def test_the_command_writes_a_page_for_each_one_for_all_and_an_index(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    suites = pair(tmp_path, config_hash="other")
+    assert main([str(suite) for suite in suites]) == 0
+    page = (tmp_path / "one+two" / "report.html").read_text()
+    assert "happo (two)" in page
+    assert TASK in page
+    index = (tmp_path / "index.html").read_text()
+    assert 'href="one/report.html"' in index
+    assert 'href="two/report.html"' in index
+    assert str(tmp_path / "index.html") in capsys.readouterr().out
