@@ -14,6 +14,7 @@ from matplotlib.ticker import MaxNLocator
 
 from bench.report import plots, stats
 from bench.report.algorithms import Algorithms, in_order
+from bench.report.formats import visible
 from bench.report.inline import PAPER, series_id
 from bench.report.load import SuiteResults, trial_name
 
@@ -63,6 +64,7 @@ def figure(table: pd.DataFrame, algorithms: Algorithms) -> Figure:
 
 def short(label: str) -> str:
     """A label beside an axis; the tables have it whole."""
+    label = visible(label)
     return label if len(label) <= LONGEST else f"{label[: LONGEST - 7]}…{label[-6:]}"
 
 
@@ -124,7 +126,7 @@ def _improvements(ax: Axes, found: pd.DataFrame, labels: list[str]) -> None:
     ax.set_yticks(middles, names)
     ax.tick_params(length=0)
     ax.grid(visible=False)
-    ax.set_title("Probability that row is above column", loc="left", fontsize=9, weight="bold")
+    ax.set_title("P(row above column)", loc="left", fontsize=9, weight="bold")
 
 
 def context(suite: SuiteResults) -> dict[str, Any] | None:

@@ -16,7 +16,7 @@ from bench.store.resolved import Resolved
 COLORS = ("#56b4e9", "#0173b2", "#d55e00", "#c065b0", "#029e73", "#9c6b3f", "#de8f05")
 MARKERS = "osDv^PX"
 SHARED_DASH = (4.0, 1.6)
-VARIANT_DASHES = ((1.2, 1.6), (6, 1.8, 1.2, 1.8), (9, 2.6))
+VARIANT_DASHES = ((1.2, 1.6), (6, 1.8, 1.2, 1.8), (7, 2.6))
 VARIANT_SHADES = (0.0, -0.28, 0.38)
 """How far the colour of a variant is from that of its method towards black (-1) or white (1)."""
 VARIANT_MARKERS = "osDv^XPp"

@@ -171,7 +171,7 @@ def trade_off(study: StudyResults) -> Figure:
 
 def _legend(figure: Figure, study: StudyResults) -> None:
     handles = [plots.handle(label, study.algorithms) for label in study.labels]
-    figure.legend(handles=handles, loc="outside upper left", ncols=len(handles), frameon=False, handlelength=3)
+    figure.legend(handles=handles, loc="outside upper left", ncols=len(handles), frameon=False, handlelength=4)
 
 
 def _panels(

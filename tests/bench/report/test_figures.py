@@ -18,7 +18,7 @@ from test_report import TASK, figure_frames, write_trial
 from algorithms import METHODS
 from bench.report import plots, stats
 from bench.report.__main__ import main
-from bench.report.algorithms import Algorithms, Style
+from bench.report.algorithms import SHARED_DASH, VARIANT_DASHES, Algorithms, Style
 from bench.report.inline import inline_svg, series_id, task_id
 from bench.store import files
 
@@ -101,6 +101,17 @@ def test_a_variant_has_its_dash_in_figure_legend_and_page(suite: Path) -> None:
     assert main([str(suite)]) == 0
     chip = f'stroke-dasharray="{" ".join(str(2 * length) for length in look.dash)} "'
     assert chip in (suite / "report.html").read_text()
+
+
+@pytest.mark.parametrize("dash", [SHARED_DASH, *VARIANT_DASHES])
+@pytest.mark.parametrize(("length", "width", "marker"), [(36, 1.6, 4.5), (48, 2, 10)], ids=["figure", "page"])
+def test_the_marker_of_a_legend_hides_no_dash(
+    dash: tuple[float, ...], length: float, width: float, marker: float
+) -> None:
+    """The sample of a line, of that length and width, shows a gap between its parts beside the marker in its middle."""
+    ends = np.cumsum(np.tile(dash, 20)) * width
+    gaps = [(a, b) for a, b in zip(ends[::2], ends[1::2], strict=True) if b < length]
+    assert any(b <= (length - marker) / 2 or a >= (length + marker) / 2 for a, b in gaps)
 
 
 # over time
