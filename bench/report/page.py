@@ -76,7 +76,7 @@ def returns_rows(table: pd.DataFrame) -> list[dict[str, str]]:
         {
             "task": row["task"],
             "algorithm": row["algorithm"],
-            "seeds": count(row["seeds"], row["planned"]),
+            "seeds": count(row["seeds"], row["planned"]) + (f", {row['failed']} failed" if row["failed"] else ""),
             "steps": f"{row['steps']:,}",
             "final IQM": _value(row, "final"),
             "95% interval": span(row["final_low"], row["final_high"]),

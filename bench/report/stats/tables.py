@@ -116,8 +116,13 @@ def final_returns(
     "random policy" or "worst of the task", else it is empty; without either the value is NaN. `normalised` is
     0 for a random policy and 1 for the reference, NaN where no reference is recorded.
     """
+    return _ended_returns(records, trial_states(records, trials), kind, score_of)
+
+
+def _ended_returns(
+    records: pd.DataFrame, states: pd.DataFrame, kind: str, score_of: Callable[[str], Score | None]
+) -> pd.DataFrame:
     keys = ["task", "algorithm", "seed"]
-    states = trial_states(records, trials)
     ended = states.loc[states["state"].isin(["done", "failed"]), [*keys, "state"]]
     table = ended.merge(seed_returns(records, kind)[[*keys, "value"]], on=keys, how="left")
     table["value"] = table["value"].where(table["state"] == "done").where(np.isfinite(table["value"]))
@@ -215,27 +220,29 @@ def _points(values: Floats) -> list[float]:
     return values[np.isfinite(values)].tolist() if len(values) < ENOUGH_SEEDS else []
 
 
-def returns_table(records: pd.DataFrame, states: pd.DataFrame) -> pd.DataFrame:
+def returns_table(
+    records: pd.DataFrame, states: pd.DataFrame, score_of: Callable[[str], Score | None] = scores.score
+) -> pd.DataFrame:
     """One row per task and algorithm: final and absolute returns, and what they cost.
 
-    Only the trials that are done count: `seeds` of the `planned` ones. `final_*` is the mean return of the last
+    The trials that have ended count, `seeds` of the `planned` ones; `failed` of them failed or diverged, and count as
+    `final_returns` says. `final_*` is the mean return of the last
     policy, `absolute_*` that of the best policy of the grid, both on fresh episodes (Gorsane et al. 2022);
     `best_step_*` says at which step of its training that best policy stood. Returns are undiscounted sums of the
     team reward over one episode; `seconds` is training time per trial.
     """
-    keys = ["task", "algorithm", "seed"]
-    done = states.loc[states["state"] == "done", [*keys, "seconds"]]
-    final = seed_returns(records, "final").merge(done, on=keys)
-    absolute = seed_returns(records, "absolute").merge(done, on=keys)
+    final, absolute = (_ended_returns(records, states, kind, score_of) for kind in ("final", "absolute"))
+    bests = records[records["kind"] == "absolute"].drop_duplicates(["task", "algorithm", "seed"])
     rows = []
     for (task, algorithm), cell in states.groupby(["task", "algorithm"], sort=False):
-        ends = final[(final["task"] == task) & (final["algorithm"] == algorithm)]
-        bests = absolute[(absolute["task"] == task) & (absolute["algorithm"] == algorithm)]
-        steps, seconds = int(cell["steps"].iloc[0]), float(ends["seconds"].mean())
+        ends, tops, of = (x[(x["task"] == task) & (x["algorithm"] == algorithm)] for x in (final, absolute, bests))
+        steps = int(cell["steps"].iloc[0])
+        seconds = float(cell.loc[cell["state"] == "done", "seconds"].mean())
         row: dict[str, Any] = {"task": task, "algorithm": algorithm, "seeds": len(ends), "planned": len(cell)}
-        row |= {"steps": steps} | _summary("final", ends["value"].to_numpy(np.float64))
-        row |= _summary("absolute", bests["value"].to_numpy(np.float64))
-        row |= {f"best_step_{key}": bests["step"].agg(key) for key in ("median", "min", "max")}
+        row |= {"failed": int((ends["counted_as"] != "").sum() + ends["value"].isna().sum()), "steps": steps}
+        row |= _summary("final", ends["value"].dropna().to_numpy(np.float64))
+        row |= _summary("absolute", tops["value"].dropna().to_numpy(np.float64))
+        row |= {f"best_step_{key}": of["step"].agg(key) for key in ("median", "min", "max")}
         rows.append(row | {"seconds": seconds, "steps_per_second": steps / seconds if seconds > 0 else np.nan})
     return pd.DataFrame(rows)
 

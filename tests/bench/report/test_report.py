@@ -179,7 +179,7 @@ def test_a_diverged_episode_is_not_averaged_away(suite: Path, capsys: pytest.Cap
     write_trial(suite, seed=0)
     write_trial(suite, seed=1, final=float("nan"))
     assert main([str(suite)]) == 0
-    assert "not finite" in capsys.readouterr().out
+    assert "2, 1 failed" in capsys.readouterr().out
     assert "diverged" in (suite / "report.html").read_text()
 
 
