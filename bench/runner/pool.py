@@ -21,7 +21,7 @@ from bench.runner.cost import Cost
 from bench.runner.folder import join_tables
 from bench.runner.monitor import Monitor
 from bench.runner.process import Died, Limits, call
-from bench.store.files import FolderGone, StoreError, place, refuse_other_place
+from bench.store.files import StoreError, place, refuse_other_place
 from bench.suite.trial import Trial
 from bench.trial import worker
 from bench.trial.status import held, record_failure
@@ -104,11 +104,11 @@ def outcomes(
     def attempt(trial: Trial, stop: threading.Event) -> Outcome:
         try:
             refuse_other_place(folder, began)
-        except FolderGone as gone:
+            with held(trial, folder) as free:
+                if not free:
+                    return Outcome(trial, "busy")
+        except (OSError, StoreError) as gone:  # a lost mount, a file system that became read-only
             return Outcome(trial, "failed", str(gone))
-        with held(trial, folder) as free:
-            if not free:
-                return Outcome(trial, "busy")
         limits = Limits(effort.stall, MEMORY_FACTOR * prices[trial].memory)
         for left in reversed(range(effort.retries + 1)):
             try:

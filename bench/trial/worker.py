@@ -105,5 +105,5 @@ def _interruptible() -> bool:
 
 def _reason(error: BaseException) -> str:
     """In one line; with the place in the code where it is not one of ours, whose messages say what is wrong."""
-    ours = isinstance(error, Diverged | EnvError | StoreError)
+    ours = isinstance(error, Diverged | EnvError | StoreError | OSError)
     return one_line(error) if ours else one_line_with_place(error)

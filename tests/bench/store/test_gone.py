@@ -10,6 +10,7 @@ import pytest
 from test_run import TWO, main
 
 from bench import publish, verify
+from bench.runner import pool
 from bench.store import files
 from bench.store.files import FolderGone
 from bench.store.verifying import findings
@@ -113,3 +114,16 @@ def test_an_exception_of_any_kind_is_said_with_its_place() -> None:
     reason = worker._reason(raised.value)
     assert reason.startswith("Odd: (its message raised ValueError) (")
     assert f"{Path(__file__).name}:" in reason
+
+
+def test_a_file_system_that_becomes_read_only_fails_the_trials_and_not_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def read_only(trial: object, folder: Path) -> object:
+        raise OSError(30, "Read-only file system", str(folder))
+
+    monkeypatch.setattr(pool, "held", read_only)
+    assert main(tmp_path, **TWO) == 1
+    out, err = capsys.readouterr()
+    assert out.count("Read-only file system") == 2
+    assert err == "2 of 2 trials failed; the same command tries them again\n"
