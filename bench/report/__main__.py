@@ -8,6 +8,7 @@ if __name__ == "__main__":
     command.begin()
 
 import json
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from bench.report import (
     audit,
     certificates_page,
     claims,
+    event_files,
     formats,
     index,
     page,
@@ -119,6 +121,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--claims", action="store_true", help="print the verdicts on the claims of suites, and stop")
     strict = "refuse suites whose algorithms differ in what is not part of their methods (the fairness audit)"
     parser.add_argument("--strict-fair", action="store_true", help=strict)
+    events = "write the returns and diagnostics of suites also as event files, into their folder tensorboard"
+    parser.add_argument("--tensorboard", action="store_true", help=events)
     parser.add_argument("--watch", action="store_true", help="write again when trials advance, until Ctrl-C")
     given = parser.parse_args(arguments)
     try:
@@ -135,6 +139,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 print("\n".join(answer.lines(one)) if isinstance(one, SuiteResults) else f"{one.name}: a study")
                 continue
             print(write_study(one) if isinstance(one, study_results.StudyResults) else write(one))
+            if given.tensorboard and isinstance(one, SuiteResults):
+                print(f"tensorboard --logdir {shlex.quote(str(event_files.write(one)))}")
         if len(loaded) > 1 and not given.claims:
             print(write_together(loaded, compare=bool(given.suites)))
     except ReportError as error:
