@@ -67,6 +67,16 @@ class Evaluate(Strict):
     episodes: Positive
 
 
+class DiagnosticsOptions(Strict):
+    """What is measured besides, at a cost of time; no other number depends on it."""
+
+    improvement_every: Annotated[int, Field(ge=0, le=10**9)] = 0
+    """Around every so many updates the return of the joint policy is measured, before it and after the step of each
+    actor; 0: never."""
+    improvement_episodes: Annotated[int, Field(ge=2, le=10_000)] = 32
+    """Episodes of each of those measurements, the same before and after."""
+
+
 class Matrix(Strict):
     """Tasks x algorithms x seeds as a file states them, with tasks and algorithms not yet resolved."""
 
@@ -80,6 +90,7 @@ class Matrix(Strict):
     algorithms: Annotated[dict[Name, dict[str, Any] | None], Field(min_length=1, max_length=MOST_ALGORITHMS)]
     defaults: dict[str, Any] = {}
     per_task: dict[str, dict[str, Any]] = {}
+    diagnostics: DiagnosticsOptions = DiagnosticsOptions()
 
 
 class Claim(Strict):

@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from algorithms.validation import near
-from bench.suite.model import Claim, Evaluate, Included, Suite, SuiteError, Tuning
+from bench.suite.model import Claim, DiagnosticsOptions, Evaluate, Included, Suite, SuiteError, Tuning
 from bench.suite.shipped import what_there_is
 from bench.suite.yaml12 import parse
 
@@ -60,7 +60,12 @@ def _explain(error: ValidationError, model: type[BaseModel]) -> str:
     where, what = ".".join(parts), repr(value)
     if parts[-1] == KEY:
         where, what = ".".join(parts[:-2]), f"the key {value!r}"
-    inner: dict[str, type[BaseModel]] = {"evaluate": Evaluate, "tuning": Tuning, "claims": Claim}
+    inner: dict[str, type[BaseModel]] = {
+        "evaluate": Evaluate,
+        "tuning": Tuning,
+        "claims": Claim,
+        "diagnostics": DiagnosticsOptions,
+    }
     model = inner.get(where.partition(".")[0], model) if "." in where else model
     if first["type"] in UNKNOWN:
         if model is Suite and where in STUDY_KEYS:

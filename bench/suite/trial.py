@@ -33,6 +33,9 @@ class Trial:
     tuning: Tuning | None = None
     """Where the settings were tuned; not part of `config`, which holds their values."""
     evaluation_seeds: EvaluationSeeds = "suite"
+    improvement_every: int = 0
+    """Around every so many updates the return of the joint policy is measured; 0: never. It changes no other number."""
+    improvement_episodes: int = 0
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle the method by its name, as functions are: the user's own may hold lambdas, which cannot be pickled."""
@@ -97,6 +100,8 @@ def over_seeds(matrix: Matrix, pairings: Iterable[Pairing], tuning: Mapping[str,
             episodes=matrix.evaluate.episodes,
             tuning=tuning.get(pairing.label),
             evaluation_seeds=matrix.evaluation_seeds,
+            improvement_every=matrix.diagnostics.improvement_every,
+            improvement_episodes=matrix.diagnostics.improvement_episodes,
         )
         for seed in range(matrix.first_seed, matrix.first_seed + matrix.seeds)
         for pairing in chosen

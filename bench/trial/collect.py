@@ -142,12 +142,12 @@ class Episodes:
     lengths: np.ndarray
 
 
-def play(learner: Learner, batch: EnvBatch, beat: Callable[[], None] = _no_beat) -> Episodes:
-    """One deterministic episode in each environment of a fresh batch made with `auto_reset=False`."""
+def play(learner: Learner, batch: EnvBatch, beat: Callable[[], None] = _no_beat, *, explore: bool = False) -> Episodes:
+    """One episode in each environment of a batch made with `auto_reset=False`, deterministic unless it explores."""
     returns, lengths = np.zeros(batch.envs), np.zeros(batch.envs, dtype=np.int64)
     live = np.ones(batch.envs, dtype=np.bool_)
     while live.any():
-        batch.step(_act(learner, batch.observations, batch, explore=False))
+        batch.step(_act(learner, batch.observations, batch, explore))
         beat()
         returns[live] += batch.reward[live]
         lengths += live

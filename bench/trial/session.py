@@ -21,13 +21,14 @@ import numpy as np
 import pandas as pd
 import torch
 
-from algorithms import Diagnostics, Diverged
+from algorithms import Diagnostics, Diverged, Rollout
 from bench.envs.errors import EnvError
 from bench.store import files
 from bench.store.checksums import Damaged, check_archive
 from bench.store.trials import FRESH_FACTOR
 from bench.suite.trial import Trial
 from bench.trial.collect import Collector, play_episodes
+from bench.trial.improvement import ImprovementMeter
 from bench.trial.link import Link
 from bench.trial.setup import evaluation_seeds, learner_and_batch
 
@@ -72,6 +73,7 @@ class Session:
         self.learner, self.batch = learner_and_batch(trial, env_threads)
         try:
             self.collector = Collector(self.batch, trial.settings.rollout_length, self.link.beat)
+            self.meter = ImprovementMeter(trial, self.learner, self.link.beat) if trial.improvement_every else None
             self._resume()
         except BaseException:
             self.close()
@@ -95,14 +97,21 @@ class Session:
         start = time.perf_counter()
         rollout = self.collector.collect(self.learner)
         try:
-            rows = self.learner.update(rollout)
+            rows = self._update(rollout)
         except Diverged as error:
             self._take(error.rows, rollout.reward.numel(), time.perf_counter() - start)
             self._write_tables()
             raise
-        self._take(rows, rollout.reward.numel(), time.perf_counter() - start)
+        aside = self.meter.seconds if self.meter else 0.0
+        self._take(rows, rollout.reward.numel(), time.perf_counter() - start - aside)
+        self.evaluation_seconds += aside
         if time.monotonic() - self._last_progress > PROGRESS_SECONDS:
             self._write_progress()
+
+    def _update(self, rollout: Rollout) -> list[Diagnostics]:
+        if self.meter is None:
+            return self.learner.update(rollout)
+        return self.meter.measured(lambda: self.learner.update(rollout))
 
     def _take(self, rows: list[Diagnostics], steps: int, seconds: float) -> None:
         self.step += steps
@@ -198,6 +207,7 @@ class Session:
             "best": self.best,
             "evaluation": self.evaluation,
             "learner": self.learner.state_dict(),
+            "meter": self.meter.state_dict() if self.meter else None,
             "environments": environments,
         }
         files.write_bytes(last, partial(torch.save, saved), keep=previous)  # a replay buffer is large: into the file
@@ -241,6 +251,8 @@ class Session:
             self.step, self.seconds = saved["step"], saved["seconds"]
             self.evaluation_seconds, self.best = saved["evaluation_seconds"], saved["best"]
             self.evaluation = saved["evaluation"]
+            if self.meter and saved["meter"]:
+                self.meter.load_state_dict(saved["meter"])
             self.records, self.updates = (
                 [pd.read_parquet(io.BytesIO(part)) for part in saved["tables"][name]] for name in ("records", "updates")
             )

@@ -1,0 +1,134 @@
+"""The improvement meter: what each agent's own step did to the return of the joint policy.
+
+Multi-agent trust-region learning promises that no update lowers J(π), the expected return of the joint policy. This
+measures it: before an update, and after the step of each actor, the joint policy plays the same episodes with the same
+noise (common random numbers). Training does not notice: a second learner plays, with generators of its own.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from algorithms import Learner
+from algorithms.rollout import Diagnostics
+from bench.suite.trial import Trial
+from bench.tasks import registry
+from bench.trial.collect import play
+from bench.trial.setup import EVALUATION_SEED, EVALUATION_STREAMS, seeds
+
+Policy = dict[str, Any]
+
+
+class ImprovementMeter:
+    """Measures J(π) around every k-th update of a learner, whose `update` goes through `measured`."""
+
+    def __init__(self, trial: Trial, learner: Learner, beat: Callable[[], None]):
+        self.trial, self.learner, self.beat = trial, learner, beat
+        self.updates = 0
+        self.seconds = 0.0
+        """That the last update was measured for."""
+        self._is_sampled = hasattr(learner, "actor_step")  # else the policy that learns is deterministic
+        self._player: Learner | None = None
+
+    def measured(self, update: Callable[[], list[Diagnostics]]) -> list[Diagnostics]:
+        """What an update returns; every k-th time with `improvement` and its standard error in the rows.
+
+        An agent's row has what its own step changed, that of the team what the whole update did: differences of the
+        mean return over the same episodes, in units of the return. Normalisers, which move last, stand still.
+        """
+        self.updates += 1
+        self.seconds = 0.0
+        if self.updates % self.trial.improvement_every:
+            return update()
+        policies: list[Policy] = [self._policy()]
+        acted: list[int] = []
+        with self._watched(policies, acted):
+            rows = update()
+        if not acted:  # a learner whose actors take no steps of their own: the whole update is one
+            policies.append(self._policy())
+        start = time.perf_counter()
+        returns = self._returns(policies)
+        self.seconds = time.perf_counter() - start
+        gains = {k: returns[n + 1] - returns[n] for n, k in enumerate(acted)}
+        groups = getattr(self.learner, "groups", [])
+        of_agent = {str(i): gains[k] for k, group in enumerate(groups) if k in gains for i in group}
+        of_agent["team"] = returns[-1] - returns[0]
+        if all(row["agent"] != "team" for row in rows):
+            rows = [*rows, {"agent": "team"}]
+        return [row | _gain(of_agent.get(str(row["agent"]))) for row in rows]
+
+    def _policy(self) -> Policy:
+        return copy.deepcopy(self.learner.policy.state_dict())
+
+    def _watched(self, policies: list[Policy], acted: list[int]) -> _Watched:
+        def seen(k: int) -> None:
+            acted.append(k)
+            policies.append(self._policy())
+
+        return _Watched(self.learner, seen)
+
+    def _returns(self, policies: Sequence[Policy]) -> list[np.ndarray]:
+        """[K] undiscounted returns of each joint policy, over the same K episodes with the same noise."""
+        key = (len(EVALUATION_STREAMS), self.updates)
+        found = []
+        for policy in policies:
+            episodes = np.random.SeedSequence(EVALUATION_SEED, spawn_key=key).spawn(self.trial.improvement_episodes)
+            with closing(registry.make(self.trial.task, episodes, auto_reset=False)) as batch:
+                if self._player is None:
+                    self._player = self.trial.method.build(batch.team, self.trial.settings, seeds(self.trial.seed)[0])
+                self._player.policy.load_state_dict(policy)
+                _seed_noise(self._player, self.updates)
+                found.append(play(self._player, batch, self.beat, explore=self._is_sampled).returns)
+        return found
+
+    def state_dict(self) -> dict[str, int]:
+        """How many updates there were: which are measured, and in which episodes, follows from that."""
+        return {"updates": self.updates}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self.updates = state["updates"]
+
+
+class _Watched:
+    """While it lasts, `seen` is told the index of every actor of a learner that has taken its step."""
+
+    def __init__(self, learner: Any, seen: Callable[[int], object]):
+        self.learner, self.seen = learner, seen
+
+    def __enter__(self) -> None:
+        self.step = getattr(self.learner, "actor_step", None)
+        if self.step is not None:
+            self.learner.actor_step = self._stepped
+
+    def _stepped(self, actor: nn.Module, *arguments: Any) -> tuple[Tensor, Diagnostics]:
+        assert self.step is not None
+        result: tuple[Tensor, Diagnostics] = self.step(actor, *arguments)
+        self.seen(next(k for k, one in enumerate(self.learner.actors) if one is actor))
+        return result
+
+    def __exit__(self, *_: object) -> None:
+        if self.step is not None:
+            self.learner.actor_step = self.step
+
+
+def _seed_noise(player: Any, seed: int) -> None:
+    """The same noise for every policy, whatever was played before."""
+    for generator in getattr(player, "generators", {}).values():
+        if isinstance(generator, torch.Generator):
+            generator.manual_seed(seed)
+
+
+def _gain(difference: np.ndarray | None) -> Diagnostics:
+    """The mean over episodes and its standard error; none for a row that is nobody's step."""
+    if difference is None:
+        return {}
+    error = difference.std(ddof=1) / np.sqrt(len(difference)) if len(difference) > 1 else np.nan
+    return {"improvement": float(difference.mean()), "improvement_error": float(error)}
