@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench.report import stats
+from bench.report import monotonic, stats
 from bench.report.load import SuiteResults
 from bench.report.stats import CONTRADICTED, EQUIVALENT, NOTHING, SUPPORTED, UNDECIDED, Decision, Evidence
 from bench.store.resolved import Claim, Resolved
+from bench.store.trials import joined
 
+ITSELF = "itself before the update"
 METER = "the improvement of the joint return was not measured in this suite"
 
 
@@ -87,9 +89,21 @@ class Evaluated:
         decisions = stats.decide(self._at, margins, self._resolved.looks)
         found = [self._comparison(*pair) for pair in zip(self._questions, decisions, strict=True)]
         return [
-            Verdict(name, claim, [one for one in found if one.claim == name], "" if claim.against else METER)
+            Verdict(name, claim, [one for one in found if one.claim == name])
+            if claim.against
+            else self._monotonic(name, claim)
             for name, claim in self._resolved.claims.items()
         ]
+
+    def _monotonic(self, name: str, claim: Claim) -> Verdict:
+        """The verdict on a claim that updates do not lower the return, from the improvement meter."""
+        updates = joined(self._suite.folder, "updates")
+        found = monotonic.measured(pd.DataFrame() if updates is None else updates)
+        pairs = [(label, monotonic.evidence(found, label, claim.tasks)) for label in claim.algorithms]
+        if all(evidence == NOTHING for _, evidence in pairs):
+            return Verdict(name, claim, [], METER)
+        made = [Comparison(name, label, ITSELF, one, monotonic.decision(one), np.nan) for label, one in pairs]
+        return Verdict(name, claim, made)
 
     def _at(self, j: int, seeds: int) -> Evidence | None:
         """What the first seeds say about a question; None where a planned trial of them has not ended."""
@@ -181,16 +195,23 @@ def sentence(one: Verdict) -> str:
     """In words: "supported against ippo; undecided against mappo (about 9 seeds would decide)"."""
     if one.why:
         return f"{UNDECIDED}: {one.why}"
-    several = len({comparison.first for comparison in one.comparisons}) > 1
+    several = len({comparison.first for comparison in one.comparisons}) > 1 or not one.claim.against
     parts = []
     for word in (SUPPORTED, CONTRADICTED, EQUIVALENT, UNDECIDED):
         chosen = [comparison for comparison in one.comparisons if comparison.verdict == word]
         if len(chosen) == len(one.comparisons) > 3:
             parts.append(f"{word} in all {len(chosen)} comparisons{_more_seeds(chosen)}")
         elif chosen:
-            names = (f"{x.first} against {x.second}" if several else x.second for x in chosen)
+            names = (_about(x) if several else x.second for x in chosen)
             parts.append(f"{word} {'for' if several else 'against'} {', '.join(names)}{_more_seeds(chosen)}")
     return "; ".join(parts)
+
+
+def _about(one: Comparison) -> str:
+    """ "happo against mappo", or what share of a method's updates lowered the return."""
+    if one.second != ITSELF:
+        return f"{one.first} against {one.second}"
+    return f"{one.first} ({one.evidence.effect:.0%} of the updates that were measured lowered the return)"
 
 
 def _more_seeds(undecided: Sequence[Comparison]) -> str:
