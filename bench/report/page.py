@@ -15,7 +15,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from bench.cli.command import counted
-from bench.report import aggregate, answer, audit, drilldown, plots, published, reaching, stats
+from bench.report import aggregate, answer, audit, drilldown, plots, published, reaching, sensitivity, stats
 from bench.report.algorithms import Algorithms, in_order
 from bench.report.audit import tuning
 from bench.report.certificates_page import Certificates
@@ -320,6 +320,7 @@ def html(
         answer=answer.context(suite),
         aggregate=aggregate.context(suite),
         reaching=reaching.rows(reaching.table(suite.records, states), suite.algorithms),
+        sensitivity=sensitivity.of_suite(suite),
         published=published.rows(tasks),
         refresh=refresh,
         warnings=warnings(suite, states),

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from bench.report import formats, page, plots, study_plots, study_results
+from bench.report import formats, page, plots, sensitivity, study_plots, study_results
 from bench.report.study_results import StudyResults
 
 
@@ -100,21 +100,6 @@ def _beats(top: dict[str, Any] | None, mine: pd.DataFrame) -> str:
     return f"in {sum(ours[key] > theirs[key] for key in theirs)} of {len(theirs)}"
 
 
-def sensitivity_rows(study: StudyResults) -> list[dict[str, str]]:
-    """`study_results.sensitivity` as text."""
-    return [
-        {
-            "algorithm": row["algorithm"],
-            "complete trials": str(row["trials"]),
-            "tasks": str(row["tasks"]),
-            "one setting for all tasks": _number(row["one"]),
-            "one for each task": _number(row["each"]),
-            "gain": _number(row["add"]),
-        }
-        for row in page.rows_of(study_results.sensitivity(study))
-    ]
-
-
 def facts(study: StudyResults) -> dict[str, str]:
     """What was searched, in a few lines."""
     about = study.document
@@ -159,7 +144,7 @@ def html(study: StudyResults, curves: pd.DataFrame, rows: list[dict[str, str]], 
         budgets=rows,
         winners=winners(curves),
         best=best_rows(study),
-        sensitivity=sensitivity_rows(study),
+        sensitivity=sensitivity.rows(study),
         styles={label: study.algorithms.styles[label] for label in labels},
         glyphs=page.GLYPHS,
         sampler=study.document.get("sampler", "tpe"),

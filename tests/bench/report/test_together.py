@@ -5,12 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from test_report import STEPS, TASK, write_trial
 
+from bench.report import study_results
 from bench.report.__main__ import main
 from bench.report.combine import combined
 from bench.report.load import ReportError, load
+from bench.store import files
 
 
 def pair(folder: Path, **second: Any) -> list[Path]:
@@ -67,3 +70,22 @@ def test_the_command_writes_a_page_for_each_one_for_all_and_an_index(
     assert 'href="one/report.html"' in index
     assert 'href="two/report.html"' in index
     assert str(tmp_path / "index.html") in capsys.readouterr().out
+
+
+def test_a_suite_shows_what_its_study_says_of_tuning_for_each_task(tmp_path: Path) -> None:
+    tuning = {"study": "tuned", "trials": 2, "steps": 100, "first_seed": 1000, "seeds": 1, "hash": "", "overridden": ""}
+    write_trial(tmp_path / "one", "happo", tuning=tuning)
+    assert main([str(tmp_path / "one")]) == 0
+    assert "Sensitivity to tuning" not in (tmp_path / "one" / "report.html").read_text()
+    write_study(tmp_path / "tuned")
+    assert main([str(tmp_path / "one")]) == 0
+    assert "Sensitivity to tuning" in (tmp_path / "one" / "report.html").read_text()
+
+
+def write_study(folder: Path) -> None:
+    """A study of two complete tuning trials on two tasks."""
+    returns = ['{"a seed 1000": 1.0, "b seed 1000": 0.0}', '{"a seed 1000": 0.0, "b seed 1000": 1.0}']
+    rows = [("tuned", "happo", k, "complete", 0.5, 1.0, k == 0, "{}", text) for k, text in enumerate(returns)]
+    files.write_table(folder / "tuning.parquet", pd.DataFrame(rows, columns=[*study_results.COLUMNS]))
+    files.write_table(folder / "importances.parquet", pd.DataFrame({"algorithm": ["happo"]}))
+    files.write_text(folder / "study.yaml", "trials: 2\n")
