@@ -43,6 +43,22 @@ def shares(found: pd.DataFrame) -> pd.DataFrame:
     return table.reset_index()
 
 
+def rows(updates: pd.DataFrame | None) -> list[dict[str, str]]:
+    """`shares` as text; empty where nothing was measured."""
+    return [
+        {
+            "task": str(row["task"]),
+            "algorithm": str(row["algorithm"]),
+            "step of": "the whole update" if row["whose"] == "team" else str(row["whose"]),
+            "measured": str(row["updates"]),
+            "lowered the return": f"{row['lowered']:.0%}",
+            "surely lowered it": f"{row['surely']:.1%}",
+            "mean change": f"{row['change']:+,.2f}",
+        }
+        for row in shares(measured(pd.DataFrame() if updates is None else updates)).to_dict("records")
+    ]
+
+
 def evidence(found: pd.DataFrame, label: str, tasks: Sequence[str]) -> Evidence:
     """The share of updates that surely lowered J, mean over tasks and seeds, with its interval over seeds; p is NaN."""
     mine = found[(found["algorithm"] == label) & found["task"].isin(tasks) & (found["agent"] == "team")]

@@ -15,12 +15,13 @@ import pandas as pd
 from markupsafe import Markup
 
 from bench.cli.command import counted
-from bench.report import aggregate, answer, audit, drilldown, plots, published, reaching, sensitivity, stats
+from bench.report import aggregate, answer, audit, drilldown, monotonic, plots, published, reaching, sensitivity, stats
 from bench.report.algorithms import Algorithms, in_order
 from bench.report.audit import tuning
 from bench.report.certificates_page import Certificates
 from bench.report.formats import shown, visible
 from bench.report.load import SuiteResults, trial_name
+from bench.store.trials import joined
 
 TEMPLATES = Path(__file__).parent / "templates"
 ENVIRONMENT = jinja2.Environment(
@@ -320,6 +321,7 @@ def html(
         answer=answer.context(suite),
         aggregate=aggregate.context(suite),
         reaching=reaching.rows(reaching.table(suite.records, states), suite.algorithms),
+        improvement=monotonic.rows(joined(suite.folder, "updates")),
         sensitivity=sensitivity.of_suite(suite),
         published=published.rows(tasks),
         refresh=refresh,
