@@ -6,6 +6,7 @@ import os
 import random
 import shutil
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -124,6 +125,8 @@ def killed_at_statement(number: int) -> Iterator[None]:
     left = [number]
 
     def execute(_c: Any, _k: Any, statement: str, *_: Any) -> None:
+        if "_watch" in threading.current_thread().name:  # it only shows how far the study is
+            return
         left[0] -= statement.startswith(("INSERT", "UPDATE"))
         if left[0] < 0:
             raise Killed
