@@ -1,6 +1,5 @@
 """Multi-agent trust-region learning without approximation, on finite Markov games whose model is known (Kuba et al.,
-ICLR 2022, arXiv 2109.11251, sections 3 and 4.1). No method imports it: it is the ground truth that HATRPO and HAPPO
-approximate.
+ICLR 2022, arXiv 2109.11251). No method imports it: it is the ground truth that HATRPO and HAPPO approximate.
 
 Letters are the paper's. pi is the joint policy before the update, one tensor [S, A_i] per agent; rho its discounted
 state distribution, V and Q its values, A = Q - V. Agents are updated in an order i_1, ..., i_n; `agents` are the first
@@ -141,8 +140,7 @@ def compound_advantage(game: Game, pi: JointPolicy, agents: Sequence[int], updat
     """M(s, a) = (prod_{j<m} updated^{i_j}(a^{i_j}|s) / pi^{i_j}(a^{i_j}|s)) A(s, a).  [S, A_1, ..., A_n]
 
     With ratio = candidate / pi^{i_m}, E_{s ~ rho, a ~ pi}[(ratio - 1) M] = L^{i_1:m}(updated, candidate) (Kuba et al.
-    2022, section 4), so that samples of pi and the joint advantage are enough. The -1 subtracts E[M], which no
-    candidate changes.
+    2022), so that samples of pi and the joint advantage are enough. The -1 subtracts E[M], which no candidate changes.
     """
     M = multi_agent_advantage(game, pi, [], range(len(pi)))
     for i, policy in zip(agents[:-1], updated, strict=True):

@@ -161,7 +161,7 @@ def test_an_action_that_was_nearly_given_up_can_be_taken_up_again() -> None:
 
 
 def test_exact_iterations_end_where_no_agent_can_gain_alone() -> None:
-    """In a Nash equilibrium (Kuba et al. 2022, section 3): here one driver turns, at 2 a step for ever."""
+    """In a Nash equilibrium (Kuba et al. 2022): here one driver turns, at 2 a step for ever."""
     game, pi = matrix_game(DRIVERS, gamma=0.1), [policy(0.6, 0.4), policy(0.5, 0.5)]
     assert multi_agent_advantage(game, pi, [], [0]).max() > 0.1
     for k in range(40):
