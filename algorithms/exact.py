@@ -74,7 +74,8 @@ def average(x: Tensor, policies: JointPolicy) -> Tensor:
 def state_values(game: Game, pi: JointPolicy) -> Tensor:
     """V(s) = r_pi(s) + gamma sum_s' P_pi(s, s') V(s'), solved as (I - gamma P_pi) V = r_pi.  [S]"""
     P, r = average(game.transition, pi), average(game.reward, pi)  # [S, S], [S]
-    return torch.linalg.solve(torch.eye(len(r), dtype=r.dtype) - game.gamma * P, r)
+    V: Tensor = torch.linalg.solve(torch.eye(len(r), dtype=r.dtype) - game.gamma * P, r)
+    return V
 
 
 def action_values(game: Game, pi: JointPolicy) -> Tensor:
@@ -93,7 +94,8 @@ def state_distribution(game: Game, pi: JointPolicy) -> Tensor:
     Its sum is 1 / (1 - gamma), as J is a sum over time; E_{s ~ rho} stands for the sum over s weighted by it.
     """
     P = average(game.transition, pi)
-    return torch.linalg.solve(torch.eye(len(P), dtype=P.dtype) - game.gamma * P.T, game.initial)
+    rho: Tensor = torch.linalg.solve(torch.eye(len(P), dtype=P.dtype) - game.gamma * P.T, game.initial)
+    return rho
 
 
 # What a subset of agents contributes
