@@ -1,6 +1,6 @@
 """IPPO, MAPPO, HAPPO and HATRPO on one code path, and MADDPG beside it. Read in this order: registry, rollout,
 on_policy, clip, trust_region, advantages, distributions, networks, maddpg, replay_buffer, config (not fast: it is speed
-alone)."""
+alone). exact is the theory, for finite games: no method uses it."""
 
 from algorithms.config import NUMERICS
 from algorithms.fast import matmul_library

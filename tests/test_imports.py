@@ -21,7 +21,7 @@ ALGORITHMS = [
     ["networks", "advantages", "replay_buffer"],
     ["clip", "trust_region"],
     ["on_policy", "maddpg"],
-    ["registry"],
+    ["registry", "exact"],
     [""],  # the public face
 ]
 BENCH = [["store", "cli"], ["envs"], ["tasks"], ["suite"], ["trial"], ["runner"]]
