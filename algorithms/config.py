@@ -54,7 +54,8 @@ class OnPolicySettings:
     """Greatest norm of a network's gradient, which is scaled down to it; published: 10."""
     share_actors: Literal[False, True, "without_index"] = False
     """Parameter sharing: one actor for all agents, which observes their index too; IPPO then shares its critic.
-    `without_index`: agents that observe the same act by the same distribution, as in Kuba et al. (2022), proposition 1."""
+    `without_index`: it does not, so that agents with equal observations have equal policies (Kuba et al. 2022,
+    proposition 1)."""
 
 
 @dataclass(frozen=True)

@@ -87,8 +87,8 @@ def coordination(agents: int) -> Table:
 
 
 DRIVING = [[-1.0, 1.0], [1.0, 0.0]]
-"""[first driver, second driver]: 0 lets go, 1 pulls the wheel to the own side. The car reaches the tree at full speed (-1)
-if both let go, passes it (1) if one pulls, and slides into it (0) if both pull, because the wheel stays still."""
+"""[first driver, second driver]: 0 lets go, 1 pulls the wheel to the own side. The car runs into the tree at full speed
+(-1) if both let go, passes it (1) if one pulls, and slides into it (0) if both pull, because the wheel stays still."""
 
 
 def driving() -> Table:

@@ -55,4 +55,4 @@ class Family:
     robot: Callable[[str], str] | None = None
     """(name) -> the MuJoCo robot whose physics it runs on; None: it runs without MuJoCo."""
     exact_scores: Callable[[str, Any], tuple[float, float]] | None = None
-    """(name, options) -> the mean returns of uniformly random and of the best actions; None: they can be measured only."""
+    """(name, options) -> the mean returns of uniformly random and of the best actions; None: they are not known."""
