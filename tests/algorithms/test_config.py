@@ -192,6 +192,11 @@ def test_agents_that_move_one_by_one_cannot_share_an_actor_and_the_error_says_wh
     assert f"{name} cannot share actors: its update is sequential" in str(error)
 
 
+@pytest.mark.parametrize("name", ["ippo", "mappo", "happo", "hatrpo", "matrpo", "haippo"])
+def test_actors_are_not_shared_unless_told_and_stored_configurations_say_so_as_ever(name: str) -> None:
+    assert asdict(settings(name, {}))["share_actors"] is False
+
+
 @pytest.mark.parametrize("name", ["ippo", "mappo", "matrpo"])
 def test_agents_that_move_all_at_once_may_share_an_actor(name: str) -> None:
     learner = build(name, equal_team(3), share_actors=True)
