@@ -6,7 +6,7 @@ Published values are those of HARL (Zhong et al., JMLR 2024) for Multi-Agent MuJ
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from algorithms.validation import Bounds, Count, Fraction, NonNegative, Number, Positive, Steps
 
@@ -52,8 +52,10 @@ class OnPolicySettings:
     10."""
     max_grad_norm: Positive = 10.0
     """Greatest norm of a network's gradient, which is scaled down to it; published: 10."""
-    share_actors: bool = False
-    """Parameter sharing: one actor for all agents, which observes their index too; IPPO then shares its critic."""
+    share_actors: Literal[False, True, "without_index"] = False
+    """Parameter sharing: one actor for all agents, which observes their index too; IPPO then shares its critic.
+    `without_index`: it does not, so that agents with equal observations have equal policies (Kuba et al. 2022,
+    proposition 1)."""
 
 
 @dataclass(frozen=True)

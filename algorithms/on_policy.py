@@ -93,7 +93,7 @@ class OnPolicy:
         self.groups = (
             [list(range(team.size))] if c.share_actors else [[i] for i in range(team.size)]
         )  # groups[k]: whom actor k acts for
-        self.appends_id = c.share_actors and not team.observes_id
+        self.appends_id = c.share_actors is True and not team.observes_id
         sizes = [size + team.size * self.appends_id for size in team.observation_sizes]
         self.actors = [
             stochastic_actor(sizes[i], team.action_spaces[i], c.hidden_sizes, c.initial_log_std, init)

@@ -103,6 +103,8 @@ def check(team: Team, given: Settings) -> None:
     for key in ("actor_minibatches", "critic_minibatches"):
         if getattr(given, key, 1) > samples:
             raise SettingError(key, f"{getattr(given, key)} is out of range: a rollout holds {samples} samples")
+    if getattr(given, "share_actors", False) == "without_index" and team.observes_id:
+        raise SettingError("share_actors", "without_index needs agents whose observations do not end with their index")
     if getattr(given, "share_actors", False):
         masked = [" masked" if has else "" for has in team.has_mask] or [""] * team.size
         spaces = {*zip(team.observation_sizes, team.action_spaces, masked, strict=True)}

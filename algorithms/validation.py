@@ -76,8 +76,9 @@ def _typed(key: str, value: Any, hint: Any) -> Any:
             raise SettingError(key, f"{len(value)} numbers are out of range: must be from 1 to {LONGEST_LIST}")
         return tuple(_typed(key, item, get_args(hint)[0]) for item in value)
     if get_origin(hint) is Literal:
-        if value not in get_args(hint):
-            raise SettingError(key, f"{value!r} is none of {', '.join(map(str, get_args(hint)))}")
+        if not any(value == word and type(value) is type(word) for word in get_args(hint)):  # 1 is not true
+            words = [str(word).lower() if isinstance(word, bool) else word for word in get_args(hint)]
+            raise SettingError(key, f"{value!r} is none of {', '.join(words)}")
         return value
     if hint is bool:
         if not isinstance(value, bool):

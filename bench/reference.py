@@ -3,7 +3,8 @@
 For each task, the mean return of uniformly random actions (normalised 0) and, unless --random-only, the last evaluation
 of HAPPO with the default settings (normalised 1), trained on seeds that are never reported. A modest number of steps is
 enough: the reference is a fixed point of the scale, not a claim about what can be reached. Without --write the numbers
-are printed only; a number that is there already is never replaced without being asked for by name.
+are printed only; a number that is there already is never replaced without being asked for by name. Where both are
+known exactly (games), nothing is measured, and 1 is the optimum.
 """
 
 from __future__ import annotations
@@ -90,6 +91,14 @@ def random_score(task: Task, episodes: int = EPISODES) -> dict[str, Any]:
     return {"mean": round(float(returns.mean()), 4), "standard_error": round(error, 4), "episodes": episodes}
 
 
+def exact_entry(task: Task) -> dict[str, Any] | None:
+    """The entry of a task whose scores are known: the mean return of random actions and the optimum; else None."""
+    if (known := task.exact_scores()) is None:
+        return None
+    random, best = (round(x, 9) for x in known)
+    return task.origin() | {"random": {"mean": random, "exact": True}, "reference": {"mean": best, "exact": True}}
+
+
 def planned(names: Sequence[str], steps: int, seeds: int) -> list[Trial]:
     """The trials whose last evaluations become references."""
     suite = Suite(
@@ -133,7 +142,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"--steps {options.steps}: must be a multiple of {grid}: {EVALUATIONS} parts of whole updates")
     try:
         chosen = [registry.task(name, {}) for name in options.tasks or registry.names()]
-        todo = [] if options.random_only else planned([t.name for t in chosen], options.steps, options.seeds)
+        exact = {t.name: entry for t in chosen if (entry := exact_entry(t))}
+        trained = [] if options.random_only else [t.name for t in chosen if t.name not in exact]
+        todo = planned(trained, options.steps, options.seeds) if trained else []
     except (SettingError, SuiteError) as error:
         return command.refused(f"bench.reference: {error}")
     folder = options.results / "reference"
@@ -150,7 +161,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return command.refused(f"bench.reference: {error}")
     found: dict[str, Any] = {}
     for task in chosen:
-        found[task.name] = {"mujoco": mujoco_version(), "random": random_score(task)}
+        found[task.name] = exact.get(task.name) or {"mujoco": mujoco_version(), "random": random_score(task)}
         if own := [t for t in todo if t.task == task]:
             found[task.name]["reference"] = reference_score(own, folder)
         print(f"{task.name:<36} {json.dumps(found[task.name])}", flush=True)

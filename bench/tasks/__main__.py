@@ -14,6 +14,7 @@ from typing import Any
 
 from algorithms import Continuous, Discrete, SettingError
 from bench.envs.robots import MAX_SEGMENTS, ROBOTS
+from bench.tasks.games import KINDS, PREFIX
 from bench.tasks.own import OWN
 from bench.tasks.registry import names, task, team
 
@@ -57,6 +58,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for robot, spec in ROBOTS.items():
         if spec.segments:
             print(f"mamujoco/{robot}-NxM: any N agents with M segments each, 2 to {MAX_SEGMENTS} segments in all")
+    for kind in KINDS:
+        if "<" in kind.shown:
+            print(f"{PREFIX}{kind.shown}: a game for each")
     print(f"{OWN.form}: any ParallelEnv of your own; `python -m bench.check` tells whether it will do")
     return 0
 

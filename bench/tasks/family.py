@@ -54,3 +54,5 @@ class Family:
     """(name, options) -> a function that makes the single PettingZoo environment; None: there is none."""
     robot: Callable[[str], str] | None = None
     """(name) -> the MuJoCo robot whose physics it runs on; None: it runs without MuJoCo."""
+    exact_scores: Callable[[str, Any], tuple[float, float]] | None = None
+    """(name, options) -> the mean returns of uniformly random and of the best actions; None: they are not known."""

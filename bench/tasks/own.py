@@ -17,6 +17,7 @@ from bench.envs.errors import EnvError, one_line_with_place
 from bench.envs.parallel import ParallelBatch
 from bench.tasks import plugins
 from bench.tasks.family import MAX_STEPS, Family, Options
+from bench.tasks.games import GAMES
 from bench.tasks.mujoco import MUJOCO
 from bench.tasks.pettingzoo import PETTINGZOO
 
@@ -109,7 +110,7 @@ def _factory_batch(
 
 def own_names() -> list[str]:
     """The entry points of the group, without those that have the name of a built-in task."""
-    listed = {*MUJOCO.names(), *PETTINGZOO.names()}
+    listed = {*MUJOCO.names(), *PETTINGZOO.names(), *GAMES.names()}
     return [name for name in plugins.points(GROUP) if name not in listed]
 
 

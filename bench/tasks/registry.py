@@ -14,16 +14,17 @@ from algorithms import SettingError, Team
 from bench.envs.batch import EnvBatch
 from bench.tasks import plugins
 from bench.tasks.family import Family, Options
+from bench.tasks.games import GAMES
 from bench.tasks.mujoco import MUJOCO, near_name
 from bench.tasks.own import GROUP, OWN, own_names
 from bench.tasks.pettingzoo import PETTINGZOO
 
-FAMILIES = (MUJOCO, PETTINGZOO, OWN)
+FAMILIES = (MUJOCO, PETTINGZOO, GAMES, OWN)
 
 
 def family(name: str) -> Family:
     """The family of the task of that name; refuses an unknown name and an entry point whose name is taken."""
-    plugins.refuse_taken(name, GROUP, ("mamujoco/", "pettingzoo/", plugins.PREFIX), "name")
+    plugins.refuse_taken(name, GROUP, ("mamujoco/", "pettingzoo/", "games/", plugins.PREFIX), "name")
     for found in FAMILIES:
         if found.has(name):
             return found
@@ -66,6 +67,10 @@ class Task:
     def environment(self) -> Callable[[], Any] | None:
         """A function that makes the single PettingZoo environment; None: the family has no such environments."""
         return self.family.environment and self.family.environment(self.name, self.options)
+
+    def exact_scores(self) -> tuple[float, float] | None:
+        """The mean returns of uniformly random and of the best actions, where they are known."""
+        return self.family.exact_scores and self.family.exact_scores(self.name, self.options)
 
     def origin(self) -> dict[str, Any]:
         """The versions that its numbers depend on: part of a trial's config hash."""

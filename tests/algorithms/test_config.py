@@ -68,6 +68,7 @@ def test_an_unknown_algorithm_is_refused_with_the_valid_ones() -> None:
         ("clip", [0.2]),
         ("share_actors", 1),
         ("share_actors", "true"),
+        ("share_actors", 0),
         ("hidden_sizes", 128),
         ("hidden_sizes", "128"),
         ("hidden_sizes", []),
@@ -185,9 +186,15 @@ def test_every_setting_is_followed_by_a_sentence_that_says_what_it_is() -> None:
 
 @pytest.mark.parametrize("name", ["happo", "hatrpo", "haippo"])
 def test_agents_that_move_one_by_one_cannot_share_an_actor_and_the_error_says_why(name: str) -> None:
-    error = refusal(name, {"share_actors": True})
-    assert error.key == "share_actors"
+    for how in (True, "without_index"):
+        error = refusal(name, {"share_actors": how})
+        assert error.key == "share_actors"
     assert f"{name} cannot share actors: its update is sequential" in str(error)
+
+
+@pytest.mark.parametrize("name", ["ippo", "mappo", "happo", "hatrpo", "matrpo", "haippo"])
+def test_actors_are_not_shared_unless_told_and_stored_configurations_say_so_as_ever(name: str) -> None:
+    assert asdict(settings(name, {}))["share_actors"] is False
 
 
 @pytest.mark.parametrize("name", ["ippo", "mappo", "matrpo"])

@@ -24,7 +24,7 @@ from helpers import (
 )
 from torch import Tensor
 
-from algorithms import Rollout, Samples, Team, on_policy
+from algorithms import Rollout, Samples, SettingError, Team, on_policy
 from algorithms.advantages import gae, standardise
 from algorithms.clip import clip_step
 from algorithms.config import ClipSettings, TrustRegionSettings
@@ -74,6 +74,31 @@ def test_a_shared_actor_is_told_the_index_of_its_agent_exactly_once() -> None:
     assert build("mappo", blind, share_actors=True).actors[0].network[0].in_features == 4 + 3
     assert build("mappo", observing, share_actors=True).actors[0].network[0].in_features == 4
     assert build("mappo", blind).actors[0].network[0].in_features == 4
+
+
+@pytest.mark.parametrize("name", ["ippo", "mappo", "matrpo"])
+def test_an_actor_shared_without_index_acts_alike_for_agents_that_observe_alike(name: str) -> None:
+    members = equal_team(3)
+    learner = build(name, members, share_actors="without_index")
+    for _ in range(2):
+        assert [len(learner.actors), learner.actors[0].network[0].in_features] == [1, 4]
+        first, *others = learner.act([torch.ones(2, 4)] * 3, explore=False)
+        assert all(torch.equal(first, other) for other in others)
+        learner.update(rollout(members))
+    if name == "ippo":
+        assert [critic.network[0].in_features for critic in learner.critics] == [4]
+
+
+def test_of_one_agent_an_actor_without_index_is_the_actor_that_is_not_shared() -> None:
+    members = equal_team(1)
+    alone, shared = (build("mappo", members, share_actors=how) for how in (False, "without_index"))
+    assert alone.update(rollout(members)) == shared.update(rollout(members))
+
+
+def test_agents_that_observe_their_index_themselves_cannot_share_without_it() -> None:
+    with pytest.raises(SettingError, match="do not end with their index") as caught:
+        build("mappo", equal_team(3, observes_id=True), share_actors="without_index")
+    assert caught.value.key == "share_actors"
 
 
 def test_a_shared_actor_gives_each_agent_its_own_action() -> None:

@@ -44,18 +44,21 @@ def test_the_list_has_a_line_for_every_task_and_nothing_is_printed_besides() -> 
     assert done.stderr == ""
     header, *lines = done.stdout.splitlines()
     assert header.split() == ["task", "agents", "state", "observations", "actions", "papers"]
-    families = ["mamujoco/ManySegmentSwimmer-NxM:", "mamujoco/ManySegmentAnt-NxM:", "python:package.module:factory:"]
+    families = ["mamujoco/ManySegmentSwimmer-NxM:", "mamujoco/ManySegmentAnt-NxM:", "games/random-<seed>:"]
+    families += ["games/coordination-<even", "python:package.module:factory:"]
     assert [line.split()[0] for line in lines] == [*registry.names(), *families]
 
 
-@pytest.mark.parametrize("name", ["mamujoco/Hopper-3x1", "pettingzoo/simple_spread_v3", "python:own_envs:Plain"])
+@pytest.mark.parametrize(
+    "name", ["mamujoco/Hopper-3x1", "pettingzoo/simple_spread_v3", "games/ridge", "python:own_envs:Plain"]
+)
 def test_a_task_holds_its_family_and_both_are_equal_after_pickling(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     task = registry.task(name, {})
     monkeypatch.setattr(registry, "FAMILIES", ())
     back = pickle.loads(pickle.dumps(task))
     assert (back, hash(back), back.family) == (task, hash(task), task.family)
     assert (back.label, back.robot, back.origin()) == (name, "Hopper" if "Hopper" in name else None, task.origin())
-    assert (back.environment() is None) == name.startswith("mamujoco/")
+    assert (back.environment() is None) == name.startswith(("mamujoco/", "games/"))
     assert registry.make(back, [np.random.SeedSequence(0)]).team == registry.team(task)
 
 
