@@ -204,6 +204,7 @@ def test_the_lower_bound_by_hand() -> None:
     old, new = [policy(0.5, 0.5)], [policy(0.25, 0.75)]
     close(expected_return(game, old), 1)
     close(penalty_coefficient(game, old), 4)
+    close(penalty_coefficient(game, new), 6)  # where A = (-3/4, 1/4): the largest advantage is a negative one
     close(state_distribution(game, old), torch.tensor([2.0]).double())
     close(surrogate(game, old, [0], [], new[0]), 0.5)
     close(kl_max(old[0], new[0]), log(2 / sqrt(3)))
