@@ -30,7 +30,8 @@ GRACE_SECONDS = 5.0
 """Time that a process has to close its environments before it is killed."""
 _METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 _context: Any = multiprocessing.get_context(_METHOD)
-_context.set_forkserver_preload(["bench.trial.worker"])
+# torch imports its compiler when the first optimiser is made, though nothing is compiled: a second in every process.
+_context.set_forkserver_preload(["bench.trial.worker", "torch._dynamo"])
 
 
 class Died(Exception):
