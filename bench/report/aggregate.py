@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from bench.report import plots, stats
+from bench.report import formats, plots, stats
 from bench.report.algorithms import Algorithms, in_order
 from bench.report.formats import visible
 from bench.report.inline import PAPER, series_id
@@ -89,7 +89,8 @@ def _levels(ax: Axes, found: pd.DataFrame, labels: list[str], algorithms: Algori
     ax.xaxis.set_major_locator(MaxNLocator(5))
     ax.tick_params(length=0)
     ax.grid(visible=False, axis="y")
-    ax.set_title("Interquartile mean, 95% interval", loc="left", fontsize=9, weight="bold")
+    interval = ", 95% interval" if found["iqm_low"].notna().any() else ""
+    ax.set_title(f"Interquartile mean{interval}", loc="left", fontsize=9, weight="bold")
     ax.set_xlabel("normalised return (0 random, 1 reference)")
 
 
@@ -139,6 +140,7 @@ def context(suite: SuiteResults) -> dict[str, Any] | None:
     return {
         "figure": plots.inline(figure(table, suite.algorithms), "aggregate", "Over all tasks", suite.algorithms),
         "rows": rows(table, suite.algorithms),
+        "tasks": table["task"].nunique(),
         "few": table.groupby(["task", "algorithm"], observed=True).size().min() < stats.ENOUGH_SEEDS,
         "left_out": sorted(table.loc[table["normalised"].isna(), "task"].unique()),
         "counted": "; ".join(names) + "." if names else "",
@@ -149,10 +151,11 @@ def rows(table: pd.DataFrame, algorithms: Algorithms) -> list[dict[str, str]]:
     """`stats.aggregates` and `stats.rank_stability` as text."""
     found = stats.aggregates(table).merge(stats.rank_stability(table), on="algorithm", suffixes=("", "_ranked"))
     found = found.set_index("algorithm").loc[in_order(table["algorithm"], algorithms.methods)].reset_index()
-    return [_row(row) for row in found.to_dict("records")]
+    return formats.without_empty([_row(row) for row in found.to_dict("records")])
 
 
 def _row(row: dict[Any, Any]) -> dict[str, str]:
+    enough = row["fewest_seeds"] >= stats.ENOUGH_SEEDS  # fewer rank nothing
     ranks = {key: row[key] for key in row if str(key).startswith("rank_") and row[key] >= 0.005}
     often = ", ".join(f"{str(key).removeprefix('rank_')}: {share:.0%}" for key, share in ranks.items())
     seeds = f"{row['fewest_seeds']}"
@@ -164,11 +167,11 @@ def _row(row: dict[Any, Any]) -> dict[str, str]:
         "seeds": seeds,
         "IQM": _number(row["iqm"]),
         "95% interval": _span(row["iqm_low"], row["iqm_high"]),
-        "median": _number(row["median"]),
+        "median of tasks": _number(row["median"]),
         "mean": _number(row["mean"]),
-        "optimality gap": _number(row["optimality_gap"]),
-        "rank": NONE if np.isnan(row["rank"]) else f"{row['rank']:.0f}",
-        "ranks when tasks are drawn anew": often if row["tasks_ranked"] > 1 else NONE,
+        "shortfall from the reference": _number(row["optimality_gap"]),
+        "rank": NONE if np.isnan(row["rank"]) or not enough else f"{row['rank']:.0f}",
+        "ranks when tasks are drawn anew": often if row["tasks_ranked"] > 1 and enough else NONE,
     }
 
 

@@ -48,7 +48,7 @@ POINTS = 60
 SLACK = 1e-6
 """Share of delta by which KL may exceed it through rounding: the line search adds in float32."""
 HEADINGS = {
-    "updates": "updates of an agent",
+    "updates": "updates, all agents and seeds",
     "kl_mean": "KL, mean",
     "kl_mean_max": "KL, greatest update",
     "kl_max": "KL, greatest sample",

@@ -156,6 +156,8 @@ def _draw(ax: Axes, name: str, course: pd.DataFrame, algorithms: Algorithms) -> 
             line.set_dashes(look.dash)
     if name == "kl_mean" and (course[name] > 0).any():
         ax.set_yscale("log", nonpositive="mask")
+        for formatter in (ax.yaxis.set_major_formatter, ax.yaxis.set_minor_formatter):
+            formatter(FuncFormatter(lambda value, _: f"{value:g}"))  # the default one writes formulas
     ax.set_ylabel("KL of an update (nats)" if name == "kl_mean" else "realised gain of an update")
     ax.set_xlabel("environment steps")
     ax.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))

@@ -43,6 +43,12 @@ def latex_cell(text: str) -> str:
     return "$-$".join(map(latex_text, parts)).replace(",{}", ",")
 
 
+def without_empty(rows: list[dict[str, str]]) -> list[dict[str, str]]:
+    """Rows without the columns in which every one has a dash."""
+    kept = [key for key in (rows[0] if rows else {}) if any(row[key] != "–" for row in rows)]
+    return [{key: row[key] for key in kept} for row in rows]
+
+
 def latex(rows: list[dict[str, str]], names: tuple[str, ...] = ("task", "algorithm")) -> str:
     """Rows as a LaTeX table for the package booktabs; columns of `names` to the left, numbers to the right."""
     headings = list(rows[0])

@@ -228,8 +228,9 @@ def warnings(suite: SuiteResults, states: pd.DataFrame) -> list[str]:
     seeds = int(states.groupby(["task", "algorithm"], observed=True).size().max())
     if seeds < stats.ENOUGH_SEEDS:
         found.append(
-            f"Few seeds: {counted(seeds, 'seed')} of each pairing. No ranking follows from so few: returns of two seeds"
-            f" can differ by thousands, and fewer than {stats.ENOUGH_SEEDS} give no interval that covers what it says."
+            f"Few seeds: only {counted(seeds, 'seed')} of each algorithm on a task. Do not rank algorithms by them: "
+            f"runs that differ in nothing but the seed can differ by thousands. A 95% interval that can be trusted "
+            f"needs at least {stats.ENOUGH_SEEDS} seeds, so none is shown."
         )
     elif seeds < stats.COVERING_SEEDS:
         found.append(

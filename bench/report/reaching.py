@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench.report import stats
+from bench.report import formats, stats
 from bench.report.algorithms import Algorithms, in_order
 from bench.store import scores
 
@@ -36,13 +36,13 @@ def rows(found: pd.DataFrame, algorithms: Algorithms) -> list[dict[str, str]]:
         return []
     order = {label: k for k, label in enumerate(in_order(found["algorithm"], algorithms.methods))}
     placed = found.assign(place=found["algorithm"].map(order)).sort_values(["task", "level", "place"])
-    return [_row(row) for row in placed.to_dict("records")]
+    return formats.without_empty([_row(row) for row in placed.to_dict("records")])
 
 
 def _row(row: dict[Any, Any]) -> dict[str, str]:
     return {
         "task": str(row["task"]),
-        "return": f"{row['threshold']:,.0f} ({row['level']:.0%} of the reference)",
+        "return": f"{row['threshold']:,.0f} ({_what(row['level'])})",
         "algorithm": str(row["algorithm"]),
         "trials that got there": f"{row['reached']} of {row['seeds']}",
         "median steps": _median(row["steps"]),
@@ -50,6 +50,10 @@ def _row(row: dict[Any, Any]) -> dict[str, str]:
         "median seconds": _median(row["seconds"]),
         "95% interval, seconds": _span(row["seconds_low"], row["seconds_high"]),
     }
+
+
+def _what(level: float) -> str:
+    return "the reference" if level == 1 else "halfway from a random policy to the reference"
 
 
 def _median(value: float) -> str:

@@ -1,0 +1,40 @@
+"""Over all tasks: what is shown with few seeds, and what is left away."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from test_claims import CHEETAH, HOPPER, write
+
+from bench.report import aggregate, formats, stats
+from bench.report.__main__ import main
+
+
+def rows(folder: Path, seeds: int) -> list[dict[str, str]]:
+    suite = write(folder, {"happo": 1.5, "mappo": 1.0}, seeds=seeds)
+    return aggregate.rows(stats.final_returns(suite.records, suite.trials), suite.algorithms)
+
+
+def test_few_seeds_rank_nothing(tmp_path: Path) -> None:
+    assert "rank" not in rows(tmp_path / "few", 4)[0]
+    assert [row["rank"] for row in rows(tmp_path / "enough", 5)] == ["1", "2"]
+
+
+def test_columns_in_which_all_have_a_dash_are_left_away() -> None:
+    assert formats.without_empty([{"a": "1", "b": "–", "c": "–"}, {"a": "2", "b": "–", "c": "3"}]) == [
+        {"a": "1", "c": "–"},
+        {"a": "2", "c": "3"},
+    ]
+    assert formats.without_empty([]) == []
+
+
+@pytest.mark.parametrize("seeds", [3, 5])
+def test_the_page_says_what_the_scale_and_the_matrix_are(tmp_path: Path, seeds: int) -> None:
+    write(tmp_path / "demo", {"happo": 1.5, "mappo": 1.0}, seeds=seeds, looks=[5])
+    assert main([str(tmp_path / "demo")]) == 0
+    html = (tmp_path / "demo" / "report.html").read_text()
+    assert "1 the reference, which is what HAPPO with its default settings reaches after 400,000 steps" in html
+    assert ("it estimates no probability" in html) == (seeds < 5)
+    assert ("Interquartile mean, 95% interval" in html) == (seeds >= 5)
+    assert all(task in html for task in (CHEETAH, HOPPER))
