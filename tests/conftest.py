@@ -24,6 +24,12 @@ def sigterm_as_before() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True, scope="session")
+def ctrl_c_is_heard() -> None:
+    """A shell ignores SIGINT on behalf of what it runs in the background, and commands take that for their own."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True, scope="session")
 def one_job_runs_in_this_process() -> Iterator[None]:
     """What commands do in processes of their own happens here with one job, so that tests can patch it."""
     own_process = process.call
