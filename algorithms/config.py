@@ -56,6 +56,12 @@ class OnPolicySettings:
     """Parameter sharing: one actor for all agents, which observes their index too; IPPO then shares its critic.
     `without_index`: it does not, so that agents with equal observations have equal policies (Kuba et al. 2022,
     proposition 1)."""
+    order: Literal["random", "fixed", "greedy"] = "random"
+    """Of the agents in a sequential update: drawn anew each time; by index; or next the one whose surrogate E[ratio M]
+    has the greatest gradient, M being weighted by those before it. (A2PO, Wang et al. 2023, ranks agents by E|A^i|,
+    which with one joint advantage is the same for all.) Published: random."""
+    factor_bound: NonNegative = 0.0
+    """Greatest weight that the factor of a sequential update may give to a sample; 0: any. Published: 0."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +87,9 @@ class TrustRegionSettings(OnPolicySettings):
 
     delta: Positive = 0.01
     """Bound on the mean KL divergence (nats) between an actor's old and new policy; published: 0.001 to 0.01."""
+    kl_budget: Literal["agent", "joint"] = "agent"
+    """Whose bound delta is: of each agent, or of the sum over the team (Shek et al. 2025, arXiv 2508.10340), where each
+    agent gets an equal share of what those before it have left. Published: agent."""
     cg_steps: Count = 10
     """Conjugate-gradient steps towards the natural gradient; published: 10."""
     damping: NonNegative = 1.0
@@ -157,3 +166,20 @@ class MADDPGSettings:
     """Adam's learning rate for critics; HARL: 1e-3."""
     max_grad_norm: Positive = 10.0
     """Greatest norm of a network's gradient, which is scaled down to it."""
+
+
+@dataclass(frozen=True)
+class ExactSettings:
+    """Settings of exact learning, which knows the game. A rollout only sets how often it updates."""
+
+    envs: Envs = 20
+    """E: environments stepped together."""
+    rollout_length: Length = 200
+    """T: steps of each environment between two updates."""
+    gamma: Fraction = 0.99
+    """Discount per step."""
+    update: Literal["sequential", "simultaneous"] = "sequential"
+    """Whether each agent takes the new policies of those before it into account (Kuba et al. 2022, algorithm 1), or all
+    agents step against the old joint policy."""
+    delta: NonNegative = 0.0
+    """Bound on the mean KL divergence (nats) of each agent's step; 0: instead, the penalty C KLmax of the theory."""

@@ -22,15 +22,17 @@ Critics are fitted at all steps, decentralised ones to the zeros that an absent 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parameters_to_vector
 
 from algorithms import fast
 from algorithms.advantages import explained_variance, gae, standardise
-from algorithms.config import ClipSettings, OnPolicySettings
+from algorithms.config import ClipSettings, OnPolicySettings, TrustRegionSettings
+from algorithms.distributions import Policy, encoded_size
 from algorithms.networks import ValueCritic, give_optimisers, minimise, stochastic_actor
 from algorithms.rollout import (
     Diagnostics,
@@ -116,16 +118,21 @@ class OnPolicy:
         self, observations: Sequence[Tensor], explore: bool, masks: Sequence[Tensor | None] | None = None
     ) -> list[Tensor]:
         """N x [E, O_i], masks N x [E, L_i] -> N x [E, A_i]; samples may lie beyond [-1, 1], environments clip them."""
+        policies = self.policies(observations, masks)
+        if not explore:
+            return [policy.mode for policy in policies]
+        sizes = [encoded_size(space) for space in self.team.action_spaces]
+        noise = torch.randn(len(observations[0]), sum(sizes), generator=self.generators["exploration"])
+        return [policy.sample(z) for policy, z in zip(policies, noise.split(sizes, dim=-1), strict=True)]
+
+    @torch.no_grad()
+    def policies(self, observations: Sequence[Tensor], masks: Sequence[Tensor | None] | None = None) -> list[Policy]:
+        """N x [E, O_i], masks N x [E, L_i] -> the distribution of each agent's action, of E samples."""
         if self._batched is None:
             self._batched = fast.BatchedActors(self.actor_of)
         outputs = self._batched([self._with_id(x, i) for i, x in enumerate(observations)])
         masks = masks or [None] * self.team.size
-        policies = [actor.distribution(y, mask) for actor, y, mask in zip(self.actor_of, outputs, masks, strict=True)]
-        if not explore:
-            return [policy.mode for policy in policies]
-        sizes = [y.shape[-1] for y in outputs]
-        noise = torch.randn(len(outputs[0]), sum(sizes), generator=self.generators["exploration"])
-        return [policy.sample(z) for policy, z in zip(policies, noise.split(sizes, dim=-1), strict=True)]
+        return [actor.distribution(y, mask) for actor, y, mask in zip(self.actor_of, outputs, masks, strict=True)]
 
     def update(self, rollout: Rollout) -> list[Diagnostics]:
         """One iteration: advantages by the critics as they are, then actors, then critics, then the normalisers of
@@ -151,29 +158,66 @@ class OnPolicy:
 
     def _update_actors(self, rollout: Rollout, advantages: list[Tensor]) -> list[Diagnostics]:
         """Each actor steps on M = factor * A, where the factor compounds in a sequential update.  A: N x [T, E]"""
-        order = list(range(len(self.actors)))
-        if self.is_sequential:
-            order = torch.randperm(len(order), generator=self.generators["order"]).tolist()
+        waiting = self._order()
         rows: list[Diagnostics] = []
         factor = torch.ones_like(rollout.reward)  # [T, E]
-        for position, k in enumerate(order):
+        for position in range(len(waiting)):
+            k = waiting.pop(self._next(rollout, waiting, factor, advantages))
             group = self.groups[k]
-            M = torch.cat([factor * advantages[i] for i in group], dim=1)  # [T, E], of a shared actor [T, E N]
-            ratio, row = self._step(rollout, k, M)
+            M = self._weighted(factor, advantages, group)
+            ratio, row = self._step(rollout, k, M, self._step_settings(rows))
             rows += [{"agent": str(i), "position": position, **_factor_diagnostics(factor), **row} for i in group]
             check_finite(rows, [self.actors[k]])
             if self.is_sequential:
                 factor = factor * ratio
         return rows
 
-    def _step(self, rollout: Rollout, k: int, M: Tensor) -> tuple[Tensor, Diagnostics]:
+    def _weighted(self, factor: Tensor, advantages: list[Tensor], group: list[int]) -> Tensor:
+        """M, the advantage of each of an actor's agents weighted by the factor.  [T, E], of a shared actor [T, E N]"""
+        bound = self.settings.factor_bound
+        weight = factor.clamp(max=bound) if bound else factor
+        return torch.cat([weight * advantages[i] for i in group], dim=1)
+
+    def _order(self) -> list[int]:
+        """The actors in the order of their steps, as far as that is known before the first."""
+        count = len(self.actors)
+        if self.is_sequential and self.settings.order == "random":
+            return torch.randperm(count, generator=self.generators["order"]).tolist()
+        return list(range(count))
+
+    def _next(self, rollout: Rollout, waiting: list[int], factor: Tensor, advantages: list[Tensor]) -> int:
+        """Who of those waiting is next: the first, or in greedy order the one with the steepest surrogate."""
+        if self.settings.order != "greedy":
+            return 0
+        slopes = [self._slope(rollout, k, self._weighted(factor, advantages, self.groups[k])) for k in waiting]
+        return max(range(len(waiting)), key=slopes.__getitem__)
+
+    def _slope(self, rollout: Rollout, k: int, M: Tensor) -> float:
+        """The norm of the gradient of E[ratio M] at actor k's old policy, where it is that of E[log pi M].  M [T, E]"""
+        active = rollout.active_samples(self.groups[k])
+        if not active.any():
+            return 0.0
+        actor, samples = self.actors[k], self._samples(rollout, self.groups[k], active)
+        surrogate = (actor(samples.observation, samples.mask).log_prob(samples.action) * M[active]).mean()
+        gradient = torch.autograd.grad(surrogate, list(actor.parameters()))
+        return parameters_to_vector(gradient).norm().item()
+
+    def _step_settings(self, rows: Sequence[Diagnostics]) -> OnPolicySettings:
+        """The settings of the next step; the agents before it, whose rows these are, spent some of a joint budget."""
+        c = self.settings
+        if not isinstance(c, TrustRegionSettings) or c.kl_budget == "agent":
+            return c
+        left = c.delta - sum(float(row.get("kl_mean", 0)) for row in rows)
+        return replace(c, delta=max(left, 0.0) / (self.team.size - len(rows)))
+
+    def _step(self, rollout: Rollout, k: int, M: Tensor, settings: OnPolicySettings) -> tuple[Tensor, Diagnostics]:
         """Actor k's step on the samples of active agents; elsewhere the ratio is 1.  M [T, E] -> ratio [T, E]"""
         ratio, active = torch.ones_like(M), rollout.active_samples(self.groups[k])
         if not active.any():
             return ratio, {}
         samples = self._samples(rollout, self.groups[k], active)
         generator = self.generators["minibatches"]
-        new_over_old, row = self.actor_step(self.actors[k], samples, M[active], self.settings, generator)
+        new_over_old, row = self.actor_step(self.actors[k], samples, M[active], settings, generator)
         if new_over_old.shape != (len(samples),):
             raise ValueError(f"the step's ratio is {[*new_over_old.shape]}, not {[len(samples)]}")
         ratio[active] = new_over_old

@@ -8,7 +8,8 @@ from functools import partial
 from typing import Any
 
 from algorithms.clip import clip_step
-from algorithms.config import ClipSettings, MADDPGSettings, OnPolicySettings, TrustRegionSettings
+from algorithms.config import ClipSettings, ExactSettings, MADDPGSettings, OnPolicySettings, TrustRegionSettings
+from algorithms.exact_learning import ExactLearning
 from algorithms.fast import matmul_library
 from algorithms.maddpg import MADDPG
 from algorithms.on_policy import Critic, OnPolicy, Step, Update
@@ -16,7 +17,7 @@ from algorithms.rollout import Learner, Team
 from algorithms.trust_region import trust_region_step
 from algorithms.validation import SettingError, strict
 
-Settings = OnPolicySettings | MADDPGSettings
+Settings = OnPolicySettings | MADDPGSettings | ExactSettings
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Method:
     can_share_actors: bool
     """Only where the update is simultaneous: in a sequential one a shared actor would change before the next agent."""
     ablation: bool = False
-    """Not a published method: a combination that shows what one choice does."""
+    """Not one of the methods that are compared: it shows what one choice does, or what the theory says."""
     name: str = ""
     """What suites and messages call it. A method of the user's own gets the name by which it was found."""
 
@@ -43,6 +44,10 @@ class Method:
                 f"{self.name} cannot share actors: its update is sequential, and a shared actor would have changed "
                 "already when the next agent's turn comes",
             )
+        if self.can_share_actors:
+            for key, none in (("order", "random"), ("factor_bound", 0.0)):
+                if getattr(result, key, none) != none:
+                    raise SettingError(key, f"must be {none} for {self.name}, whose agents are updated simultaneously")
         return result
 
     def build(self, team: Team, settings: Settings, seeds: Mapping[str, int]) -> Learner:
@@ -76,6 +81,9 @@ METHODS: Mapping[str, Method] = {
         _on_policy("haippo", "decentralised", "sequential", clip_step, ablation=True),
     )
 }
+EXACT = Method(ExactLearning, ExactSettings, "exact multi-agent trust-region learning", False, True, "exact")
+"""The theory itself, which needs a task whose model is known."""
+KNOWN: Mapping[str, Method] = {**METHODS, EXACT.name: EXACT}
 
 
 def settings(name: str, given: Mapping[str, Any]) -> Settings:
@@ -89,13 +97,15 @@ def build(name: str, team: Team, given: Settings, seeds: Mapping[str, int]) -> L
 
 
 def _row(name: str) -> Method:
-    if name not in METHODS:
-        raise SettingError("algorithm", f"unknown algorithm {name!r}; valid: {', '.join(METHODS)}")
-    return METHODS[name]
+    if name not in KNOWN:
+        raise SettingError("algorithm", f"unknown algorithm {name!r}; valid: {', '.join(KNOWN)}")
+    return KNOWN[name]
 
 
 def check(team: Team, given: Settings) -> None:
     """Refuse settings that do not suit a team or each other."""
+    if isinstance(given, ExactSettings) and team.model is None:
+        raise SettingError("algorithm", "exact needs a task whose model is known: a game, but not games/ridge")
     if isinstance(given, MADDPGSettings) and given.n_step > given.buffer_size // given.envs:
         rows = given.buffer_size // given.envs
         raise SettingError("n_step", f"{given.n_step} is out of range: buffer_size / envs holds {rows} steps")

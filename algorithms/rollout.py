@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
@@ -55,6 +55,23 @@ class Discrete:
 Space = Continuous | Discrete
 
 
+@dataclass(frozen=True, eq=False)
+class Model:
+    """What makes a finite Markov game, where that is known. float64."""
+
+    transition: Tensor
+    """[S, A_1, ..., A_N, S]: the probability of the next state, on the last axis."""
+    reward: Tensor
+    """[S, A_1, ..., A_N]: the team reward."""
+    initial: Tensor
+    """[S]: the probability of the first state."""
+
+    @classmethod
+    def of(cls, *arrays: Any) -> Model:
+        """Of numpy arrays, in this order."""
+        return cls(*(torch.as_tensor(array, dtype=torch.float64) for array in arrays))
+
+
 @dataclass(frozen=True)
 class Team:
     """The sizes and spaces of N agents that share one reward."""
@@ -73,6 +90,9 @@ class Team:
     """Whether agents may leave before the episode ends."""
     has_mask: tuple[bool, ...] = ()
     """For each agent whether the environment masks its choices; empty: none has a mask."""
+    model: Model | None = field(default=None, compare=False, repr=False)
+    """The game itself where it is known, which only exact learning looks at. Observations are then its states, one-hot,
+    but for a last state that ends the episode."""
 
     @property
     def size(self) -> int:

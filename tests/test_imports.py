@@ -20,8 +20,9 @@ ALGORITHMS = [
     ["config", "fast", "distributions"],
     ["networks", "advantages", "replay_buffer"],
     ["clip", "trust_region"],
-    ["on_policy", "maddpg"],
-    ["registry", "exact"],
+    ["on_policy", "maddpg", "exact"],
+    ["exact_learning"],
+    ["registry"],
     [""],  # the public face
 ]
 BENCH = [["store", "cli"], ["envs"], ["tasks"], ["suite"], ["trial"], ["runner"]]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from algorithms import Continuous, Discrete, Team
+from algorithms import Continuous, Discrete, Model, Team
 from bench.envs.games import Floats, Ridge, Table
 
 
@@ -31,6 +31,7 @@ class GameBatch:
         situations: int,
         seeds: Sequence[np.random.SeedSequence],
         *,
+        model: Model | None = None,
         episode_length: int | None = None,
         auto_reset: bool = True,
     ):
@@ -41,6 +42,7 @@ class GameBatch:
             action_spaces=tuple(spaces),
             state_size=situations,
             first_equal_feature=(1 + agents) * tuple(range(situations)),
+            model=model,
         )
         self._random = [np.random.Generator(np.random.PCG64(seed)) for seed in seeds]
         # Of each situation its row; below them that of the end, which is no situation.
@@ -64,6 +66,11 @@ class GameBatch:
     def _play(self, actions: Sequence[NDArray[Any]]) -> tuple[Floats, NDArray[np.intp]]:
         """The rewards and the next situations of all environments; the number of situations stands for the end."""
         raise NotImplementedError
+
+    @property
+    def situations(self) -> NDArray[np.float32]:
+        """What an agent observes in each situation.  [situations, O]"""
+        return self._rows[:-1]
 
     def step(self, actions: Sequence[NDArray[Any]]) -> None:
         """Step every environment that is live; those whose episode ended begin anew, or are no longer live."""
@@ -136,7 +143,8 @@ class TableBatch(GameBatch):
         self._to = _cumulative(table.transition.reshape(states, joint, states))
         self._from = _cumulative(table.initial)
         spaces = [Discrete((count,)) for count in table.actions]
-        super().__init__(spaces, states - table.terminates, seeds, **options)
+        model = Model.of(table.transition, table.reward, table.initial)
+        super().__init__(spaces, states - table.terminates, seeds, model=model, **options)
 
     def _first(self, which: NDArray[np.intp]) -> NDArray[np.intp]:
         return _chosen(self._from, self._drawn(which))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import fields, is_dataclass, replace
 from functools import cache
 
-from algorithms import METHODS, SettingError
+from algorithms import KNOWN, SettingError
 from algorithms.registry import Method
 from bench.tasks import plugins
 
@@ -18,15 +18,15 @@ GROUP = "bench.algorithms"
 
 def method(name: str) -> Method:
     """The method of that name; refuses an unknown name and an entry point whose name is taken."""
-    plugins.refuse_taken(name, GROUP, (*METHODS, plugins.PREFIX), "algorithm")
-    return METHODS[name] if name in METHODS else _own(name)
+    plugins.refuse_taken(name, GROUP, (*KNOWN, plugins.PREFIX), "algorithm")
+    return KNOWN[name] if name in KNOWN else _own(name)
 
 
 def valid() -> list[str]:
     """The names that an algorithm may have, for messages."""
     return [
-        *METHODS,
-        *(name for name in plugins.points(GROUP) if name not in METHODS),
+        *KNOWN,
+        *(name for name in plugins.points(GROUP) if name not in KNOWN),
         f"{plugins.PREFIX}package.module:METHOD",
     ]
 

@@ -73,7 +73,7 @@ def resolved(planned: Sequence[Trial], agents: Mapping[str, int] | None = None) 
     """What a suite or study was resolved to, for reports. `agents`: task -> how many agents it has."""
     tasks = list(dict.fromkeys(t.task.label for t in planned))
     known = {t.label: t.method for t in planned}
-    place = {name: index for index, name in enumerate(algorithms.METHODS)}
+    place = {name: index for index, name in enumerate(algorithms.KNOWN)}
     labels = sorted(known, key=lambda label: place.get(known[label].name, len(place)))
     pairs = {(t.task.label, t.label) for t in planned}
     return Resolved(

@@ -1,13 +1,13 @@
 """The improvement meter: what each agent's own step did to the return of the joint policy.
 
 Multi-agent trust-region learning promises that no update lowers J(π), the expected return of the joint policy. This
-measures it: before an update, and after the step of each actor, the joint policy plays the same episodes with the same
-noise (common random numbers). Training does not notice: a second learner plays, with generators of its own.
+measures it, before an update and after the step of each actor. In games J is computed exactly; elsewhere the joint
+policies play the same episodes with the same noise (common random numbers). Training does not notice: a second learner
+plays, with generators of its own.
 """
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -19,30 +19,33 @@ from torch import Tensor, nn
 
 from algorithms import Learner
 from algorithms.rollout import Diagnostics
+from bench.envs.batch import EnvBatch
 from bench.suite.trial import Trial
 from bench.tasks import registry
 from bench.trial.collect import play
+from bench.trial.exact_return import exact_return
 from bench.trial.setup import EVALUATION_SEED, EVALUATION_STREAMS, seeds
 
-Policy = dict[str, Any]
+Policy = dict[str, Tensor]
 
 
 class ImprovementMeter:
     """Measures J(π) around every k-th update of a learner, whose `update` goes through `measured`."""
 
-    def __init__(self, trial: Trial, learner: Learner, beat: Callable[[], None]):
-        self.trial, self.learner, self.beat = trial, learner, beat
+    def __init__(self, trial: Trial, learner: Learner, batch: EnvBatch, beat: Callable[[], None]):
+        """`batch` is the one in which the learner acts, which is only asked what kind of a game it is."""
+        self.trial, self.learner, self.batch, self.beat = trial, learner, batch, beat
         self.updates = 0
         self.seconds = 0.0
         """That the last update was measured for."""
-        self._is_sampled = hasattr(learner, "actor_step")  # else the policy that learns is deterministic
         self._player: Learner | None = None
 
     def measured(self, update: Callable[[], list[Diagnostics]]) -> list[Diagnostics]:
-        """What an update returns; every k-th time with `improvement` and its standard error in the rows.
+        """What an update returns; every k-th time with `improvement`, its standard error and `expected_return`.
 
         An agent's row has what its own step changed, that of the team what the whole update did: differences of the
-        mean return over the same episodes, in units of the return. Normalisers, which move last, stand still.
+        mean return over the same episodes, in units of the return, and the mean return afterwards. In games it is the
+        exact J, with the discount of the method and an error of 0. Normalisers, which move last, stand still.
         """
         self.updates += 1
         self.seconds = 0.0
@@ -57,16 +60,16 @@ class ImprovementMeter:
         start = time.perf_counter()
         returns = self._returns(policies)
         self.seconds = time.perf_counter() - start
-        gains = {k: returns[n + 1] - returns[n] for n, k in enumerate(acted)}
+        gains = {k: _gain(returns[n], returns[n + 1]) for n, k in enumerate(acted)}
         groups = getattr(self.learner, "groups", [])
         of_agent = {str(i): gains[k] for k, group in enumerate(groups) if k in gains for i in group}
-        of_agent["team"] = returns[-1] - returns[0]
+        of_agent["team"] = _gain(returns[0], returns[-1])
         if all(row["agent"] != "team" for row in rows):
             rows = [*rows, {"agent": "team"}]
-        return [row | _gain(of_agent.get(str(row["agent"]))) for row in rows]
+        return [row | of_agent.get(str(row["agent"]), {}) for row in rows]
 
     def _policy(self) -> Policy:
-        return copy.deepcopy(self.learner.policy.state_dict())
+        return {key: value.clone() for key, value in self.learner.policy.state_dict().items()}
 
     def _watched(self, policies: list[Policy], acted: list[int]) -> _Watched:
         def seen(k: int) -> None:
@@ -76,18 +79,25 @@ class ImprovementMeter:
         return _Watched(self.learner, seen)
 
     def _returns(self, policies: Sequence[Policy]) -> list[np.ndarray]:
-        """[K] undiscounted returns of each joint policy, over the same K episodes with the same noise."""
-        key = (len(EVALUATION_STREAMS), self.updates)
+        """[K] undiscounted returns of each joint policy, of the same episodes with the same noise; in games [1]: J."""
+        if self._player is None:
+            team, settings = self.batch.team, self.trial.settings
+            self._player = self.trial.method.build(team, settings, seeds(self.trial.seed)[0])
         found = []
         for policy in policies:
-            episodes = np.random.SeedSequence(EVALUATION_SEED, spawn_key=key).spawn(self.trial.improvement_episodes)
-            with closing(registry.make(self.trial.task, episodes, auto_reset=False)) as batch:
-                if self._player is None:
-                    self._player = self.trial.method.build(batch.team, self.trial.settings, seeds(self.trial.seed)[0])
-                self._player.policy.load_state_dict(policy)
-                _seed_noise(self._player, self.updates)
-                found.append(play(self._player, batch, self.beat, explore=self._is_sampled).returns)
+            self._player.policy.load_state_dict(policy)
+            found.append(self._return(self._player))
         return found
+
+    def _return(self, player: Learner) -> np.ndarray:
+        gamma = getattr(self.trial.settings, "gamma", None)
+        if gamma is not None and (J := exact_return(player, self.batch, gamma)) is not None:
+            return np.array([J])
+        key = (len(EVALUATION_STREAMS), self.updates)
+        episodes = np.random.SeedSequence(EVALUATION_SEED, spawn_key=key).spawn(self.trial.improvement_episodes)
+        _seed_noise(player, self.updates)
+        with closing(registry.make(self.trial.task, episodes, auto_reset=False)) as batch:
+            return play(player, batch, self.beat, explore=hasattr(player, "policies")).returns
 
     def state_dict(self) -> dict[str, int]:
         """How many updates there were: which are measured, and in which episodes, follows from that."""
@@ -126,9 +136,9 @@ def _seed_noise(player: Any, seed: int) -> None:
             generator.manual_seed(seed)
 
 
-def _gain(difference: np.ndarray | None) -> Diagnostics:
-    """The mean over episodes and its standard error; none for a row that is nobody's step."""
-    if difference is None:
-        return {}
-    error = difference.std(ddof=1) / np.sqrt(len(difference)) if len(difference) > 1 else np.nan
-    return {"improvement": float(difference.mean()), "improvement_error": float(error)}
+def _gain(before: np.ndarray, after: np.ndarray) -> Diagnostics:
+    """The mean difference over K episodes, its standard error (0 for the one exact value), and the mean afterwards."""
+    difference = after - before
+    error = difference.std(ddof=1) / np.sqrt(len(difference)) if len(difference) > 1 else 0.0
+    gain = {"improvement": difference.mean(), "improvement_error": error, "expected_return": after.mean()}
+    return {key: float(value) for key, value in gain.items()}

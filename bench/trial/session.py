@@ -73,7 +73,9 @@ class Session:
         self.learner, self.batch = learner_and_batch(trial, env_threads)
         try:
             self.collector = Collector(self.batch, trial.settings.rollout_length, self.link.beat)
-            self.meter = ImprovementMeter(trial, self.learner, self.link.beat) if trial.improvement_every else None
+            self.meter = (
+                ImprovementMeter(trial, self.learner, self.batch, self.link.beat) if trial.improvement_every else None
+            )
             self._resume()
         except BaseException:
             self.close()

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -280,8 +281,9 @@ def test_a_label_may_name_another_algorithm(tmp_path: Path) -> None:
 def test_an_algorithms_own_settings_win_over_the_defaults(tmp_path: Path) -> None:
     both = {"happo": {"gamma": 0.9, "hidden_sizes": [8, 8]}, "mappo": None}
     happo, mappo = made(tmp_path, tasks=["mamujoco/Hopper-3x1"], seeds=1, algorithms=both)
-    assert (happo.settings.gamma, happo.settings.hidden_sizes) == (0.9, (8, 8))
-    assert (mappo.settings.gamma, mappo.settings.hidden_sizes) == (0.99, (16,))
+    one, other = (asdict(trial.settings) for trial in (happo, mappo))
+    assert (one["gamma"], one["hidden_sizes"]) == (0.9, (8, 8))
+    assert (other["gamma"], other["hidden_sizes"]) == (0.99, (16,))
 
 
 def test_a_default_goes_only_to_algorithms_that_have_it(tmp_path: Path) -> None:
@@ -427,12 +429,14 @@ def test_the_hash_changes_with_what_all_trials_share(tmp_path: Path, override: s
 @pytest.mark.parametrize("key", list(METHODS["hatrpo"].settings.__dataclass_fields__))
 def test_the_hash_changes_with_every_setting(tmp_path: Path, key: str) -> None:
     other = {"hidden_sizes": "[32]", "envs": "1", "rollout_length": "25", "share_actors": "true", "value_clip": "0.2"}
-    default = METHODS["matrpo"].settings.__dataclass_fields__[key].default
+    other |= {"order": "fixed", "factor_bound": "2", "kl_budget": "joint"}
+    method = "hatrpo" if key in ("order", "factor_bound") else "matrpo"
+    default = METHODS[method].settings.__dataclass_fields__[key].default
     value = other.get(key) or str(default + 1 if isinstance(default, int) else default * 0.5)  # type: ignore[operator]
-    where = {"algorithms": {"matrpo": None}, "tasks": ["mamujoco/Hopper-3x1"]}
+    where = {"algorithms": {method: None}, "tasks": ["mamujoco/Hopper-3x1"]}
     if key == "share_actors":
         where["tasks"] = [{"name": "mamujoco/Hopper-3x1", "observation": "global"}]  # type: ignore[list-item]
-    assert hashes(tmp_path, f"algorithms.matrpo.{key}={value}", **where) != hashes(tmp_path, **where)
+    assert hashes(tmp_path, f"algorithms.{method}.{key}={value}", **where) != hashes(tmp_path, **where)
 
 
 @pytest.mark.parametrize("override", ["obsk=0", "observation=global", "episode_length=51"])

@@ -97,8 +97,8 @@ COMMON: dict[str, Any] = {
     "hidden_sizes": (128, 128, 128),
     "max_grad_norm": 10.0,
 }
-COMMON |= {"huber_delta": 10.0, "initial_log_std": -1.0}
-TRUST_REGION = {"cg_steps": 10, "damping": 0.1, "backtrack": 0.8, "max_backtracks": 10}
+COMMON |= {"huber_delta": 10.0, "initial_log_std": -1.0, "order": "random", "factor_bound": 0.0}
+TRUST_REGION = {"kl_budget": "agent", "cg_steps": 10, "damping": 0.1, "backtrack": 0.8, "max_backtracks": 10}
 
 
 @pytest.mark.parametrize("row", PUBLISHED.split("\n")[2:-1])

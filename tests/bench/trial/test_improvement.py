@@ -17,7 +17,7 @@ from bench.trial.improvement import ImprovementMeter, _gain
 from bench.trial.setup import learner_and_batch
 
 METER = {"diagnostics": {"improvement_every": 2, "improvement_episodes": 3}}
-MEASURED = ["improvement", "improvement_error"]
+MEASURED = ["improvement", "improvement_error", "expected_return"]
 
 
 def updates(folder: Path) -> pd.DataFrame:
@@ -63,7 +63,7 @@ def test_a_learner_without_steps_of_single_actors_has_the_whole_update(tmp_path:
 def meter(trial: Trial) -> ImprovementMeter:
     learner, batch = learner_and_batch(trial)
     batch.close()
-    return ImprovementMeter(trial, learner, lambda: None)
+    return ImprovementMeter(trial, learner, batch, lambda: None)
 
 
 def test_equal_policies_play_equal_episodes(tmp_path: Path) -> None:
@@ -86,8 +86,9 @@ def test_a_better_policy_is_measured_as_better(tmp_path: Path) -> None:
 
 
 def test_a_gain_is_the_mean_difference_and_its_standard_error() -> None:
-    assert _gain(np.array([1.0, 3.0])) == {"improvement": 2.0, "improvement_error": pytest.approx(1.0)}
-    assert _gain(None) == {}
+    found = _gain(np.array([0.0, 1.0]), np.array([1.0, 4.0]))
+    assert found == {"improvement": 2.0, "improvement_error": pytest.approx(1.0), "expected_return": 2.5}
+    assert _gain(np.array([0.25]), np.array([0.5]))["improvement_error"] == 0  # exact
 
 
 def test_an_interrupted_trial_measures_the_same_updates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -673,7 +673,7 @@ def test_settings_that_diverge_fail_and_count(tmp_path: Path) -> None:
     real = session.Session.train
 
     def train(self: session.Session) -> None:
-        if self.trial.settings.critic_lr > 1:
+        if dataclasses.asdict(self.trial.settings)["critic_lr"] > 1:
             raise session.Diverged("a loss of inf", [])
         real(self)
 
@@ -881,8 +881,8 @@ def test_a_pruner_cuts_what_is_worse_and_never_the_defaults(tmp_path: Path, prun
 
     def evaluations(t: Trial, folder: Path) -> pd.DataFrame:
         frame = whole_evaluations(t, folder)
-        worse = 1e6 * max(t.settings.critic_lr - 5e-4, 0.0)
-        return frame.assign(**{"return": 2000.0 - worse + t.seed % 7 if t.settings.critic_lr > 5e-4 else 2000.0})
+        worse = 1e6 * max(dataclasses.asdict(t.settings)["critic_lr"] - 5e-4, 0.0)
+        return frame.assign(**{"return": 2000.0 - worse + t.seed % 7 if worse else 2000.0})
 
     whole_evaluations = work.evaluations
     high = {"shared": {"critic_lr": {"kind": "float", "low": 5e-4, "high": 5e-3}}}
@@ -1014,7 +1014,7 @@ def test_best_settings_go_over_a_suites_own_and_set_over_them(tmp_path: Path, wh
     path = suite_file(tmp_path, algorithms={"happo": {"critic_lr": 0.1, "gamma": 0.9}, "mappo": None})
     loaded, document = resolving.load(path, ["algorithms.happo.clip=0.123"], [best])
     happo, mappo = (next(t for t in resolving.trials(loaded, path) if t.label == label) for label in ("happo", "mappo"))
-    assert happo.settings.critic_lr == tuned["critic_lr"]
+    assert dataclasses.asdict(happo.settings)["critic_lr"] == tuned["critic_lr"]
     assert (happo.settings.gamma, happo.settings.clip) == (0.9, 0.123)  # type: ignore[union-attr]
     assert happo.tuning is not None
     assert (happo.tuning.study, happo.tuning.trials, happo.tuning.used()) == ("tiny", 3, range(1000, 1001))
