@@ -14,7 +14,6 @@ from bench.report import monotonic, stats
 from bench.report.load import SuiteResults
 from bench.report.stats import CONTRADICTED, EQUIVALENT, NOTHING, SUPPORTED, UNDECIDED, Decision, Evidence
 from bench.store.resolved import Claim, Resolved
-from bench.store.trials import joined
 
 ITSELF = "itself before the update"
 METER = "the improvement of the joint return was not measured in this suite"
@@ -97,12 +96,12 @@ class Evaluated:
 
     def _monotonic(self, name: str, claim: Claim) -> Verdict:
         """The verdict on a claim that updates do not lower the return, from the improvement meter."""
-        updates = joined(self._suite.folder, "updates")
-        found = monotonic.measured(pd.DataFrame() if updates is None else updates)
+        found = monotonic.measured(self._suite.updates)
         pairs = [(label, monotonic.evidence(found, label, claim.tasks)) for label in claim.algorithms]
         if all(evidence == NOTHING for _, evidence in pairs):
             return Verdict(name, claim, [], METER)
-        made = [Comparison(name, label, ITSELF, one, monotonic.decision(one), np.nan) for label, one in pairs]
+        chance = monotonic.chance(found)
+        made = [Comparison(name, label, ITSELF, one, monotonic.decision(one, chance), np.nan) for label, one in pairs]
         return Verdict(name, claim, made)
 
     def _at(self, j: int, seeds: int) -> Evidence | None:

@@ -15,13 +15,25 @@ import pandas as pd
 from markupsafe import Markup
 
 from bench.cli.command import counted
-from bench.report import aggregate, answer, audit, drilldown, monotonic, plots, published, reaching, sensitivity, stats
+from bench.report import (
+    about,
+    aggregate,
+    answer,
+    audit,
+    drilldown,
+    games,
+    monotonic,
+    plots,
+    published,
+    reaching,
+    sensitivity,
+    stats,
+)
 from bench.report.algorithms import Algorithms, in_order
 from bench.report.audit import tuning
 from bench.report.certificates_page import Certificates
 from bench.report.formats import shown, visible
 from bench.report.load import SuiteResults, trial_name
-from bench.store.trials import joined
 
 TEMPLATES = Path(__file__).parent / "templates"
 ENVIRONMENT = jinja2.Environment(
@@ -202,20 +214,6 @@ def _skipped(suite: SuiteResults) -> dict[str, str]:
     return {"skipped by the suite": "; ".join(parts)} if parts else {}
 
 
-def compared(suite: SuiteResults, labels: list[str]) -> list[dict[str, str]]:
-    """What each label stands for, as far as `resolved.json` says it."""
-    known = suite.resolved.algorithms if suite.resolved else {}
-    return [
-        {
-            "algorithm": label,
-            "method": known[label].method,
-            "summary": known[label].summary + ("; an ablation" if known[label].ablation else ""),
-        }
-        for label in labels
-        if label in known
-    ]
-
-
 def _span(values: Iterable[int]) -> str:
     """ "8", or "8 to 16" where values differ."""
     low, high = min(values := list(values)), max(values)
@@ -263,41 +261,6 @@ def warnings(suite: SuiteResults, states: pd.DataFrame) -> list[str]:
     return found
 
 
-def provenance(suite: SuiteResults) -> list[dict[str, str]]:
-    """What the trials ran on: one row per fact and value, with the number of trials that it holds for."""
-    tally: Counter[tuple[str, str]] = Counter()
-    for trial in suite.trials:
-        source = trial["provenance"]
-        state = " with uncommitted changes" if source.get("dirty") else ""
-        machine = source.get("machine", {})
-        tally["commit", f"{source.get('commit') or 'unknown'}{state}"] += 1
-        tally["physics", source.get("physics", "not compared with golden.json")] += 1
-        tally["machine", ", ".join(f"{key} {machine[key]}" for key in sorted(machine)) or "unknown"] += 1
-        tally.update((package, str(version)) for package, version in source.get("versions", {}).items())
-    first = ("commit", "physics", "machine")
-    return [
-        {"what": what, "value": value, "trials": str(tally[what, value])}
-        for what, value in sorted(tally, key=lambda fact: (fact[0] not in first, fact))
-    ]
-
-
-def config_hashes(suite: SuiteResults) -> list[dict[str, str]]:
-    """One row per task and algorithm: its method and the one hash of its configuration."""
-    found = {(trial["task"], trial["algorithm"]): trial for trial in suite.trials}
-    return [
-        {
-            "task": task,
-            "algorithm": label,
-            "method": trial.get("method", ""),
-            "tuning": tuning(trial),
-            "hash": trial["config_hash"][:16],
-        }
-        for task in sorted({task for task, _ in found})
-        for label in in_order((label for _, label in found), suite.algorithms.methods)
-        if (trial := found.get((task, label)))
-    ]
-
-
 def _figures(certificates: Certificates, algorithms: Algorithms) -> dict[str, Markup]:
     return {
         task: plots.inline(figure, f"updates{index}", f"KL and gain over training on {task}", algorithms)
@@ -322,7 +285,8 @@ def html(
         answer=answer.context(suite),
         aggregate=aggregate.context(suite),
         reaching=reaching.rows(reaching.table(suite.records, states), suite.algorithms),
-        improvement=monotonic.rows(joined(suite.folder, "updates")),
+        improvement=monotonic.context(suite.updates, suite.algorithms.methods),
+        games=games.make(suite, states),
         sensitivity=sensitivity.of_suite(suite),
         published=published.rows(tasks),
         refresh=refresh,
@@ -337,9 +301,9 @@ def html(
         tables={task: [row for row in rows if row["task"] == task] for task in tasks},
         planned=states["seed"].nunique(),
         mamujoco=any(task.startswith("mamujoco/") for task in tasks),
-        compared=compared(suite, labels),
-        provenance=provenance(suite),
-        hashes=config_hashes(suite),
+        compared=about.compared(suite, labels),
+        provenance=about.provenance(suite),
+        hashes=about.config_hashes(suite),
         audits=audit.audits(suite.trials, suite.records, suite.algorithms.methods),
         unrecorded=audit.UNRECORDED,
         certificates=certificates,

@@ -9,8 +9,16 @@ from bench.report.stats.comparisons import (
     probability_of_improvement,
     seeds_needed,
 )
-from bench.report.stats.estimates import Floats, iqm
-from bench.report.stats.intervals import CONFIDENCE, COVERING_SEEDS, ENOUGH_SEEDS, RESAMPLES, interval, stratified
+from bench.report.stats.estimates import Floats, iqm, mean, shares_of
+from bench.report.stats.intervals import (
+    CONFIDENCE,
+    COVERING_SEEDS,
+    ENOUGH_SEEDS,
+    RESAMPLES,
+    interval,
+    of_trials,
+    stratified,
+)
 from bench.report.stats.profiles import aggregates, performance_profiles, rank_stability
 from bench.report.stats.tables import (
     curves,
@@ -45,7 +53,10 @@ __all__ = [
     "RESAMPLES",
     "Floats",
     "iqm",
+    "mean",
+    "shares_of",
     "interval",
+    "of_trials",
     "stratified",
     "seed_returns",
     "trial_states",

@@ -74,3 +74,12 @@ def stratified(
     random = np.random.default_rng(0)
     drawn = [part[random.integers(0, len(part), (resamples, len(part)))] for part in runs]
     return stretched(estimate, statistic(np.concatenate(drawn, axis=1)), fewest)
+
+
+def of_trials(found: int, trials: int) -> str:
+    """ "8 of 10 [44%, 97%]": a number of trials, and 95% of the share it stands for (Clopper and Pearson 1934).
+
+    It covers at least what it says, whatever the share.
+    """
+    ends = stats.binomtest(found, trials).proportion_ci(0.95, method="exact")
+    return f"{found} of {trials} [{ends.low:.0%}, {ends.high:.0%}]"

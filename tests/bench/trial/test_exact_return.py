@@ -36,7 +36,7 @@ def learner_of(method: str, batch: Any, seed: int = 0, **given: Any) -> Any:
     random = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for p in learner.policy.parameters():
-            p += 0.3 * torch.randn(p.shape, generator=random)
+            p.add_(torch.randn(p.shape, generator=random), alpha=0.3)
     return learner
 
 

@@ -1,0 +1,58 @@
+"""What the algorithms of a suite are, and what its trials ran on."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from bench.report.algorithms import in_order
+from bench.report.audit import tuning
+from bench.report.load import SuiteResults
+
+
+def compared(suite: SuiteResults, labels: list[str]) -> list[dict[str, str]]:
+    """What each label stands for, as far as `resolved.json` says it."""
+    known = suite.resolved.algorithms if suite.resolved else {}
+    return [
+        {
+            "algorithm": label,
+            "method": known[label].method,
+            "summary": known[label].summary + ("; an ablation" if known[label].ablation else ""),
+        }
+        for label in labels
+        if label in known
+    ]
+
+
+def provenance(suite: SuiteResults) -> list[dict[str, str]]:
+    """What the trials ran on: one row per fact and value, with the number of trials that it holds for."""
+    tally: Counter[tuple[str, str]] = Counter()
+    for trial in suite.trials:
+        source = trial["provenance"]
+        state = " with uncommitted changes" if source.get("dirty") else ""
+        machine = source.get("machine", {})
+        tally["commit", f"{source.get('commit') or 'unknown'}{state}"] += 1
+        tally["physics", source.get("physics", "not compared with golden.json")] += 1
+        tally["machine", ", ".join(f"{key} {machine[key]}" for key in sorted(machine)) or "unknown"] += 1
+        tally.update((package, str(version)) for package, version in source.get("versions", {}).items())
+    first = ("commit", "physics", "machine")
+    return [
+        {"what": what, "value": value, "trials": str(tally[what, value])}
+        for what, value in sorted(tally, key=lambda fact: (fact[0] not in first, fact))
+    ]
+
+
+def config_hashes(suite: SuiteResults) -> list[dict[str, str]]:
+    """One row per task and algorithm: its method and the one hash of its configuration."""
+    found = {(trial["task"], trial["algorithm"]): trial for trial in suite.trials}
+    return [
+        {
+            "task": task,
+            "algorithm": label,
+            "method": trial.get("method", ""),
+            "tuning": tuning(trial),
+            "hash": trial["config_hash"][:16],
+        }
+        for task in sorted({task for task, _ in found})
+        for label in in_order((label for _, label in found), suite.algorithms.methods)
+        if (trial := found.get((task, label)))
+    ]

@@ -1,0 +1,102 @@
+"""Games: the exact J of the joint policies over training, and how many seeds found the optimum."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+from markupsafe import Markup
+
+from bench.report import monotonic, plots, stats
+from bench.report.algorithms import Algorithms, in_order
+from bench.report.load import SuiteResults
+from bench.store import scores
+
+WITH_OPTIMUM = re.compile(r"games/(driving|coordination-\d+)")
+"""Games of one step whose optimum the likeliest actions of a policy can be, and not only come near."""
+COORDINATION = re.compile(r"games/coordination-(\d+)")
+CLOSE = 1e-9
+
+
+@dataclass(frozen=True)
+class Games:
+    """What the section shows; empty for a suite in which no J is exact."""
+
+    panels: list[Markup] = field(default_factory=list)
+    """J over training, one panel per game."""
+    tables: dict[str, list[dict[str, str]]] = field(default_factory=dict)
+    """Task -> one row per algorithm."""
+    bounds: dict[str, str] = field(default_factory=dict)
+    """Task -> what a policy that all agents share can earn."""
+
+
+def make(suite: SuiteResults, states: pd.DataFrame) -> Games:
+    """The section of a suite whose improvement meter found J exactly."""
+    J = exact_returns(suite.updates)
+    if J.empty:
+        return Games()
+    mine = states[states["task"].isin(J["task"].unique())]
+    final = stats.final_returns(suite.records, suite.trials)
+    tables = {task: table(J, final, task, in_order(mine["algorithm"])) for task in sorted(J["task"].unique())}
+    bounds = {task: bound(task, tables[task]) for task in tables if COORDINATION.fullmatch(task)}
+    return Games(_panels(J, mine, suite.algorithms), tables, bounds)
+
+
+def exact_returns(updates: pd.DataFrame) -> pd.DataFrame:
+    """task, algorithm, seed, step, J: one row per measured update where J is exact, and one before the first."""
+    columns = ["task", "algorithm", "seed", "step", "J"]
+    if not {"expected_return", *monotonic.MEASURES} <= {*updates.columns}:
+        return pd.DataFrame(columns=columns)
+    team = updates[(updates["agent"] == "team") & updates["improvement"].notna()]
+    exact = team[team.groupby("task", observed=True)["improvement_error"].transform("max") == 0]
+    exact = exact.assign(J=exact["expected_return"])
+    first = exact.sort_values("step").drop_duplicates(["task", "algorithm", "seed"])
+    first = first.assign(step=0, J=first["J"] - first["improvement"])
+    return pd.concat([first, exact])[columns].sort_values(columns[:-1], ignore_index=True)
+
+
+def table(J: pd.DataFrame, final: pd.DataFrame, task: str, labels: list[str]) -> list[dict[str, str]]:
+    """One row per algorithm: J of its last policies, and in how many seeds their likeliest actions are optimal."""
+    here = J[J["task"] == task]
+    last = here.loc[here.groupby(["algorithm", "seed"], observed=True)["step"].idxmax()]
+    rows = []
+    for label in labels:
+        values = last.loc[last["algorithm"] == label, "J"].to_numpy(np.float64)
+        if len(values) == 0:
+            continue
+        low, high = stats.interval(values)
+        row = {"algorithm": label, "seeds": str(len(values)), "J, IQM": f"{stats.iqm(values):.4f}"}
+        row["95% interval"] = "–" if np.isnan(low) else f"[{low:.4f}, {high:.4f}]"
+        row |= {"least": f"{values.min():.4f}", "greatest": f"{values.max():.4f}"}
+        if WITH_OPTIMUM.fullmatch(task):
+            row["likeliest actions optimal"] = _optimal(final[(final["task"] == task) & (final["algorithm"] == label)])
+        rows.append(row)
+    return rows
+
+
+def _optimal(ended: pd.DataFrame) -> str:
+    """ "8 of 10 [44%, 97%]": seeds whose last policy earns the optimum where it takes its likeliest actions."""
+    best = scores.score(ended["task"].iloc[0]).reference if len(ended) else None  # type: ignore[union-attr]
+    return "–" if best is None else stats.of_trials(int((ended["value"] >= best - CLOSE).sum()), len(ended))
+
+
+def bound(task: str, rows: list[dict[str, str]]) -> str:
+    """The most that a policy shared by all agents can earn, 2 / 2^n of the optimum 1."""
+    match = COORDINATION.fullmatch(task)
+    assert match is not None
+    agents = int(match[1])
+    return f"A policy that all agents share earns at most 2/2^{agents} = {2 / 2**agents:.4f}."
+
+
+def _panels(J: pd.DataFrame, states: pd.DataFrame, algorithms: Algorithms) -> list[Markup]:
+    """The curves of J, drawn as those of returns."""
+    as_records = J.rename(columns={"J": "episode_return"}).assign(kind="grid")
+    curves = stats.curves(as_records, states)
+    found = []
+    for index, task in enumerate(sorted(states["task"].unique())):
+        figure = plots.task_curves(task, curves, states, algorithms)
+        figure.axes[0].set_ylabel("J of the joint policy")
+        found.append(plots.inline(figure, f"game{index}", f"J over training on {task}", algorithms, [task]))
+    return found
