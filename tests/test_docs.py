@@ -227,3 +227,16 @@ def test_every_column_of_updates_is_documented() -> None:
         learner = helpers.build(method, members)
         columns |= {key for row in learner.update(helpers.rollout(members)) for key in row}
     assert documented("updates") == of_trials | columns
+
+
+def test_the_figures_of_the_theory_show_what_the_text_says_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    figures = import_module("theory_figures")
+    left, right = figures.draw().axes
+    at_once, penalised, one_by_one = (line.get_xydata() for line in left.lines)
+    assert abs(at_once[:, 0] - at_once[:, 1]).max() < 0.02  # on the diagonal, where they meet
+    assert abs(penalised[1] - [1, 0]).max() < 1e-6  # the whole way in one step
+    assert abs(one_by_one[-1] - [0, 1]).max() < 0.02
+    J = {line.get_label(): line.get_ydata() for line in right.lines}
+    assert all((y[1:] >= y[:-1]).all() for label, y in J.items() if label.startswith("one after"))
+    assert len(J) == 3

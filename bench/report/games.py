@@ -40,7 +40,7 @@ def make(suite: SuiteResults, states: pd.DataFrame) -> Games:
     mine = states[states["task"].isin(J["task"].unique())]
     final = stats.final_returns(suite.records, suite.trials)
     tables = {task: table(J, final, task, in_order(mine["algorithm"])) for task in sorted(J["task"].unique())}
-    bounds = {task: bound(task, tables[task]) for task in tables if COORDINATION.fullmatch(task)}
+    bounds = {task: bound(task) for task in tables if COORDINATION.fullmatch(task)}
     return Games(_panels(J, mine, suite.algorithms), tables, bounds)
 
 
@@ -82,7 +82,7 @@ def _optimal(ended: pd.DataFrame) -> str:
     return "–" if best is None else stats.of_trials(int((ended["value"] >= best - CLOSE).sum()), len(ended))
 
 
-def bound(task: str, rows: list[dict[str, str]]) -> str:
+def bound(task: str) -> str:
     """The most that a policy shared by all agents can earn, 2 / 2^n of the optimum 1."""
     match = COORDINATION.fullmatch(task)
     assert match is not None

@@ -1,0 +1,101 @@
+"""The section on games: exact returns by hand, from the table of updates."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats as distributions
+
+from bench.report import games, monotonic, stats
+
+COLUMNS = ["task", "algorithm", "seed", "step", "agent", "improvement", "improvement_error", "expected_return"]
+
+
+def updates(task: str = "games/driving", error: float = 0.0) -> pd.DataFrame:
+    """Two seeds of happo that begin at 0.25, with one agent's row beside that of the team."""
+    rows = []
+    for seed, (first, second) in enumerate([(0.5, 1.0), (0.75, 0.5)]):
+        rows.append((task, "happo", seed, 200, "0", 9.0, error, 9.0))
+        rows.append((task, "happo", seed, 200, "team", first - 0.25, error, first))
+        rows.append((task, "happo", seed, 400, "team", second - first, error, second))
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def test_the_exact_return_has_a_point_before_the_first_update() -> None:
+    J = games.exact_returns(updates())
+    assert J["J"].tolist() == [0.25, 0.5, 1.0, 0.25, 0.75, 0.5]
+    assert J["step"].tolist() == [0, 200, 400] * 2
+
+
+def test_where_returns_were_sampled_there_is_none() -> None:
+    assert games.exact_returns(updates(error=0.1)).empty
+    assert games.exact_returns(updates().drop(columns="expected_return")).empty
+    assert games.exact_returns(pd.DataFrame()).empty
+
+
+def final(values: list[float]) -> pd.DataFrame:
+    return pd.DataFrame({"task": "games/driving", "algorithm": "happo", "seed": range(len(values)), "value": values})
+
+
+def test_a_row_has_the_last_policies_and_counts_the_seeds_that_found_the_optimum() -> None:
+    (row,) = games.table(games.exact_returns(updates()), final([1.0, 0.0]), "games/driving", ["ippo", "happo"])
+    assert row == {
+        "algorithm": "happo",
+        "seeds": "2",
+        "J, IQM": "0.7500",
+        "95% interval": "–",
+        "least": "0.5000",
+        "greatest": "1.0000",
+        "likeliest actions optimal": "1 of 2 [1%, 99%]",
+    }
+
+
+def test_what_has_no_optimum_to_be_found_has_no_such_column() -> None:
+    J = games.exact_returns(updates("games/ridge"))
+    (row,) = games.table(J, final([]), "games/ridge", ["happo"])
+    assert "likeliest actions optimal" not in row
+
+
+@pytest.mark.parametrize(("agents", "bound"), [(2, "0.5000"), (4, "0.1250"), (6, "0.0312")])
+def test_the_bound_on_shared_policies(agents: int, bound: str) -> None:
+    assert (
+        games.bound(f"games/coordination-{agents}")
+        == f"A policy that all agents share earns at most 2/2^{agents} = {bound}."
+    )
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.97])
+def test_the_interval_of_a_number_of_trials_covers_what_it_says(share: float) -> None:
+    """Summed over all outcomes of ten trials, so nothing is simulated."""
+    covered = 0.0
+    for found in range(11):
+        low, high = (float(end) / 100 for end in stats.of_trials(found, 10).split("[")[1].rstrip("%]").split("%, "))
+        if low - 0.005 <= share <= high + 0.005:  # the ends are rounded to per cents
+            covered += float(distributions.binom.pmf(found, 10, share))
+    assert covered >= 0.95
+
+
+def test_where_every_return_is_exact_one_fall_contradicts_and_none_supports() -> None:
+    falls = monotonic.measured(updates())
+    assert monotonic.chance(falls) == 0.0
+    assert monotonic.chance(monotonic.measured(updates(error=0.1))) == monotonic.CHANCE
+    one = stats.Evidence(0.01, 0.0, 0.02, np.nan, 1, 10)
+    assert monotonic.decision(one, 0.0).verdict == "contradicted"
+    assert monotonic.decision(one, 0.05).verdict == "supported"
+    assert monotonic.decision(stats.Evidence(0.0, 0.0, 0.0, np.nan, 1, 10), 0.0).verdict == "supported"
+
+
+def test_rounding_lowers_no_exact_return() -> None:
+    table = updates()
+    table.loc[table["step"] == 400, "improvement"] = [-1e-15, -1e-9]
+    found = monotonic.measured(table)
+    assert found[found["step"] == 400]["lowered"].tolist() == [False, True]
+
+
+def test_the_table_by_algorithm_says_shares_trials_and_steps_of_agents() -> None:
+    (row,) = monotonic.by_algorithm(monotonic.measured(updates()))
+    assert row["updates measured"] == "4"
+    assert row["lowered the return"].startswith("25.0%")  # one fall of four, from 0.75 to 0.5
+    assert row["trials with a sure fall"].startswith("1 of 2")
+    assert row["agents' steps that lowered it"] == "0.0%"
