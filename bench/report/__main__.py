@@ -50,6 +50,7 @@ def write(suite: SuiteResults, refresh: int = 0) -> str:
     table = stats.returns_table(suite.records, states)
     rows = page.returns_rows(table)
     certificates = certificates_page.make(suite)
+    verdicts = claims.verdicts(suite)
     # all is made before anything is written, so that the files of one folder always belong together
     outputs = {
         **plots.all_formats("curves", plots.curves(curves, states, suite.algorithms)),
@@ -60,10 +61,10 @@ def write(suite: SuiteResults, refresh: int = 0) -> str:
         "returns.tex": formats.latex(rows).encode(),
         "returns.parquet": files.table_bytes(table),
         "certificates.csv": certificates.csv,
-        "report.html": page.html(suite, states, curves, table, certificates, refresh).encode(),
+        "report.html": page.html(suite, states, curves, table, certificates, verdicts, refresh).encode(),
     }
     if suite.resolved and suite.resolved.claims:
-        document = claims.document(claims.verdicts(suite), suite.resolved)
+        document = claims.document(verdicts, suite.resolved)
         outputs["claims.json"] = (json.dumps(document, indent=1) + "\n").encode()
     for name, content in outputs.items():
         files.write_bytes(suite.folder / name, content)

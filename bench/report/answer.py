@@ -15,9 +15,8 @@ from bench.report.load import SuiteResults
 NONE = "–"
 
 
-def context(suite: SuiteResults) -> dict[str, Any]:
-    """What the template `answer.html` shows."""
-    found = claims.verdicts(suite)
+def context(suite: SuiteResults, found: Sequence[Verdict]) -> dict[str, Any]:
+    """What the template `answer.html` shows of the verdicts on a suite's claims."""
     return {
         "verdicts": [_claim(one) for one in found],
         "comparisons": comparison_rows(found),

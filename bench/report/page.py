@@ -6,7 +6,7 @@ import base64
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from bench.report import (
 from bench.report.algorithms import Algorithms, in_order
 from bench.report.audit import tuning
 from bench.report.certificates_page import Certificates
+from bench.report.claims import Verdict
 from bench.report.formats import shown, visible
 from bench.report.load import SuiteResults, trial_name
 
@@ -274,6 +275,7 @@ def html(
     curves: pd.DataFrame,
     table: pd.DataFrame,
     certificates: Certificates,
+    verdicts: Sequence[Verdict] = (),
     refresh: int = 0,
 ) -> str:
     """The page; with `refresh` it loads itself again after so many seconds."""
@@ -282,7 +284,7 @@ def html(
     labels = in_order(states["algorithm"])
     return ENVIRONMENT.get_template("report.html").render(
         name=suite.name,
-        answer=answer.context(suite),
+        answer=answer.context(suite, verdicts),
         aggregate=aggregate.context(suite),
         reaching=reaching.rows(reaching.table(suite.records, states), suite.algorithms),
         improvement=monotonic.context(suite.updates, suite.algorithms.methods),

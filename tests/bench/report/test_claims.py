@@ -143,7 +143,7 @@ def test_the_page_says_what_leaving_out_failed_trials_would_change(tmp_path: Pat
     for task in (CHEETAH, HOPPER):
         write_trial(tmp_path, "happo", 0, task=task, returns=(), status="failed", error="Diverged")
     suite = write_looks(tmp_path, [6])
-    (row,) = answer.context(suite)["without_failed"]
+    (row,) = answer.context(suite, claims.verdicts(suite))["without_failed"]
     assert row == {
         "comparison": "happo against mappo",
         "failed": "2",
