@@ -29,7 +29,10 @@ INSTALLED_DOCS := $(VENV)/.installed-docs
 bench: $(INSTALLED)
 	$(PY) -m bench.run suites/quick.yaml
 	$(PY) -m bench.report results/quick
-	@echo "The report is results/quick/report.html: open it in a browser."
+	@echo
+	@echo "Records  results/quick/records.parquet"
+	@echo "Report   results/quick/report.html: open it in a browser"
+	@echo "Next     source $(VENV)/bin/activate; python -m bench.run suites/mamujoco.yaml --dry-run   # what the comparison costs"
 
 install: $(INSTALLED)
 

@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """`python -m bench.check TASK`: check a task, one line per check (`ok` or what is wrong), and measure its speed.
 
 Everything that training relies on is checked with random actions: agents, spaces, observations, rewards, ends, masks,

@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """`python -m bench.doctor`: is this machine ready? One line per check; exit status 1, with the remedy, where one fails.
 
 Versions, packages in the way of ours, processor and threads, memory and disk, and some seconds of physics, learning,

@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """`python -m bench.golden`: are the physics here those of golden.json? One line per robot; status 1 where one differs.
 
 A first line names the library that multiplies matrices in training: physics do not depend on it, results in their last

@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """`python -m bench.merge INTO FROM ...`: bring the trials of a suite that ran in several folders into one.
 
 For parts of a suite that ran apart, on machines that share no folder: `bench.run SUITE --only seed=0` on one,

@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """`python -m bench.publish RESULTS ...`: make the compact form of a suite's results, to be kept in git.
 
 It has the records of all trials, failed ones included, what every `trial.json` says, and the diagnostics of at most

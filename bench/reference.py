@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """`python -m bench.reference TASK ...`: measure the scores by which returns are normalised.
 
 For each task, the mean return of uniformly random actions (normalised 0) and, unless --random-only, the last evaluation

@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """`python -m bench.run SUITE.yaml`: train and evaluate every trial of a suite, as many at once as there are jobs."""
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ if __name__ == "__main__":
     command.begin()
 
 import sys
+from argparse import Action, ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -72,6 +74,20 @@ def undecided_pairings(results: Path) -> set[tuple[str, str]]:
         raise SuiteError(str(error)) from None
 
 
+class ShowDefaults(Action):
+    """Print the settings of a method with their defaults, and stop."""
+
+    def __call__(self, parser: ArgumentParser, _namespace: object, value: object, _option: object = None) -> None:
+        from algorithms import SettingError
+        from bench.suite import defaults  # torch takes a second, which only this needs
+
+        try:
+            print(defaults.shown(str(value)))
+        except SettingError as error:
+            parser.error(f"--show-defaults: {error}")
+        parser.exit()
+
+
 def _parser() -> command.Parser:
     parser = command.Parser(prog="python -m bench.run", description=__doc__)
     parser.add_argument(
@@ -108,6 +124,9 @@ def _parser() -> command.Parser:
     parser.add_argument("--max-seeds", type=positive, metavar="N", help="the most seeds that --until decided may use")
     add_effort(parser)
     parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")
+    parser.add_argument(
+        "--show-defaults", action=ShowDefaults, metavar="METHOD", help="print a method's settings, and stop: happo"
+    )
     return parser
 
 

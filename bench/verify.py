@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """`python -m bench.verify RESULTS ...`: are the results of suites whole, unchanged and consistent?
 
 One line per check. With `--replay N` the first evaluation and the first updates of N trials of each suite are made

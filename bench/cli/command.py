@@ -8,6 +8,7 @@ import signal
 import sys
 from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import wraps
 from types import FrameType
 from typing import Any, NoReturn
@@ -68,6 +69,15 @@ class Parser(ArgumentParser):
 
     def __init__(self, **options: Any):
         super().__init__(allow_abbrev=False, **options)
+
+    def parse_args(self, *arguments: Any, **options: Any) -> Any:
+        """As argparse does; where a shell asks how a line may go on, answer it and end (with argcomplete installed)."""
+        if "_ARGCOMPLETE" in os.environ:
+            with suppress(ImportError):
+                import argcomplete
+
+                argcomplete.autocomplete(self)
+        return super().parse_args(*arguments, **options)
 
     def error(self, message: str) -> NoReturn:
         """End with status 2 and one line on stderr."""

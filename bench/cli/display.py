@@ -20,8 +20,11 @@ LINE_SECONDS = 15.0
 
 
 def clock(seconds: float) -> str:
-    """`h:mm:ss`."""
+    """`h:mm:ss`, and days from 48 hours on: `3 d 4 h`."""
     minutes, seconds = divmod(round(seconds), 60)
+    if minutes >= 48 * 60:
+        days, hours = divmod(round(minutes / 60), 24)
+        return f"{days} d {hours} h"
     return f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"
 
 

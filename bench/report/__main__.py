@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """Learning curves, tables and one page for each suite, made from its records alone."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """How fast training (`python -m bench.speed`) and the environments alone (`python -m bench.speed envs`) are.
 
 Each stands beside a limit measured in the same run: bare `mj_step` over the same states under the same controls and,

@@ -16,7 +16,10 @@ from bench.suite.yaml12 import CONTROL, DEEPEST, parse
 
 
 def only(chosen: list[Trial], selections: Iterable[str]) -> list[Trial]:
-    """The trials that match every selection (`algorithm=happo,mappo`, `task=...`, `seed=0,1`)."""
+    """The trials that match every selection (`algorithm=happo,mappo`, `task=...`, `seed=0,1`).
+
+    A task may be named by the end of its name, if no other task of the suite has that end: `task=Hopper-3x1`.
+    """
     for selection in selections:
         key, equals, values = selection.partition("=")
         of_trial = {
@@ -28,12 +31,20 @@ def only(chosen: list[Trial], selections: Iterable[str]) -> list[Trial]:
             raise SuiteError(f"--only {selection}: write task=..., algorithm=... or seed=..., values joined by commas")
         wanted = [value.strip() for value in values.split(",")]
         present = {name for t in chosen for name in of_trial(t)}
+        if key == "task":
+            wanted = [_by_end(value, present) for value in wanted]
         for value in wanted:
             if value not in present:
                 valid = ", ".join(sorted(present, key=lambda v: (len(v), v)))
                 raise SuiteError(f"--only {selection}: no {key} {value!r} left to choose from; valid: {valid}")
         chosen = [t for t in chosen if set(of_trial(t)) & set(wanted)]
     return chosen
+
+
+def _by_end(value: str, names: set[str]) -> str:
+    """The only one of these names that ends with `value`; else `value` itself."""
+    ends = [name for name in names if value and name.endswith(value)]
+    return ends[0] if value not in names and len(ends) == 1 else value
 
 
 def include(document: dict[str, Any], source: Path, path: Path) -> list[str]:

@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """`python -m bench.tasks`: list the tasks with their agents, sizes and papers."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """`python -m bench.tune STUDY.yaml`: tune every algorithm with the same budget, on seeds that are never reported."""
 
 from __future__ import annotations

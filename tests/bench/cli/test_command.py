@@ -18,6 +18,7 @@ import yaml
 
 from bench import golden, run
 from bench.cli import command
+from bench.cli.display import clock
 from bench.report import __main__ as report
 from bench.runner.monitor import Monitor
 from bench.speed import __main__ as speed
@@ -282,3 +283,11 @@ def test_the_monitor_prints_no_minus_zero(tmp_path: Path, capsys: pytest.Capture
 @pytest.mark.parametrize(("number", "words"), [(0, "0 trials"), (1, "1 trial"), (2, "2 trials")])
 def test_one_is_no_plural(number: int, words: str) -> None:
     assert command.counted(number, "trial") == words
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [(0, "0:00:00"), (3_661, "1:01:01"), (172_799, "47:59:59"), (172_800, "2 d 0 h"), (1_000_000, "11 d 14 h")],
+)
+def test_times_from_two_days_on_are_in_days(seconds: float, shown: str) -> None:
+    assert clock(seconds) == shown

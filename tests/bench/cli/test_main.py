@@ -69,3 +69,27 @@ def test_the_console_script_is_the_list() -> None:
     for target in scripts.values():
         module, _, name = target.partition(":")
         assert getattr(import_module(module), name) is listing.main
+
+
+def completed(line: str, folder: Path) -> list[str]:
+    """What the Tab key offers at the end of a line, by the protocol of argcomplete's shell function."""
+    module = line.split()[2]
+    told = {"_ARGCOMPLETE": "3", "COMP_LINE": line, "COMP_POINT": str(len(line)), "COMP_TYPE": "9"}
+    told |= {"_ARGCOMPLETE_IFS": "\n", "_ARGCOMPLETE_STDOUT_FILENAME": str(folder / "offered")}
+    command = [sys.executable, "-m", module]
+    subprocess.run(command, env=os.environ | told, cwd=ROOT, check=True, capture_output=True, timeout=60)
+    return [word.strip() for word in (folder / "offered").read_text().split("\n")]
+
+
+def test_a_shell_completes_options(tmp_path: Path) -> None:
+    assert completed("python -m bench.report --ten", tmp_path) == ["--tensorboard"]
+
+
+@pytest.mark.parametrize("name", listing.COMMANDS)
+def test_every_command_tells_a_shell_that_it_completes(name: str) -> None:
+    spec = find_spec(f"bench.{name}")
+    assert spec is not None
+    assert spec.origin is not None
+    path = Path(spec.origin)
+    path = path.with_name("__main__.py") if path.name == "__init__.py" else path
+    assert path.read_text().startswith("# PYTHON_ARGCOMPLETE_OK\n")

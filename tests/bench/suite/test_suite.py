@@ -373,6 +373,18 @@ def test_only_knows_a_task_by_name_and_by_label(tmp_path: Path) -> None:
     assert len(by_name) == 6
 
 
+def test_only_knows_a_task_by_the_end_of_its_name(tmp_path: Path) -> None:
+    found = made(tmp_path)
+    assert only(found, ["task=Hopper-3x1"]) == only(found, ["task=mamujoco/Hopper-3x1"])
+    assert only(found, ["task=HalfCheetah-2x3"]) == only(found, ["task=mamujoco/HalfCheetah-2x3"])
+
+
+def test_an_end_that_several_tasks_have_names_none_of_them(tmp_path: Path) -> None:
+    found = made(tmp_path, tasks=["mamujoco/Walker2d-2x3", "mamujoco/HalfCheetah-2x3"])
+    with pytest.raises(SuiteError, match="no task '2x3' left to choose from; valid: mamujoco/Walker2d-2x3, mamujoco/H"):
+        only(found, ["task=2x3"])
+
+
 # The hash
 
 
