@@ -33,10 +33,10 @@ import algorithms
 from algorithms import Discrete, SettingError, Team
 from algorithms.rollout import Space
 from bench.cli.command import positive, up_to
-from bench.runner.cost import costs
-from bench.runner.folder import refuse_changed
 from bench.runner.attempt import Effort
 from bench.runner.backends.local import Local
+from bench.runner.cost import costs
+from bench.runner.folder import refuse_changed
 from bench.runner.pool import run_trials
 from bench.runner.preparing import isolated
 from bench.store import files, scores

@@ -102,7 +102,7 @@ class Monitor(Display):
         """Print a permanent line about a trial that ended, above the live table."""
         state = self.states[outcome.trial.name]
         self._begin(state)
-        del self.running[state.trial.name]
+        self.running.pop(state.trial.name, None)
         state.status, state.step = outcome.status, outcome.trial.steps
         state.seconds, state.evaluation = outcome.seconds, outcome.evaluation
         self.counts[state.status] += 1

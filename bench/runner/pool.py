@@ -15,7 +15,7 @@ from bench.cli import command
 from bench.cli.command import INTERRUPTED, counted, positive, up_to
 from bench.runner import backends
 from bench.runner.attempt import Attempt, Effort, give_up
-from bench.runner.backends import Backend, Lost, Work, place
+from bench.runner.backends import Backend, Lost, NotBegun, Work, place
 from bench.runner.cost import Cost
 from bench.runner.folder import join_tables
 from bench.runner.monitor import Monitor
@@ -29,7 +29,9 @@ def add_effort(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--on", choices=backends.NAMES, default="local", help="the engine that runs the trials; default: this machine"
     )
-    parser.add_argument("--address", help="where the engine is: tcp://HOST:8786 of Dask, HOST:6379 of Ray; Slurm: KEY=VALUE,...")
+    parser.add_argument(
+        "--address", help="where it is: tcp://HOST:8786 of Dask, HOST:6379 of Ray; for Slurm slurm_partition=NAME,..."
+    )
     parser.add_argument("--jobs", type=positive, metavar="N", help="trials at once; default: as many as have room")
     parser.add_argument(
         "--stall",
@@ -109,7 +111,8 @@ def outcomes(
 
 def _given_up(lost: Lost[tuple[Trial, float]], folder: Path) -> Outcome:
     trial, _ = lost.item
-    give_up(trial, folder, lost.reason)
+    if not isinstance(lost, NotBegun):
+        give_up(trial, folder, lost.reason)
     return Outcome(trial, "failed", lost.reason)
 
 

@@ -38,8 +38,11 @@ class Died(Exception):
     """A process ended, or had to be ended, without a result; the message says why."""
 
     def __init__(self, reason: str, doing: str):
-        super().__init__(f"{doing}: {reason}" if doing else reason)
+        super().__init__(reason, doing)
         self.reason, self.doing = reason, doing
+
+    def __str__(self) -> str:
+        return f"{self.doing}: {self.reason}" if self.doing else self.reason
 
 
 class Stop(Protocol):

@@ -34,6 +34,7 @@ from bench.suite.trial import Trial
 from bench.tasks import registry
 from bench.trial import session, worker
 from bench.trial.collect import play_episodes
+from bench.trial.link import Progress
 from bench.trial.setup import evaluation_seeds
 
 HOPPER: dict[str, Any] = {"name": "mamujoco/Hopper-3x1", "episode_length": 25}

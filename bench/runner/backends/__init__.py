@@ -47,6 +47,10 @@ class Lost(Generic[T]):
     reason: str
 
 
+class NotBegun(Lost[T]):
+    """The same, of work that was not begun because its worker is not in order."""
+
+
 class Backend(ABC):
     """Where work runs. A context: what it holds is let go at the end, nothing of the engine itself is shut down."""
 
@@ -63,7 +67,7 @@ class Backend(ABC):
     def __exit__(self, _k: type[BaseException] | None, _e: BaseException | None, _t: TracebackType | None) -> None:
         self.close()
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 this machine and Slurm are not left
         """Leave the engine."""
 
     @abstractmethod

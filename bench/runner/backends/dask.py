@@ -89,7 +89,7 @@ def _result(future: Future) -> Any:
         return future.result()
     error = None if future.status == "cancelled" else future.exception()
     if error is None or isinstance(error, distributed.KilledWorker | distributed.CancelledError):
-        return Gone(f"Dask: {error or future.status}")
+        return Gone()
     return Raised(f"{type(error).__name__}: {error}")
 
 

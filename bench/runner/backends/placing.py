@@ -43,8 +43,6 @@ class Room:
 class Gone:
     """In the place of a result: the worker is no longer there, or the engine has dropped the work."""
 
-    reason: str
-
 
 @dataclass(frozen=True)
 class Raised:
@@ -150,7 +148,7 @@ class _Placing:
                 del self.asked[handle]
             for handle in [h for h, (own, _, _) in self.at_work.items() if own == worker]:
                 self.engine.forget(handle)
-                yield from self._give_back(*self.at_work.pop(handle)[1:], "its worker is gone")
+                yield from self._give_back(*self.at_work.pop(handle)[1:])
         for worker in self.rooms.keys() - before.keys():
             self.asked[self.engine.start(worker, _answer, Work(self.ask, cores=0))] = worker
 
@@ -183,18 +181,18 @@ class _Placing:
         if worker in self.free:
             self.free[worker] = self.free[worker].less(work, -1)
         if isinstance(result, Gone):
-            yield from self._give_back(number, work, result.reason)
+            yield from self._give_back(number, work)
         elif isinstance(result, Raised):
             yield Lost(work.item, result.reason)
         else:
             yield result
 
-    def _give_back(self, number: int, work: Work[Any], reason: str) -> Iterator[Lost[Any]]:
+    def _give_back(self, number: int, work: Work[Any]) -> Iterator[Lost[Any]]:
         self.losses[number] += 1
         if self.losses[number] < MOST_LOSSES:
             self.queue.back(number, work)
         else:
-            yield Lost(work.item, f"{MOST_LOSSES} workers were lost under it; of the last: {reason}")
+            yield Lost(work.item, f"{MOST_LOSSES} workers were lost under it")
 
     def _announce(self) -> None:
         """Say once that nobody takes the work that there is."""
