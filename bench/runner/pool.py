@@ -91,7 +91,7 @@ def outcomes(
     one whose worker is gone while the process that it started there still holds the trial's lock.
     """
     began = files.place(folder)
-    attempt = Attempt(folder.absolute(), effort, None if backend.remote else began)
+    attempt = Attempt(folder.absolute(), effort) if backend.remote else Attempt(folder, effort, began)
     pending, announced = {t.name: t for t in in_order(todo, prices)}, False
     while pending:
         work = [Work((t, prices[t].memory), effort.env_threads, round(prices[t].memory)) for t in pending.values()]

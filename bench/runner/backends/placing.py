@@ -141,7 +141,7 @@ class _Placing:
         """See which workers have come, and take back the work of those that are gone."""
         self.looked = time.monotonic()
         before, self.rooms = self.rooms, self.engine.rooms()
-        for worker in before.keys() - self.rooms.keys():
+        for worker in [w for w in before if w not in self.rooms]:
             self.free.pop(worker, None)
             for handle in [h for h, asked in self.asked.items() if asked == worker]:
                 self.engine.forget(handle)
@@ -149,7 +149,7 @@ class _Placing:
             for handle in [h for h, (own, _, _) in self.at_work.items() if own == worker]:
                 self.engine.forget(handle)
                 yield from self._give_back(*self.at_work.pop(handle)[1:])
-        for worker in self.rooms.keys() - before.keys():
+        for worker in [w for w in self.rooms if w not in before]:
             self.asked[self.engine.start(worker, _answer, Work(self.ask, cores=0))] = worker
 
     def _judge(self, worker: str, found: Any) -> None:
