@@ -93,7 +93,7 @@ def thinned(updates: pd.DataFrame) -> pd.DataFrame:
 
 
 def _without_places(about: dict[str, Any]) -> dict[str, Any]:
-    """What a `trial.json` says, without the folders of a user's: without the traceback, and with names of files alone."""
+    """What a `trial.json` says, without folders of a user's: without the traceback, and with names of files alone."""
     kept = {key: value for key, value in about.items() if key != "traceback"}
     return kept | {"error": FOLDERS.sub("", kept["error"])} if kept.get("error") else kept
 

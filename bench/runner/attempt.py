@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,10 @@ from bench.trial.worker import Outcome, Stopped
 
 MEMORY_FACTOR = 4.0
 """A trial that takes so many times the memory that was expected is ended."""
+
+
+PATIENCE_SECONDS = 10.0
+"""So long a worker waits for a trial that another one held."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +54,8 @@ class Attempt:
         try:
             if self.began:
                 refuse_other_place(self.results, self.began)
-            with held(trial, self.results) as free:
-                if not free:
-                    return Outcome(trial, "busy")
+            if not self._is_free(trial, channel):
+                return Outcome(trial, "busy")
         except (OSError, StoreError) as gone:  # a lost mount, a file system that became read-only
             return Outcome(trial, "failed", str(gone))
         limits = Limits(self.effort.stall, MEMORY_FACTOR * memory)
@@ -69,6 +73,16 @@ class Attempt:
                 return Outcome(trial, "running")
         give_up(trial, self.results, error)
         return Outcome(trial, "failed", error)
+
+
+    def _is_free(self, trial: Trial, channel: Channel) -> bool:
+        """Whether nobody is at work on a trial. A process whose worker was lost lets go within seconds."""
+        end = time.monotonic() + (0 if self.began else PATIENCE_SECONDS)
+        while True:
+            with held(trial, self.results) as free:
+                if free or channel.is_set() or time.monotonic() >= end:
+                    return free
+            time.sleep(0.2)
 
 
 def give_up(trial: Trial, results: Path, error: str) -> None:

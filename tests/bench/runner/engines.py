@@ -1,4 +1,4 @@
-"""What the tests of engines share: a short suite of all five methods, the command in a process of its own, equal records."""
+"""What the tests of engines share: a short suite of all five methods, the command in a process of its own."""
 
 from __future__ import annotations
 
@@ -11,8 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pytest
 import yaml
 
+from bench import run
+from bench.runner import preparing
+from bench.runner.cost import Cost
 from bench.store import files
 from bench.store.trials import TABLES, read_trials
 
@@ -47,22 +51,34 @@ def start(folder: Path, *arguments: str, **changes: Any) -> subprocess.Popen[str
         signal.signal(signal.SIGINT, before)
 
 
-def finish(run: subprocess.Popen[str], status: int = 0, seconds: float = 120) -> tuple[str, str]:
+def run_here(folder: Path, **changes: Any) -> None:
+    """The same suite in this process, one trial after the other."""
+    folder.mkdir(exist_ok=True)
+    suite = folder / "suite.yaml"
+    suite.write_text(yaml.safe_dump(SUITE | changes, sort_keys=False))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            preparing, "costs", lambda trials, env_threads, link: {t: Cost(1.0, 1e9, 1.0, 1.0) for t in trials}
+        )
+        assert run.main([str(suite), "--results", str(folder), "--jobs", "1"]) == 0
+
+
+def finish(command: subprocess.Popen[str], status: int = 0, seconds: float = 120) -> tuple[str, str]:
     """What a command printed that ended with a status."""
     try:
-        out, err = run.communicate(timeout=seconds)
+        out, err = command.communicate(timeout=seconds)
     finally:
-        if run.poll() is None:
-            run.kill()
-    assert run.returncode == status, out + err
+        if command.poll() is None:
+            command.kill()
+    assert command.returncode == status, out + err
     return out, err
 
 
-def wait_until(condition: Callable[[], Any], run: subprocess.Popen[str] | None = None, seconds: float = 60) -> None:
+def wait_until(condition: Callable[[], Any], command: subprocess.Popen[str] | None = None, seconds: float = 60) -> None:
     """Wait for something to come true, while the command runs."""
     end = time.monotonic() + seconds
     while not condition():
-        assert run is None or run.poll() is None, run.communicate()
+        assert command is None or command.poll() is None, command.communicate()
         assert time.monotonic() < end
         time.sleep(0.05)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from engines import assert_no_places, assert_same_records, finish, start, wait_until, with_status
+from engines import assert_no_places, assert_same_records, finish, run_here, start, wait_until, with_status
 
 from bench.cli.command import INTERRUPTED
 from bench.runner.backends import connect, dask
@@ -20,7 +20,10 @@ from bench.store.files import try_lock
 from bench.store.trials import trial_files
 from bench.suite.model import SuiteError
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="kills processes as Linux does")
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="kills processes as Linux does"),
+    pytest.mark.usefixtures("sigterm_as_before"),
+]
 
 
 class Cluster:
@@ -76,7 +79,7 @@ def test_ctrl_c_stops_the_trials_on_the_workers(tmp_path: Path, cluster: Cluster
     run = start(tmp_path, *on(cluster), steps=1_000_000, algorithms={"happo": None})
     wait_until(lambda: trial_files(tmp_path / "tiny", "checkpoint.pt"), run)
     run.send_signal(signal.SIGINT)
-    out, err = finish(run, INTERRUPTED, seconds=40)
+    _, err = finish(run, INTERRUPTED, seconds=40)
     assert err == "Stopped. The same command goes on from the last evaluation of each trial.\n"
     (folder,) = (path.parent for path in trial_files(tmp_path / "tiny", "trial.json"))
     lock = try_lock(folder / ".lock")
@@ -101,7 +104,7 @@ def test_workers_that_are_killed_added_and_stopped_change_no_number(
     workers[1].terminate()
     out, _ = finish(run, seconds=600)
     assert out.count("  done  ") == 5 * seeds
-    finish(start(here, "--jobs", "2", seeds=seeds, steps=steps), seconds=600)
+    run_here(here, seeds=seeds, steps=steps)
     assert_same_records(there, here)
     assert_no_places(there, cluster.address, socket.gethostname(), str(there))
     workers[1] = cluster.worker()
