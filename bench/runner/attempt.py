@@ -74,7 +74,6 @@ class Attempt:
         give_up(trial, self.results, error)
         return Outcome(trial, "failed", error)
 
-
     def _is_free(self, trial: Trial, channel: Channel) -> bool:
         """Whether nobody is at work on a trial. A process whose worker was lost lets go within seconds."""
         end = time.monotonic() + (0 if self.began else PATIENCE_SECONDS)

@@ -37,7 +37,7 @@ OWN_GIGABYTES = 1.0
 class Slurm(Backend):
     """A user of a cluster; `cluster=local` runs all tasks here at once, to try things out."""
 
-    pause = 30.0
+    pause = 10.0
 
     def __init__(self, jobs: int, parameters: dict[str, Any]):
         self.jobs, self.parameters = jobs, parameters

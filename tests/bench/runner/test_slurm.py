@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -29,16 +30,23 @@ def task_processes(folder: Path) -> list[psutil.Process]:
     ]
 
 
-@pytest.mark.parametrize(
-    ("algorithms", "seeds"),
-    [({"happo": None, "mappo": None}, 1), pytest.param(None, 2, marks=pytest.mark.long)],
-    ids=["two trials", "ten trials"],
-)
-def test_tasks_that_time_out_and_are_killed_change_no_number(
-    tmp_path: Path, algorithms: dict[str, None] | None, seeds: int
-) -> None:
+def test_a_task_that_times_out_is_started_again_and_changes_no_number(tmp_path: Path) -> None:
     there, here = tmp_path / "there", tmp_path / "here"
-    changes = {"seeds": seeds, "steps": 3000} | ({"algorithms": algorithms} if algorithms else {})
+    changes: dict[str, Any] = {"steps": 3000, "algorithms": {"happo": None}}
+    run = start(there, "--on", "slurm", "--address", f"cluster=local,folder={tmp_path / 'submitit'}", **changes)
+    wait_until(lambda: trial_files(there / "tiny", "checkpoint.pt"), run)
+    (timed_out,) = task_processes(tmp_path)
+    timed_out.send_signal(signal.SIGUSR2)  # as Slurm warns of a timeout; submitit starts it again
+    finish(run, seconds=300)
+    assert [about["attempts"] for about in read_trials(there / "tiny")] == [2]
+    run_here(here, **changes)
+    assert_same_records(there, here)
+
+
+@pytest.mark.long
+def test_tasks_that_time_out_and_are_killed_change_no_number(tmp_path: Path) -> None:
+    there, here = tmp_path / "there", tmp_path / "here"
+    changes = {"seeds": 2, "steps": 8000}
     run = start(there, "--on", "slurm", "--address", f"cluster=local,folder={tmp_path / 'submitit'}", **changes)
     wait_until(lambda: len(trial_files(there / "tiny", "checkpoint.pt")) >= 2, run)
     timed_out, killed = task_processes(tmp_path)[:2]
