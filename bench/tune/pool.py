@@ -23,7 +23,7 @@ from bench.suite.model import SuiteError
 from bench.trial.worker import Stopped
 from bench.tune.preparing import Prepared
 from bench.tune.queue import Queue
-from bench.tune.storage import open_storage
+from bench.tune.storage import OPTUNA_FINISHED, open_storage
 from bench.tune.study import Plan
 from bench.tune.work import TuningOutcome, put_aside, work
 
@@ -97,10 +97,14 @@ def outcomes(
 
     while True:
         empty.clear()
-        turns = itertools.takewhile(lambda _: not empty.is_set(), itertools.repeat(Work(since, 1, needs)))
+        each = Work(since, 1, needs)
+        endless = itertools.repeat(each) if backend.endless else itertools.repeat(each, _left(found.plan, queue))
+        turns = itertools.takewhile(lambda _: not empty.is_set(), endless)
         with closing(backend.run(turn, turns, ask, hear)) as results:
             for result in results:
                 yield from ended(result)
+        if not backend.endless and not empty.is_set() and _left(found.plan, queue):
+            continue  # some turns ended before their tuning trials did
         if not _others_at_work(found.plan, queue, since):
             return
         if not announced:
@@ -129,6 +133,12 @@ def there(folder: Path, where: str) -> dict[str, Any]:
     else:
         found["storage"] = "reached" if Path(where).exists() else "not there"
     return found
+
+
+def _left(plan: Plan, queue: Queue) -> int:
+    """How many tuning trials of all budgets have not finished."""
+    finished = sum(len(queue.trials(label, *OPTUNA_FINISHED)) for label in plan.labels)
+    return plan.study.trials * len(plan.labels) - finished
 
 
 def _others_at_work(plan: Plan, queue: Queue, since: float) -> bool:

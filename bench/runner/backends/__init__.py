@@ -58,6 +58,8 @@ class Backend(ABC):
     """So many pieces of work at once, at most."""
     remote = True
     """Whether work may run on other machines."""
+    endless = True
+    """Whether work may have no end; else all of it is handed over at the beginning."""
     pause = 1.0
     """Seconds before work is tried again that another run holds."""
 
@@ -84,8 +86,7 @@ class Backend(ABC):
     ) -> Generator[Any]:
         """`function(item, channel)` for all work, which begins in its order; yields results, or Lost, as they come.
 
-        Function, items and `ask` are pickled. `work` may be long or endless: it is asked for when there is room. A
-        worker gets none unless `ask` gives there what it gives here. `hear` gets what work tells, in any thread.
+        Function, items and `ask` are pickled. `work` is asked for when there is room. A worker gets none unless `ask` gives there what it gives here. `hear` gets what work tells, in any thread.
         Whoever leaves early waits until no work goes on any more.
         """
 

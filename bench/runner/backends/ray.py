@@ -125,8 +125,12 @@ def _serve(function: Callable[..., Any], item: Any, mailbox: Any) -> Any:
 
 def connect(address: str | None, jobs: int | None, cores: int) -> Ray:
     """Without `jobs` as many as the nodes have room for; without an address a cluster of this machine alone."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent to anybody
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # what Ray will do, and else warns of
+    alone = address is None and "RAY_ADDRESS" not in os.environ
+    own: dict[str, Any] = {"include_dashboard": False, "_node_ip_address": "127.0.0.1"} if alone else {}
     try:
-        ray.init(address, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=None)
+        ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **own)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise SuiteError(f"--address {address}: no cluster of Ray answers there ({error})") from None
     return Ray(jobs or 0)

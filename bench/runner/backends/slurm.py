@@ -37,6 +37,7 @@ OWN_GIGABYTES = 1.0
 class Slurm(Backend):
     """A user of a cluster; `cluster=local` runs all tasks here at once, to try things out."""
 
+    endless = False
     pause = 10.0
 
     def __init__(self, jobs: int, parameters: dict[str, Any]):
@@ -67,7 +68,7 @@ class Slurm(Backend):
         ask: Callable[[], dict[str, Any]],
         hear: Callable[[Message], None],
     ) -> Generator[Any]:
-        """`work` has an end."""
+        """All at the beginning."""
         task, post, losses = _Task(function, ask, ask()), _Post(self.folder), Counter[int]()
         all_work, again = [*work], list[int]()
         at_work = self._submit(task, all_work, range(len(all_work)), post)
