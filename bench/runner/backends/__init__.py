@@ -86,8 +86,9 @@ class Backend(ABC):
     ) -> Generator[Any]:
         """`function(item, channel)` for all work, which begins in its order; yields results, or Lost, as they come.
 
-        Function, items and `ask` are pickled. `work` is asked for when there is room. A worker gets none unless `ask` gives there what it gives here. `hear` gets what work tells, in any thread.
-        Whoever leaves early waits until no work goes on any more.
+        Function, items and `ask` are pickled. `work` is asked for when there is room. A worker gets none unless `ask`
+        gives there what it gives here. `hear` gets what work tells, in any thread. Whoever leaves early waits until no
+        work goes on any more.
         """
 
 

@@ -89,8 +89,10 @@ def test_a_trial_that_another_holds_is_given_out_again(tmp_path: Path) -> None:
     seen: set[Trial] = set()
 
     def busy_once(trial: Trial) -> Outcome:
-        first, _ = trial not in seen, seen.add(trial)
-        return Outcome(trial, "busy") if first else done(trial)
+        if trial in seen:
+            return done(trial)
+        seen.add(trial)
+        return Outcome(trial, "busy")
 
     code, backend = run(tmp_path, busy_once)
     assert (code, len(backend.given)) == (0, 8)

@@ -160,7 +160,7 @@ def test_whoever_leaves_early_has_all_that_goes_on_ended() -> None:
 
 
 def test_nobody_who_takes_the_work_is_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    looks = []
+    looks: list[None] = []
 
     def come_late(engine: Engine) -> None:
         looks.append(None)
@@ -174,7 +174,7 @@ def test_nobody_who_takes_the_work_is_said_once(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_endless_work_is_asked_for_only_when_there_is_room() -> None:
-    asked = []
+    asked: list[None] = []
 
     def endless() -> Iterable[Work[int]]:
         while len(asked) < 10_000:
