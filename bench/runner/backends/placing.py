@@ -141,27 +141,34 @@ class _Placing:
         """See which workers have come, and take back the work of those that are gone."""
         self.looked = time.monotonic()
         before, self.rooms = self.rooms, self.engine.rooms()
-        for worker in [w for w in before if w not in self.rooms]:
-            self.free.pop(worker, None)
-            for handle in [h for h, asked in self.asked.items() if asked == worker]:
-                self.engine.forget(handle)
-                del self.asked[handle]
-            for handle in [h for h, (own, _, _) in self.at_work.items() if own == worker]:
-                self.engine.forget(handle)
-                yield from self._give_back(*self.at_work.pop(handle)[1:])
+        for worker in [w for w in self.free if w not in self.rooms]:
+            del self.free[worker]
+        for handle in [h for h, worker in self.asked.items() if worker not in self.rooms]:
+            self.engine.forget(handle)
+            del self.asked[handle]
+        for handle in [h for h, (worker, _, _) in self.at_work.items() if worker not in self.rooms]:
+            self.engine.forget(handle)
+            yield from self._give_back(*self.at_work.pop(handle)[1:])
         for worker in [w for w in self.rooms if w not in before]:
             self.asked[self.engine.start(worker, _answer, Work(self.ask, cores=0))] = worker
 
     def _judge(self, worker: str, found: Any) -> None:
         """Take a worker that is in order; say of another what differs."""
         if isinstance(found, Gone):
-            self.rooms.pop(worker, None)  # asked again if it is still there
+            self._suspect(worker)
             return
         wrong = found.reason if isinstance(found, Raised) else place.differences(self.here, found)
         if wrong:
             self.hear(f"Worker {worker} gets no work: {wrong}")
         elif worker in self.rooms:
             self.free[worker] = self.rooms[worker]
+            for _, _, work in [own for own in self.at_work.values() if own[0] == worker]:
+                self.free[worker] = self.free[worker].less(work)
+
+    def _suspect(self, worker: str) -> None:
+        """Ask a worker again, at the next look, that may be dying while its engine does not know yet."""
+        self.rooms.pop(worker, None)
+        self.free.pop(worker, None)
 
     def _place(self) -> None:
         """Begin what fits, in its order."""
@@ -181,6 +188,7 @@ class _Placing:
         if worker in self.free:
             self.free[worker] = self.free[worker].less(work, -1)
         if isinstance(result, Gone):
+            self._suspect(worker)
             yield from self._give_back(number, work)
         elif isinstance(result, Raised):
             yield Lost(work.item, result.reason)

@@ -144,6 +144,22 @@ def test_work_that_loses_its_workers_again_and_again_is_given_up() -> None:
     assert len(engine.log) == MOST_LOSSES
 
 
+def test_a_worker_that_lost_work_is_asked_again_before_it_gets_any() -> None:
+    answers = [7, Gone()]
+    engine = Engine(one=Room(2, 0))
+    asked: list[str] = []
+    start = engine.start
+
+    def noted(worker: str, function: Any, work: Work[Any]) -> Hashable:
+        asked.append("ask" if not work.cores else "work")
+        return start(worker, function, work)
+
+    engine.start = noted  # type: ignore[method-assign]
+    results, _ = run(engine, [Work(7)], lambda item, channel: answers.pop())
+    assert asked == ["ask", "work", "ask", "work"]
+    assert results == [7]
+
+
 def test_work_that_raises_is_given_up_at_once() -> None:
     engine = Engine(one=Room(1, 0))
     results, _ = run(engine, [Work(7)], lambda item, channel: Raised("ImportError: bench"))
