@@ -38,6 +38,7 @@ from bench.tasks.checker import first_failure
 from bench.tasks.registry import Task
 from bench.trial import worker
 from bench.trial.collect import play_episodes
+from bench.trial.link import Link, Progress
 from bench.trial.session import OTHER_LAYOUT
 from bench.trial.setup import EVALUATION_SEED, seeds
 from bench.trial.status import read_status
@@ -146,8 +147,8 @@ def _records(trial: Trial, folder: Path, shown: bool) -> pd.DataFrame:
 
 def _run(trial: Trial, folder: Path, shown: bool) -> None:
     """Bring a trial to its end, and say where it failed."""
-    with Bar(trial, folder) if shown else nullcontext() as bar:
-        outcome = worker.run(trial, folder)
+    with Bar(trial) if shown else nullcontext() as bar:
+        outcome = worker.run(trial, folder, link=_ToBar(bar) if bar else None)
         if outcome.status == "busy":
             raise SuiteError(f"{trial.folder(folder)}: another process is at work on this trial; wait for it")
         if bar:
@@ -157,6 +158,16 @@ def _run(trial: Trial, folder: Path, shown: bool) -> None:
         error = RuntimeError(f"{trial.name}: {outcome.error}")
         error.add_note(read_status(trial, folder).get("traceback", ""))
         raise error
+
+
+class _ToBar(Link):
+    """From a trial in this process to the bar that shows it."""
+
+    def __init__(self, bar: Bar):
+        self._bar = bar
+
+    def progress(self, progress: Progress) -> None:
+        self._bar.hear(progress)
 
 
 @contextmanager

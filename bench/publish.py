@@ -14,6 +14,7 @@ if __name__ == "__main__":
     command.begin()
 
 import json
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,6 +33,8 @@ MOST_UPDATES = 100
 """Of each agent and trial."""
 FIRST_UPDATES = 5
 """The first ones are kept, for `bench.verify --replay`."""
+FOLDERS = re.compile(r"(?<![\w./])(?:/[^\s/:'\"]+)*/(?=[^\s/:'\"])")
+"""What stands before the last name of an absolute path."""
 COPIED = ("suite.yaml", "resolved.json")
 
 
@@ -91,8 +94,9 @@ def thinned(updates: pd.DataFrame) -> pd.DataFrame:
 
 
 def _without_places(about: dict[str, Any]) -> dict[str, Any]:
-    """What a `trial.json` says, without the traceback, which names folders of a user's."""
-    return {key: value for key, value in about.items() if key != "traceback"}
+    """What a `trial.json` says, without folders of a user's: without the traceback, and with names of files alone."""
+    kept = {key: value for key, value in about.items() if key != "traceback"}
+    return kept | {"error": FOLDERS.sub("", kept["error"])} if kept.get("error") else kept
 
 
 if __name__ == "__main__":

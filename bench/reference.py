@@ -34,9 +34,11 @@ import algorithms
 from algorithms import Discrete, SettingError, Team
 from algorithms.rollout import Space
 from bench.cli.command import positive, up_to
+from bench.runner.attempt import Effort
+from bench.runner.backends.local import Local
 from bench.runner.cost import costs
 from bench.runner.folder import refuse_changed
-from bench.runner.pool import Effort, run_trials
+from bench.runner.pool import run_trials
 from bench.runner.preparing import isolated
 from bench.store import files, scores
 from bench.store.provenance import mujoco_version, provenance
@@ -156,7 +158,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if left:
             prices = isolated(costs, left, say=lambda line: print(line, file=sys.stderr))
             folder.mkdir(parents=True, exist_ok=True)
-            if status := run_trials(left, folder, Effort(options.jobs), prices):
+            if status := run_trials(left, folder, Effort(), prices, Local(options.jobs)):
                 return status
     except (SuiteError, files.StoreError) as error:
         return command.refused(f"bench.reference: {error}")

@@ -13,13 +13,15 @@ if __name__ == "__main__":
     command.begin()
 
 import sys
-from argparse import Action, ArgumentParser
+from argparse import Action, ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
 from bench.cli.command import positive
-from bench.runner import folder
-from bench.runner.pool import Effort, add_effort, run_trials
+from bench.runner import backends, folder
+from bench.runner.attempt import Effort
+from bench.runner.backends import Backend
+from bench.runner.pool import add_effort, run_trials
 from bench.runner.preparing import Prepared, isolated, prepared
 from bench.runner.rounds import run_rounds
 from bench.runner.summary import describe
@@ -35,33 +37,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if bool(options.until) != bool(options.max_seeds) or (options.until and options.only):
         parser.error("--until decided needs --max-seeds N, and the other way round, and the whole suite: no --only")
-    jobs = options.jobs or max((os.cpu_count() or 1) // options.env_threads, 1)
     try:
-        found: Prepared = isolated(
-            prepared,
-            *(options.suite, options.results, options.set, options.include, options.only, options.max_seeds),
-            *(options.env_threads, jobs),
-            say=lambda line: print(line, file=sys.stderr),
-        )
-    except SuiteError as error:
-        return command.refused(error)
-    results = options.results / found.planned[0].suite
-    print(describe(found.selected, found.prices, results, jobs), flush=True)
-    if found.warning:
-        print(found.warning, file=sys.stderr)
-    if options.dry_run:
-        return 0
-    try:
-        effort = Effort(jobs, options.env_threads, options.stall, options.retries)
-        if options.until:
-            return run_rounds(found, results, effort, undecided_pairings)
-        folder.prepare(found.planned, found.document, found.resolved, results)
-        return run_trials([*found.prices], results, effort, found.prices)
+        with backends.connect(options.on, options.address, options.jobs, options.env_threads) as backend:
+            return _run(options, backend)
     except SuiteError as error:
         return command.refused(error)
     except files.StoreError as error:
         command.refused(error)
         return 1
+
+
+def _run(options: Namespace, backend: Backend) -> int:
+    """Plan what is to do, say what it will cost, and do it."""
+    found: Prepared = isolated(
+        prepared,
+        *(options.suite, options.results, options.set, options.include, options.only, options.max_seeds),
+        *(options.env_threads, 0 if backend.remote else backend.jobs),
+        say=lambda line: print(line, file=sys.stderr),
+    )
+    results = options.results / found.planned[0].suite
+    at_once = backend.at_once(options.env_threads)
+    print(describe(found.selected, found.prices, results, at_once), flush=True)
+    if found.warning:
+        print(found.warning, file=sys.stderr)
+    if options.dry_run:
+        return 0
+    effort = Effort(options.env_threads, options.stall, options.retries)
+    if options.until:
+        return run_rounds(found, results, effort, backend, undecided_pairings)
+    folder.prepare(found.planned, found.document, found.resolved, results)
+    return run_trials([*found.prices], results, effort, found.prices, backend)
 
 
 def undecided_pairings(results: Path) -> set[tuple[str, str]]:
@@ -93,7 +98,6 @@ def _parser() -> command.Parser:
     parser.add_argument(
         "suite", type=find, metavar="SUITE.yaml", help="a file, or the name of a suite that comes with the benchmark"
     )
-    parser.add_argument("--jobs", type=positive, metavar="N", help="trials at once; default: cores / env-threads")
     parser.add_argument(
         "--env-threads",
         type=positive,

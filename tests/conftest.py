@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bench.runner import pool, preparing, process
+from bench.runner import attempt, preparing, process
 from bench.trial.link import Link
 from bench.tune import pool as tuning_pool
 
@@ -40,6 +40,6 @@ def one_job_runs_in_this_process() -> Iterator[None]:
         return function(*arguments, link=Link())
 
     with pytest.MonkeyPatch.context() as patch:
-        for module in (pool, preparing, tuning_pool):
+        for module in (attempt, preparing, tuning_pool):
             patch.setattr(module, "call", call)
         yield

@@ -56,7 +56,7 @@ class Cost:
 
 
 def refuse_replays_beyond_memory(trials: Sequence[Trial], jobs: int) -> None:
-    """Raise SuiteError if the `jobs` largest replay buffers do not fit into memory together."""
+    """Raise SuiteError if the `jobs` largest replay buffers do not fit into memory together; 0: elsewhere."""
     largest = sorted(trials, key=_replay_bytes, reverse=True)[:jobs]
     needed, memory = sum(map(_replay_bytes, largest)), machine_memory()
     if needed > memory:

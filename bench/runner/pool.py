@@ -1,55 +1,38 @@
-"""Many trials at once: joblib fans them out, each in a process of its own."""
+"""Many trials at once, wherever they run: handed to a back end in their order, and told of as they end."""
 
 from __future__ import annotations
 
 import shlex
 import sys
-import threading
 import time
 from argparse import ArgumentParser
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from contextlib import closing, suppress
-from dataclasses import dataclass
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import closing
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
-
-from joblib import Parallel, delayed
 
 from bench.cli import command
-from bench.cli.command import INTERRUPTED, counted, up_to
+from bench.cli.command import INTERRUPTED, counted, positive, up_to
+from bench.runner import backends
+from bench.runner.attempt import Attempt, Effort, give_up
+from bench.runner.backends import Backend, Lost, NotBegun, Work, place
 from bench.runner.cost import Cost
 from bench.runner.folder import join_tables
 from bench.runner.monitor import Monitor
-from bench.runner.process import Died, Limits, call
-from bench.store.files import StoreError, place, refuse_other_place
+from bench.store import files
 from bench.suite.trial import Trial
-from bench.trial import worker
-from bench.trial.status import held, record_failure
-from bench.trial.worker import Outcome, Stopped
-
-T = TypeVar("T")
-R = TypeVar("R")
-WAIT_SECONDS = 1.0
-MEMORY_FACTOR = 4.0
-"""A trial that takes so many times the memory that was expected is ended."""
-
-
-@dataclass(frozen=True)
-class Effort:
-    """What a run may use, and how long it tries."""
-
-    jobs: int
-    """Trials at once."""
-    env_threads: int = 1
-    """Threads that step the environments of each."""
-    stall: float = 600.0
-    """Seconds without a step after which a trial is ended."""
-    retries: int = 1
-    """How often a trial is started again whose process died or was ended."""
+from bench.trial.worker import Outcome
 
 
 def add_effort(parser: ArgumentParser) -> None:
-    """The options of a command that say how long it tries."""
+    """The options of a command that say where it runs trials, and how long it tries."""
+    parser.add_argument(
+        "--on", choices=backends.NAMES, default="local", help="the engine that runs the trials; default: this machine"
+    )
+    parser.add_argument(
+        "--address", help="where it is: tcp://HOST:8786 of Dask, HOST:6379 of Ray; for Slurm slurm_partition=NAME,..."
+    )
+    parser.add_argument("--jobs", type=positive, metavar="N", help="trials at once; default: as many as have room")
     parser.add_argument(
         "--stall",
         type=up_to(86_400),
@@ -67,14 +50,17 @@ def add_effort(parser: ArgumentParser) -> None:
     )
 
 
-def run_trials(todo: Sequence[Trial], folder: Path, effort: Effort, prices: Mapping[Trial, Cost]) -> int:
+def run_trials(
+    todo: Sequence[Trial], folder: Path, effort: Effort, prices: Mapping[Trial, Cost], backend: Backend
+) -> int:
     """Run the trials, print how each ended, and join their tables."""
     failed = 0
     command.end_as_after_ctrl_c()
+    seconds = [prices[t].seconds for t in todo]
     try:
         with (
-            Monitor(todo, folder, [prices[t].seconds for t in todo], effort.jobs) as monitor,
-            closing(outcomes(todo, folder, effort, prices, monitor.say)) as ended,
+            Monitor(todo, seconds, backend.at_once(effort.env_threads)) as monitor,
+            closing(outcomes(todo, folder, effort, prices, backend, monitor)) as ended,
         ):
             for outcome in ended:
                 monitor.ended(outcome)
@@ -92,73 +78,44 @@ def run_trials(todo: Sequence[Trial], folder: Path, effort: Effort, prices: Mapp
 
 
 def outcomes(
-    todo: Sequence[Trial], folder: Path, effort: Effort, prices: Mapping[Trial, Cost], say: Callable[[str], None]
+    todo: Sequence[Trial],
+    folder: Path,
+    effort: Effort,
+    prices: Mapping[Trial, Cost],
+    backend: Backend,
+    monitor: Monitor,
 ) -> Generator[Outcome]:
-    """Run trials, as many at once as there are jobs; yields outcomes as they come.
+    """Run trials, as many at once as the back end has room for; yields outcomes as they come.
 
-    A trial at which another run is at work is left to it, and taken up if that run ends before the trial does.
+    A trial at which another run is at work is left to it, and taken up if that run ends before the trial does. So is
+    one whose worker is gone while the process that it started there still holds the trial's lock.
     """
-
-    began = place(folder)
-
-    def attempt(trial: Trial, stop: threading.Event) -> Outcome:
-        try:
-            refuse_other_place(folder, began)
-            with held(trial, folder) as free:
-                if not free:
-                    return Outcome(trial, "busy")
-        except (OSError, StoreError) as gone:  # a lost mount, a file system that became read-only
-            return Outcome(trial, "failed", str(gone))
-        limits = Limits(effort.stall, MEMORY_FACTOR * prices[trial].memory)
-        for left in reversed(range(effort.retries + 1)):
-            try:
-                return call(worker.run, trial, folder, effort.env_threads, None, limits=limits, say=say, stop=stop)
-            except Died as died:
-                error = str(died)
-                if left:
-                    say(f" again  {trial.name}  {error}")
-            except Stopped:
-                return Outcome(trial, "running")
-        with suppress(OSError, StoreError):
-            record_failure(trial, folder, error)
-        return Outcome(trial, "failed", error)
-
-    pending, announced = list(todo), False
+    began = files.place(folder)
+    attempt = Attempt(folder.absolute(), effort) if backend.remote else Attempt(folder, effort, began)
+    pending, announced = {t.name: t for t in in_order(todo, prices)}, False
     while pending:
-        with closing(fan_out(attempt, list(pending), effort.jobs)) as ended:
+        work = [Work((t, prices[t].memory), effort.env_threads, round(prices[t].memory)) for t in pending.values()]
+        with closing(backend.run(attempt, work, partial(place.here, folder.absolute()), monitor.hear)) as ended:
             for outcome in ended:
-                if outcome.status != "busy":
-                    pending.remove(outcome.trial)
+                if isinstance(outcome, Lost):
+                    outcome = _given_up(outcome, folder)
+                if outcome.status not in ("busy", "running"):
+                    del pending[outcome.trial.name]
                     yield outcome
         if pending and not announced:
-            say(f"Waiting for {counted(len(pending), 'trial')} of another run in {folder}")
+            monitor.say(f"Waiting for {counted(len(pending), 'trial')} of another run in {folder}")
             announced = True
         if pending:
-            time.sleep(WAIT_SECONDS)
+            time.sleep(backend.pause)
 
 
-def fan_out(function: Callable[[T, threading.Event], R], items: Iterable[T], jobs: int) -> Generator[R]:
-    """The results of a function that waits for a process, for many items, as they come.
+def _given_up(lost: Lost[tuple[Trial, float]], folder: Path) -> Outcome:
+    trial, _ = lost.item
+    if not isinstance(lost, NotBegun):
+        give_up(trial, folder, lost.reason)
+    return Outcome(trial, "failed", lost.reason)
 
-    When it is left early it sets the event that the function is given, and waits until no call is at work any more.
-    """
-    stop, at_work = threading.Event(), list[threading.Event]()
 
-    def noted(item: T) -> R:
-        ended = threading.Event()
-        at_work.append(ended)
-        try:
-            return function(item, stop)
-        finally:
-            ended.set()
-
-    parallel = Parallel(
-        n_jobs=jobs, backend="threading", return_as="generator_unordered", pre_dispatch="n_jobs", batch_size=1
-    )
-    results = parallel(delayed(noted)(item) for item in items)
-    try:
-        yield from results
-    finally:
-        stop.set()
-        for ended in at_work:
-            ended.wait()
+def in_order(trials: Iterable[Trial], prices: Mapping[Trial, Cost]) -> list[Trial]:
+    """Trials in rounds by seed, the longest of each round first: short ones fill what is left at its end."""
+    return sorted(trials, key=lambda t: (t.seed, -prices[t].seconds))

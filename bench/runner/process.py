@@ -13,16 +13,16 @@ import pickle
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 import psutil
 
 from bench.envs.errors import one_line_with_place
-from bench.trial.link import Link
+from bench.trial.link import Link, Progress
 from bench.trial.worker import Stopped
 
 POLL_SECONDS = 0.5
@@ -38,8 +38,17 @@ class Died(Exception):
     """A process ended, or had to be ended, without a result; the message says why."""
 
     def __init__(self, reason: str, doing: str):
-        super().__init__(f"{doing}: {reason}" if doing else reason)
+        super().__init__(reason, doing)
         self.reason, self.doing = reason, doing
+
+    def __str__(self) -> str:
+        return f"{self.doing}: {self.reason}" if self.doing else self.reason
+
+
+class Stop(Protocol):
+    """Whether work is to end where it is."""
+
+    def is_set(self) -> bool: ...
 
 
 @dataclass(frozen=True)
@@ -57,21 +66,24 @@ def call(
     *arguments: Any,
     limits: Limits,
     say: Callable[[str], None],
-    stop: threading.Event | None = None,
+    progress: Callable[[Progress], None] = lambda _: None,
+    stop: Stop | None = None,
 ) -> Any:
     """`function(*arguments, link=...)` in a process of its own.
 
-    Lines that it says through its `link` go to `say`. Raises Died if it gives no result, and Stopped if `stop` was set
-    and the process has been ended.
+    What it says through its `link` goes to `say` and `progress`. Raises Died if it gives no result, and Stopped if
+    `stop` was set and the process has been ended.
     """
     ours, theirs = _context.Pipe(duplex=False)
     beats = _context.RawValue(ctypes.c_uint64)
     work = pickle.dumps((function, arguments))
+    # A worker of Dask is a daemon, which may have no children because they would outlive it. Ours follow it.
+    multiprocessing.current_process()._config.pop("daemon", None)  # type: ignore[attr-defined]
     process = _context.Process(target=_serve, args=(theirs, beats, work))
     process.start()
     theirs.close()
     try:
-        result = _watch(process, ours, beats, limits, say, stop or threading.Event())
+        result = _watch(process, ours, beats, limits, {"line": say, "progress": progress}, stop or threading.Event())
         process.join(GRACE_SECONDS)
         return result
     finally:
@@ -80,7 +92,12 @@ def call(
 
 
 def _watch(
-    process: Any, pipe: Connection, beats: Any, limits: Limits, say: Callable[[str], None], stop: threading.Event
+    process: Any,
+    pipe: Connection,
+    beats: Any,
+    limits: Limits,
+    hear: Mapping[str, Callable[[Any], None]],
+    stop: Stop,
 ) -> Any:
     """Wait for the result of a process, as long as it keeps within its limits."""
     last, since, doing = -1, time.monotonic(), ""
@@ -98,7 +115,7 @@ def _watch(
             if kind == "at":
                 doing = content
             else:
-                say(content)
+                hear[kind](content)
         elif ready:
             raise Died(_ending(process), doing)
         if beats.value != last:
@@ -155,6 +172,9 @@ class _PipeLink(Link):
     def at(self, doing: str) -> None:
         self._pipe.send(("at", doing))
 
+    def progress(self, progress: Progress) -> None:
+        self._pipe.send(("progress", progress))
+
     def say(self, line: str) -> None:
         self._pipe.send(("line", line))
 
@@ -162,7 +182,8 @@ class _PipeLink(Link):
 def _serve(pipe: Connection, beats: Any, work: bytes) -> None:
     """In the process: call the function and send its result, or what it raised."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the command, which ends us with SIGTERM
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):  # Slurm sends its warning to every process of a job
+        signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _stop)
     threading.Thread(target=_follow_parent, daemon=True).start()
     link = _PipeLink(pipe, beats)

@@ -7,7 +7,9 @@ from pathlib import Path
 
 from bench.cli.command import INTERRUPTED, counted
 from bench.runner import folder
-from bench.runner.pool import Effort, run_trials
+from bench.runner.attempt import Effort
+from bench.runner.backends import Backend
+from bench.runner.pool import run_trials
 from bench.runner.preparing import Prepared
 from bench.trial.status import read_status
 
@@ -15,7 +17,9 @@ Pairings = Collection[tuple[str, str]]
 """Of tasks and labels."""
 
 
-def run_rounds(found: Prepared, results: Path, effort: Effort, open_pairings: Callable[[Path], Pairings]) -> int:
+def run_rounds(
+    found: Prepared, results: Path, effort: Effort, backend: Backend, open_pairings: Callable[[Path], Pairings]
+) -> int:
     """Run the seeds of the suite, then one seed after the other until `open_pairings` names none any more.
 
     The code of the command: that of the worst round.
@@ -28,7 +32,7 @@ def run_rounds(found: Prepared, results: Path, effort: Effort, open_pairings: Ca
         folder.prepare(planned, found.document, found.resolved, results)
         todo = [t for t in planned if t in found.prices and read_status(t, results).get("status") != "done"]
         if todo:
-            code = max(code, run_trials(todo, results, effort, found.prices))
+            code = max(code, run_trials(todo, results, effort, found.prices, backend))
         if code == INTERRUPTED:
             return code
         asked = open_pairings(results)

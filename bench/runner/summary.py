@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -14,8 +13,11 @@ from bench.store.trials import GOLDEN
 from bench.suite.trial import Trial
 
 
-def describe(selected: Sequence[Trial], prices: Mapping[Trial, Cost], folder: Path, jobs: int) -> str:
-    """The selected trials, and the time, memory and disk that those still to run (`prices`) will need."""
+def describe(selected: Sequence[Trial], prices: Mapping[Trial, Cost], folder: Path, at_once: int) -> str:
+    """The selected trials, and the time, memory and disk that those still to run (`prices`) will need.
+
+    `at_once`: trials at once; 0 where nobody knows yet, and one is counted.
+    """
     todo = list(prices)
     tasks = list(dict.fromkeys(t.task.label for t in selected))
     labels = list(dict.fromkeys(t.label for t in selected))
@@ -41,9 +43,9 @@ def describe(selected: Sequence[Trial], prices: Mapping[Trial, Cost], folder: Pa
         lines.append(f"  {done} {'is' if done == 1 else 'are'} done already, {len(todo)} to run")
     if todo:
         seconds = [prices[t].seconds for t in todo]
-        at_once = min(jobs, os.cpu_count() or 1, len(todo))
-        memory = sum(sorted((prices[t].memory for t in todo), reverse=True)[:jobs])
-        checkpoints = sum(sorted((prices[t].checkpoint for t in todo), reverse=True)[:jobs])
+        at_once = max(min(at_once, len(todo)), 1)
+        memory = sum(sorted((prices[t].memory for t in todo), reverse=True)[:at_once])
+        checkpoints = sum(sorted((prices[t].checkpoint for t in todo), reverse=True)[:at_once])
         disk = sum(prices[t].disk for t in todo) + checkpoints
         lines += [
             f"  steps       {todo[0].steps:,} per trial, {sum(t.steps for t in todo):,} in all",

@@ -3,6 +3,20 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a trial is."""
+
+    trial: str
+    """Its name."""
+    step: int
+    seconds: float
+    """Of training."""
+    evaluation: float | None
+    """Mean return of the last evaluation."""
 
 
 class Link:
@@ -13,6 +27,9 @@ class Link:
 
     def at(self, doing: str) -> None:
         """Say what it is doing, for the message in case that it dies of it."""
+
+    def progress(self, progress: Progress) -> None:
+        """Say how far it is."""
 
     def say(self, line: str) -> None:
         """Tell the user something that is no failure."""

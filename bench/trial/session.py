@@ -29,7 +29,7 @@ from bench.store.trials import FRESH_FACTOR
 from bench.suite.trial import Trial
 from bench.trial.collect import Collector, play_episodes
 from bench.trial.improvement import ImprovementMeter
-from bench.trial.link import Link
+from bench.trial.link import Link, Progress
 from bench.trial.setup import evaluation_seeds, learner_and_batch
 
 PROGRESS_SECONDS = 1.0
@@ -274,7 +274,8 @@ class Session:
         self.batch.close()
 
     def _write_progress(self) -> None:
-        """Write what the live display shows."""
+        """Say how far it is, and write it for those who see nothing but the folder."""
         self._last_progress = time.monotonic()
+        self.link.progress(Progress(self.trial.name, self.step, self.seconds, self.evaluation))
         progress = {"step": self.step, "seconds": self.seconds, "evaluation": self.evaluation}
         files.write_json(self.folder / "progress.json", progress)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -31,17 +32,21 @@ def held(trial: Trial, suite_folder: Path) -> Iterator[bool]:
 
 def register(trial: Trial, suite_folder: Path) -> None:
     """Write the `trial.json` of a trial that has not started, so that reports know what is missing."""
-    if _has_started(trial, suite_folder):
+    stub = _about(trial) | {"status": "waiting", "attempts": 0}
+    if _known(trial, suite_folder, stub):
         return
     with held(trial, suite_folder) as free:
-        if free and not _has_started(trial, suite_folder):
-            _write(trial.folder(suite_folder), _about(trial) | {"status": "waiting", "attempts": 0})
+        if free and not _known(trial, suite_folder, stub):
+            _write(trial.folder(suite_folder), stub)
 
 
-def _has_started(trial: Trial, suite_folder: Path) -> bool:
+def _known(trial: Trial, suite_folder: Path, stub: dict[str, Any]) -> bool:
+    """Whether a trial has started, or its stub is there as it would be written now: a flush to disk takes time."""
     path = trial.folder(suite_folder) / "trial.json"
-    own = read_trial_in_place(path)["status"] if path.exists() else "waiting"
-    return own != "waiting" or read_status(trial, suite_folder).get("status", "waiting") != "waiting"
+    own = read_trial_in_place(path) if path.exists() else {"status": "waiting"}
+    if own["status"] != "waiting" or own == json.loads(json.dumps(stub)):  # which makes lists of tuples
+        return True
+    return bool(read_status(trial, suite_folder).get("status", "waiting") != "waiting")
 
 
 def read_status(trial: Trial, suite_folder: Path) -> dict[str, Any]:

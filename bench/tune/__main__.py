@@ -14,6 +14,7 @@ if __name__ == "__main__":
 
 import shlex
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -22,7 +23,10 @@ import yaml
 
 from bench.cli.command import BAD_INPUT, INTERRUPTED, counted, positive
 from bench.cli.display import clock
-from bench.runner.pool import Effort, add_effort
+from bench.runner import backends
+from bench.runner.attempt import Effort
+from bench.runner.backends import Backend
+from bench.runner.pool import add_effort
 from bench.runner.preparing import isolated
 from bench.runner.process import Died
 from bench.store import files
@@ -30,7 +34,7 @@ from bench.suite.model import SuiteError
 from bench.suite.resolving import resolved
 from bench.suite.shipped import find
 from bench.tune import results
-from bench.tune.pool import outcomes
+from bench.tune.pool import outcomes, reachable
 from bench.tune.preparing import Prepared, prepared
 from bench.tune.progress import Progress
 from bench.tune.queue import Queue
@@ -41,15 +45,25 @@ from bench.tune.storage import hide_password
 def main(arguments: Sequence[str] | None = None) -> int:
     """0 when every budget is used up, 1 when a tuning trial was put aside, 2 for bad input, 130 after Ctrl-C."""
     options = _parser().parse_args(arguments)
+    try:
+        with backends.connect(options.on, options.address, options.jobs, 1) as backend:
+            return _tune(options, backend)
+    except (SuiteError, files.StoreError) as error:  # of the storage, too
+        return command.refused(error)
+
+
+def _tune(options: Namespace, backend: Backend) -> int:
+    """Plan what is to do, say what it will cost, and do it."""
     changes = [*options.set, *([f"trials={options.trials}"] if options.trials else [])]
     try:
         found: Prepared = isolated(
             prepared,
-            *(options.study, changes, options.results, options.storage, options.jobs),
+            *(options.study, changes, options.results, options.storage, 0 if backend.remote else backend.jobs),
             say=lambda line: print(line, file=sys.stderr),
         )
+        reachable(found.where, backend)
         plan, folder = found.plan, options.results / found.plan.study.name
-        print(describe(found, folder, options.jobs), flush=True)
+        print(describe(found, folder, backend.at_once(1)), flush=True)
         if found.warning:
             print(found.warning, file=sys.stderr)
         if options.dry_run:
@@ -58,27 +72,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         queue = Queue(plan, folder, found.where)
         files.write_text(folder / "study.yaml", yaml.safe_dump(found.document, sort_keys=False))
         resolved([t for own in plan.defaults.values() for t in own]).write(folder)
-    except (SuiteError, files.StoreError) as error:
-        return command.refused(error)
     except OSError as error:
         print(f"{error.filename or options.results}: {error.strerror}", file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt:
         print("Stopped before anything was run.", file=sys.stderr)
         return INTERRUPTED
-    try:
-        jobs = min(options.jobs, max(found.left.total(), 1))
-        return run(found, queue, Effort(jobs, 1, options.stall, options.retries))
-    except (SuiteError, files.StoreError) as error:  # of the storage
-        return command.refused(error)
+    return run(found, queue, Effort(1, options.stall, options.retries), backend)
 
 
-def run(found: Prepared, queue: Queue, effort: Effort) -> int:
+def run(found: Prepared, queue: Queue, effort: Effort, backend: Backend) -> int:
     """Use up the budgets, print how each tuning trial ended, and write the results."""
     plan, aside = found.plan, 0
     command.end_as_after_ctrl_c()
     try:
-        with Progress(plan, queue) as progress, closing(outcomes(found, queue, effort, progress.say)) as ended:
+        with (
+            Progress(plan, queue) as progress,
+            closing(outcomes(found, queue, effort, backend, progress.say)) as ended,
+        ):
             for outcome in ended:
                 progress.ended(outcome)
                 aside += outcome.state == "aside"
@@ -104,7 +115,7 @@ def run(found: Prepared, queue: Queue, effort: Effort) -> int:
     return int(aside > 0)
 
 
-def describe(found: Prepared, folder: Path, jobs: int) -> str:
+def describe(found: Prepared, folder: Path, at_once: int) -> str:
     """The plan of a study: what is tuned, and the time for the tuning trials that are left of each algorithm."""
     plan, left, study = found.plan, found.left, found.plan.study
     seeds = range(study.first_seed, study.first_seed + study.seeds)
@@ -127,13 +138,13 @@ def describe(found: Prepared, folder: Path, jobs: int) -> str:
     if done := budget - left.total():
         by_label = ", ".join(f"{label} {study.trials - left[label]}" for label in plan.labels)
         lines.append(f"  done        {done} ({by_label}), {left.total()} to run")
-    return "\n".join([*lines, f"  time        {_time(found, jobs)}"])
+    return "\n".join([*lines, f"  time        {_time(found, at_once)}"])
 
 
-def _time(found: Prepared, jobs: int) -> str:
+def _time(found: Prepared, at_once: int) -> str:
     """The time that the remaining tuning trials take, each counted from its beginning."""
     seconds = sum(found.left[trial.label] * cost.seconds for trial, cost in found.prices.items())
-    at_once = min(jobs, os.cpu_count() or 1, found.left.total())
+    at_once = max(min(at_once, found.left.total()), 1)
     return f"about {clock(seconds / at_once)}, {at_once} at once"
 
 
@@ -142,7 +153,6 @@ def _parser() -> command.Parser:
     parser.add_argument(
         "study", type=find, metavar="STUDY.yaml", help="a file, or the name of a study that comes with the benchmark"
     )
-    parser.add_argument("--jobs", type=positive, default=os.cpu_count() or 1, metavar="N", help="tuning trials at once")
     parser.add_argument("--trials", type=positive, metavar="K", help="budget of each algorithm, instead of the file's")
     parser.add_argument("--storage", metavar="URL", help="file of Optuna's journal, or URL of a database")
     parser.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="default: results")

@@ -1,4 +1,4 @@
-"""Many tuning trials at once, each in a process of its own."""
+"""Many tuning trials at once, wherever they run."""
 
 from __future__ import annotations
 
@@ -6,62 +6,139 @@ import itertools
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
 from math import inf
+from pathlib import Path
+from typing import Any
 
 from optuna.trial import TrialState
 
-from bench.runner.pool import MEMORY_FACTOR, WAIT_SECONDS, Effort, fan_out
+from bench.runner.attempt import MEMORY_FACTOR, Effort
+from bench.runner.backends import Backend, Channel, Lost, Work, place
 from bench.runner.process import Died, Limits, call
+from bench.suite.model import SuiteError
 from bench.trial.worker import Stopped
 from bench.tune.preparing import Prepared
 from bench.tune.queue import Queue
+from bench.tune.storage import OPTUNA_FINISHED, open_storage
 from bench.tune.study import Plan
 from bench.tune.work import TuningOutcome, put_aside, work
 
+NOTHING_LEFT = "nothing left"
+"""The result of work that found no tuning trial to claim."""
+STOPPED = "stopped"
 
-def outcomes(found: Prepared, queue: Queue, effort: Effort, say: Callable[[str], None]) -> Generator[TuningOutcome]:
+
+@dataclass(frozen=True)
+class Turn:
+    """The function that workers are given: claim a tuning trial and run it, in a process of its own within limits.
+
+    Its result may also be NOTHING_LEFT, STOPPED or how the process died.
+    """
+
+    plan: Plan
+    folder: Path
+    where: str
+    limits: Limits
+
+    def __call__(self, since: float, channel: Channel) -> TuningOutcome | Died | str:
+        """`since` is as in `Queue.claim`."""
+        arguments = (self.plan, self.folder, self.where, since)
+        try:
+            outcome = call(work, *arguments, limits=self.limits, say=channel.tell, stop=channel)
+        except Stopped:
+            return STOPPED
+        except Died as died:
+            return died
+        return NOTHING_LEFT if outcome is None else outcome
+
+
+def outcomes(
+    found: Prepared, queue: Queue, effort: Effort, backend: Backend, say: Callable[[str], None]
+) -> Generator[TuningOutcome]:
     """Tuning trials as they end, until every budget is used up and no other process works on one.
 
     One whose process died goes on in whichever process claims it first; if that has happened too often, it is put
     aside.
     """
     since, deaths, empty, announced = time.time(), Counter[str](), threading.Event(), False
-    limits = Limits(effort.stall, MEMORY_FACTOR * max((cost.memory for cost in found.prices.values()), default=inf))
+    where = reachable(found.where, backend)
+    memory = max((cost.memory for cost in found.prices.values()), default=inf)
+    turn = Turn(found.plan, queue.folder.absolute(), where, Limits(effort.stall, MEMORY_FACTOR * memory))
+    needs = 0 if memory == inf else round(memory)
+    ask = partial(there, queue.folder.absolute(), where)
 
-    def attempt(_: int, stop: threading.Event) -> TuningOutcome | None:
-        try:
-            outcome: TuningOutcome | None = call(
-                work, found.plan, queue.folder, found.where, since, limits=limits, say=say, stop=stop
-            )
-        except Stopped:
-            return None
-        except Died as died:
-            if not died.doing:
-                raise
-            deaths[died.doing] += 1
-            if deaths[died.doing] <= effort.retries:
-                say(f" again  {died}")
-                return None
-            label, _name, number = died.doing.rpartition(" trial ")
-            return put_aside(label, int(number), queue.trial_folder(label, int(number)), died.reason)
-        if outcome is None:
+    def hear(message: Any) -> None:
+        if isinstance(message, str):  # how far trials are is read from the folder, which the queue needs anyway
+            say(message)
+
+    def ended(result: Any) -> Iterator[TuningOutcome]:
+        if result == NOTHING_LEFT:
             empty.set()
-        return outcome
+        elif isinstance(result, TuningOutcome):
+            yield result
+        elif isinstance(result, Died) and result.doing:
+            yield from died(result)
+        elif isinstance(result, Died):
+            raise result
+        elif isinstance(result, Lost):
+            raise Died(result.reason, "")
+
+    def died(death: Died) -> Iterator[TuningOutcome]:
+        deaths[death.doing] += 1
+        if deaths[death.doing] <= effort.retries:
+            say(f" again  {death}")
+            return
+        label, _name, number = death.doing.rpartition(" trial ")
+        yield put_aside(label, int(number), queue.trial_folder(label, int(number)), death.reason)
 
     while True:
         empty.clear()
-        with closing(
-            fan_out(attempt, itertools.takewhile(lambda _: not empty.is_set(), itertools.count()), effort.jobs)
-        ) as ended:
-            yield from (outcome for outcome in ended if outcome is not None)
+        each = Work(since, 1, needs)
+        endless = itertools.repeat(each) if backend.endless else itertools.repeat(each, _left(found.plan, queue))
+        turns = itertools.takewhile(lambda _: not empty.is_set(), endless)
+        with closing(backend.run(turn, turns, ask, hear)) as results:
+            for result in results:
+                yield from ended(result)
+        if not backend.endless and not empty.is_set() and _left(found.plan, queue):
+            continue  # some turns ended before their tuning trials did
         if not _others_at_work(found.plan, queue, since):
             return
         if not announced:
             say("Waiting for the tuning trials of another process.")
         announced = True
-        time.sleep(WAIT_SECONDS)
+        time.sleep(backend.pause)
+
+
+def reachable(where: str, backend: Backend) -> str:
+    """A storage under the name by which workers find it too. Raises SuiteError where other machines cannot."""
+    if "://" not in where:
+        return str(Path(where).absolute())
+    if backend.remote and where.startswith("sqlite") and not where.startswith("sqlite:////"):
+        raise SuiteError(
+            f"--storage {where}: workers look for it in folders of their own; give a file for Optuna's journal or an "
+            "absolute sqlite:////PATH, in a folder that they share, or the URL of a database server"
+        )
+    return where
+
+
+def there(folder: Path, where: str) -> dict[str, Any]:
+    """What must be equal on all workers of a study, which must reach its storage too."""
+    found = place.here(folder)
+    if "://" in where:
+        open_storage(where)  # raises SuiteError with the reason
+    else:
+        found["storage"] = "reached" if Path(where).exists() else "not there"
+    return found
+
+
+def _left(plan: Plan, queue: Queue) -> int:
+    """How many tuning trials of all budgets have not finished."""
+    finished = sum(len(queue.trials(label, *OPTUNA_FINISHED)) for label in plan.labels)
+    return plan.study.trials * len(plan.labels) - finished
 
 
 def _others_at_work(plan: Plan, queue: Queue, since: float) -> bool:

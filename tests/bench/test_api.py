@@ -34,6 +34,7 @@ from bench.suite.trial import Trial
 from bench.tasks import registry
 from bench.trial import session, worker
 from bench.trial.collect import play_episodes
+from bench.trial.link import Progress
 from bench.trial.setup import evaluation_seeds
 
 HOPPER: dict[str, Any] = {"name": "mamujoco/Hopper-3x1", "episode_length": 25}
@@ -50,7 +51,7 @@ def planned(monkeypatch: pytest.MonkeyPatch, *arguments: Any, **keywords: Any) -
     """The trial that `bench.train` would run."""
     asked: list[Trial] = []
 
-    def run(trial: Trial, *_: Any) -> worker.Outcome:
+    def run(trial: Trial, *_: Any, **__: Any) -> worker.Outcome:
         asked.append(trial)
         raise KeyboardInterrupt
 
@@ -300,12 +301,10 @@ def test_progress_that_is_asked_for_is_printed(capsys: pytest.CaptureFixture[str
     assert "done  1/1  mamujoco/Hopper-3x1:episode_length=25 happo seed 0  return" in capsys.readouterr().out
 
 
-def test_the_bar_shows_how_far_the_trial_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_bar_shows_how_far_the_trial_is(monkeypatch: pytest.MonkeyPatch) -> None:
     trial = planned(monkeypatch, "happo", HOPPER, **SMALL)
-    bar = Bar(trial, tmp_path)
-    progress = {"step": 25, "seconds": 0.5, "evaluation": 7.0}
-    files.write_json(trial.folder(tmp_path) / "progress.json", progress)
-    bar.look()
+    bar = Bar(trial)
+    bar.hear(Progress(trial.name, 25, seconds=0.5, evaluation=7.0))
     console = Console(width=200, file=None)
     with console.capture() as shown:
         console.print(bar.table())

@@ -251,7 +251,7 @@ def test_the_monitor_goes_on_without_a_reader(
     trial = one_trial(tmp_path)
     with unread() as out:
         monkeypatch.setattr(sys, "stdout", out)
-        with Monitor([trial], tmp_path, [1.0], 1) as monitor:
+        with Monitor([trial], [1.0], 1) as monitor:
             monitor.ended(Outcome(trial, "done", "", 1.0, 5.0))
             monitor.ended(Outcome(trial, "done", "", 1.0, 5.0))
     assert capsys.readouterr().err == ""
@@ -264,7 +264,7 @@ def test_the_monitor_goes_on_on_a_full_disk_and_says_so_once(
     trial = one_trial(tmp_path)
     with FULL.open("w") as out:
         monkeypatch.setattr(sys, "stdout", out)
-        with Monitor([trial], tmp_path, [1.0], 1) as monitor:
+        with Monitor([trial], [1.0], 1) as monitor:
             monitor.ended(Outcome(trial, "done", "", 1.0, 5.0))
             monitor.ended(Outcome(trial, "done", "", 1.0, 5.0))
     assert capsys.readouterr().err == "standard output: No space left on device\n"
@@ -272,7 +272,7 @@ def test_the_monitor_goes_on_on_a_full_disk_and_says_so_once(
 
 def test_the_monitor_prints_no_minus_zero(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     trial = one_trial(tmp_path)
-    with Monitor([trial], tmp_path, [1.0], 1) as monitor:
+    with Monitor([trial], [1.0], 1) as monitor:
         monitor.ended(Outcome(trial, "done", "", 1.0, -0.3))
     assert "return 0 " in capsys.readouterr().out
 

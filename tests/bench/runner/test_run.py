@@ -19,7 +19,7 @@ from filelock import FileLock
 from bench import run
 from bench.cli.command import BAD_INPUT, INTERRUPTED
 from bench.envs import fingerprint
-from bench.runner import pool, preparing, process
+from bench.runner import attempt, preparing, process
 from bench.runner.cost import Cost
 from bench.store import files
 from bench.store.trials import RECORD_COLUMNS, TABLES, read_trials
@@ -478,7 +478,7 @@ def test_a_killed_process_leaves_no_temporary_file_behind(after_a_kill: Path) ->
 def test_an_environment_that_takes_its_process_with_it_fails_its_own_trial_only(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str, reason: str
 ) -> None:
-    monkeypatch.setattr(pool, "MEMORY_FACTOR", 1.0)  # of the 1 GB that `main` says a trial takes
+    monkeypatch.setattr(attempt, "MEMORY_FACTOR", 1.0)  # of the 1 GB that `main` says a trial takes
     tasks = [{"name": f"python:deadly_envs:{each}", "spared": os.getpid()} for each in (name, "Spared")]
     one: dict[str, Any] = {"algorithms": {"happo": None}, "tasks": tasks}
     assert main(tmp_path, "--stall", "10", "--retries", "0", jobs=2, **one) == 1

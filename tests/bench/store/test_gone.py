@@ -10,7 +10,7 @@ import pytest
 from test_run import TWO, main
 
 from bench import publish, verify
-from bench.runner import pool
+from bench.runner import attempt
 from bench.store import files
 from bench.store.files import FolderGone
 from bench.store.verifying import findings
@@ -122,7 +122,7 @@ def test_a_file_system_that_becomes_read_only_fails_the_trials_and_not_the_comma
     def read_only(trial: object, folder: Path) -> object:
         raise OSError(30, "Read-only file system", str(folder))
 
-    monkeypatch.setattr(pool, "held", read_only)
+    monkeypatch.setattr(attempt, "held", read_only)
     assert main(tmp_path, **TWO) == 1
     out, err = capsys.readouterr()
     assert out.count("Read-only file system") == 2

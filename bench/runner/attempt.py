@@ -1,0 +1,90 @@
+"""What a worker does with a trial: bring it to its end from its checkpoint, in a process of its own within limits."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.runner.backends import Channel
+from bench.runner.process import Died, Limits, call
+from bench.store.files import StoreError, refuse_other_place
+from bench.suite.trial import Trial
+from bench.trial import worker
+from bench.trial.status import held, record_failure
+from bench.trial.worker import Outcome, Stopped
+
+MEMORY_FACTOR = 4.0
+"""A trial that takes so many times the memory that was expected is ended."""
+
+
+PATIENCE_SECONDS = 10.0
+"""So long a worker waits for a trial that another one held."""
+
+
+@dataclass(frozen=True)
+class Effort:
+    """What a run may use, and how long it tries."""
+
+    env_threads: int = 1
+    """Threads that step the environments of each trial."""
+    stall: float = 600.0
+    """Seconds without a step after which a trial is ended."""
+    retries: int = 1
+    """How often a trial is started again whose process died or was ended."""
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """The function that workers are given, whichever engine they belong to."""
+
+    results: Path
+    """Where the results of the suite lie, for the command and for all workers."""
+    effort: Effort
+    began: tuple[int, int] | None = None
+    """The folder that was at `results` when the run began; None on other machines, where it has another number."""
+
+    def __call__(self, priced: tuple[Trial, float], channel: Channel) -> Outcome:
+        """`priced`: a trial, and the bytes of memory that it is expected to take.
+
+        A trial at which another run is at work is `busy`, one that was told to stop `running`.
+        """
+        trial, memory = priced
+        try:
+            if self.began:
+                refuse_other_place(self.results, self.began)
+            if not self._is_free(trial, channel):
+                return Outcome(trial, "busy")
+        except (OSError, StoreError) as gone:  # a lost mount, a file system that became read-only
+            return Outcome(trial, "failed", str(gone))
+        limits = Limits(self.effort.stall, MEMORY_FACTOR * memory)
+        arguments = (trial, self.results, self.effort.env_threads, None)
+        for left in reversed(range(self.effort.retries + 1)):
+            try:
+                return call(
+                    worker.run, *arguments, limits=limits, say=channel.tell, progress=channel.tell, stop=channel
+                )
+            except Died as died:
+                error = str(died)
+                if left:
+                    channel.tell(f" again  {trial.name}  {error}")
+            except Stopped:
+                return Outcome(trial, "running")
+        give_up(trial, self.results, error)
+        return Outcome(trial, "failed", error)
+
+    def _is_free(self, trial: Trial, channel: Channel) -> bool:
+        """Whether nobody is at work on a trial. A process whose worker was lost lets go within seconds."""
+        end = time.monotonic() + (0 if self.began else PATIENCE_SECONDS)
+        while True:
+            with held(trial, self.results) as free:
+                if free or channel.is_set() or time.monotonic() >= end:
+                    return free
+            time.sleep(0.2)
+
+
+def give_up(trial: Trial, results: Path, error: str) -> None:
+    """Note why a trial failed that cannot do so itself any more, if that can be written."""
+    with suppress(OSError, StoreError):
+        record_failure(trial, results, error)

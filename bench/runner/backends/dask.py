@@ -1,0 +1,136 @@
+"""Dask: an existing cluster, by the address of its scheduler.
+
+A task of Dask is a thread of a worker that waits for the trial's own process. It ends that process when the task is
+cancelled, also because the command is gone, and when the worker is about to stop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+import pickle
+import queue
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable
+from typing import Any
+from uuid import uuid4
+
+import distributed
+from distributed import Client, Future, get_worker
+from distributed.core import Status
+
+from bench.runner.backends import Message, Work
+from bench.runner.backends.placing import Gone, Placed, Raised, Room
+from bench.suite.model import SuiteError
+
+CONNECT_SECONDS = 10.0
+SETTLE_SECONDS = 20.0
+RUNNING = (Status.running.name, Status.paused.name)
+_at_work = Counter[str]()
+"""In a worker: how many tasks of each command go on."""
+
+
+class Dask(Placed):
+    """A client of a scheduler."""
+
+    def __init__(self, client: Client, jobs: int):
+        self.client, self.jobs, self.topic = client, jobs, f"bench-{uuid4().hex}"
+        self.done: queue.SimpleQueue[Future] = queue.SimpleQueue()
+
+    def close(self) -> None:
+        self.client.close()
+
+    def rooms(self) -> dict[str, Room]:
+        """A worker has as many cores as threads, and the memory of its limit."""
+        if self.client.status != "running":
+            raise SuiteError("--on dask: the scheduler is gone; the same command goes on once there is one again")
+        workers = self.client.scheduler_info(n_workers=-1)["workers"]
+        return {
+            address: Room(about["nthreads"], about["memory_limit"] or math.inf)
+            for address, about in workers.items()
+            if about["status"] in RUNNING
+        }
+
+    def start(self, worker: str, function: Callable[..., Any], work: Work[Any]) -> Hashable:
+        """Dask is not to run it elsewhere by itself: whoever places it knows what is free."""
+        future = self.client.submit(
+            _serve, function, work.item, self.topic, workers=[worker], pure=False, retries=0, key=f"bench-{uuid4().hex}"
+        )
+        future.add_done_callback(self.done.put)
+        return future
+
+    def ended(self, seconds: float) -> list[tuple[Hashable, Any]]:
+        """All that has ended by now."""
+        found = []
+        try:
+            found.append(self.done.get(timeout=seconds))
+            while True:
+                found.append(self.done.get_nowait())
+        except queue.Empty:
+            return [(future, _result(future)) for future in found]
+
+    def forget(self, handle: Hashable) -> None:
+        self.client.cancel([handle], force=True)
+
+    def listen(self, hear: Callable[[Message], None]) -> None:
+        self.client.subscribe_topic(self.topic, lambda event: hear(pickle.loads(event[1])))
+
+    def settle(self, handles: Iterable[Hashable]) -> None:
+        """Cancelled tasks see so themselves; the workers say when they have."""
+        self.client.unsubscribe_topic(self.topic)
+        if self.client.status == "running" and (left := [*handles]):
+            self.client.cancel(left, force=True)
+            self.client.run(_quiet, self.topic, on_error="ignore")
+
+
+def _result(future: Future) -> Any:
+    if future.status == "finished":
+        return future.result()
+    error = None if future.status == "cancelled" else future.exception()
+    if error is None or isinstance(error, distributed.KilledWorker | distributed.CancelledError):
+        return Gone()
+    return Raised(f"{type(error).__name__}: {error}")
+
+
+class _Task:
+    """The channel of a task, in its worker."""
+
+    def __init__(self, topic: str):
+        self.worker, self.topic = get_worker(), topic
+        self.key = self.worker.get_current_task()
+
+    def tell(self, message: Message) -> None:
+        self.worker.log_event(self.topic, pickle.dumps(message))
+
+    def is_set(self) -> bool:
+        task = self.worker.state.tasks.get(self.key)
+        return task is None or task.state != "executing" or self.worker.status.name not in RUNNING
+
+
+def _serve(function: Callable[..., Any], item: Any, topic: str) -> Any:
+    """In a worker."""
+    os.environ["OMP_NUM_THREADS"] = "1"  # as bench.run sets it, for the processes that are started here
+    _at_work[topic] += 1
+    try:
+        return function(item, _Task(topic))
+    finally:
+        _at_work[topic] -= 1
+
+
+async def _quiet(topic: str) -> None:
+    """In a worker: wait until no task of a command goes on."""
+    for _ in range(round(SETTLE_SECONDS / 0.1)):
+        if not _at_work[topic]:
+            return
+        await asyncio.sleep(0.1)
+
+
+def connect(address: str | None, jobs: int | None, cores: int) -> Dask:
+    """Without `jobs` as many as the workers have room for."""
+    if address is None:
+        raise SuiteError("--on dask: needs --address, that of a scheduler: tcp://HOST:8786")
+    try:
+        return Dask(Client(address, timeout=CONNECT_SECONDS, set_as_default=False), jobs or 0)
+    except (OSError, ValueError) as error:
+        raise SuiteError(f"--address {address}: no scheduler of Dask answers there ({error})") from None

@@ -1,0 +1,72 @@
+"""This machine: joblib's threads, each of which waits for a process."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Generator, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from joblib import Parallel, delayed
+
+from bench.runner.backends import Backend, Channel, Message, T, Work
+from bench.suite.model import SuiteError
+
+
+@dataclass(frozen=True)
+class Here:
+    """The channel between two threads of one process."""
+
+    tell: Callable[[Message], None]
+    is_set: Callable[[], bool]
+
+
+class Local(Backend):
+    """As many threads as there are jobs."""
+
+    remote = False
+
+    def __init__(self, jobs: int):
+        self.jobs = jobs
+
+    def at_once(self, cores: int) -> int:
+        """No more than there are processors."""
+        return min(self.jobs, os.cpu_count() or 1)
+
+    def run(
+        self,
+        function: Callable[[T, Channel], Any],
+        work: Iterable[Work[T]],
+        ask: Callable[[], dict[str, Any]],
+        hear: Callable[[Message], None],
+    ) -> Generator[Any]:
+        """What the function raises goes through."""
+        stop, at_work = threading.Event(), set[threading.Event]()
+        channel = Here(hear, stop.is_set)
+
+        def noted(item: T) -> Any:
+            ended = threading.Event()
+            at_work.add(ended)
+            try:
+                return function(item, channel)
+            finally:
+                ended.set()
+                at_work.discard(ended)
+
+        parallel = Parallel(
+            n_jobs=self.jobs, backend="threading", return_as="generator_unordered", pre_dispatch="n_jobs", batch_size=1
+        )
+        try:
+            yield from parallel(delayed(noted)(each.item) for each in work)
+        finally:
+            stop.set()
+            for ended in [*at_work]:
+                ended.wait()
+
+
+def connect(address: str | None, jobs: int | None, cores: int) -> Local:
+    """By default as many jobs as there are cores for."""
+    if address is not None:
+        raise SuiteError(f"--address {address}: nobody is asked with --on local; leave it out")
+    return Local(jobs or max((os.cpu_count() or 1) // cores, 1))

@@ -1,0 +1,40 @@
+"""What must be equal wherever trials of one run are computed, and how workers find out."""
+
+from __future__ import annotations
+
+import platform
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import algorithms
+from bench.store import files
+from bench.store.provenance import provenance
+from bench.store.resolved import NAME
+
+
+def here(results: Path) -> dict[str, Any]:
+    """Versions, the commit, and which results lie at `results`, as this process finds them.
+
+    A worker that does not share the folder of results would train into one of its own.
+    """
+    commit = provenance()
+    try:
+        found = files.sha256(results / NAME)[:12]
+    except OSError:
+        found = "not there"
+    return {
+        "Python": platform.python_version(),
+        "torch": metadata.version("torch").partition("+")[0],
+        "MuJoCo": metadata.version("mujoco"),
+        "NUMERICS": algorithms.NUMERICS,
+        "commit": f"{commit['commit']}{' with changes' * bool(commit['dirty'])}",
+        "results": found,
+    }
+
+
+def differences(own: dict[str, Any], theirs: dict[str, Any]) -> str:
+    """What a worker has that differs, with both values; empty where nothing does."""
+    return "; ".join(
+        f"{key} {theirs.get(key)} there, {value} here" for key, value in own.items() if theirs.get(key) != value
+    )

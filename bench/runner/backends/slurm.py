@@ -1,0 +1,197 @@
+"""Slurm, by submitit: one array job, whose tasks Slurm starts where and when there is room, and again after a timeout.
+
+Its folder, `.submitit` in the current one unless `folder=` says otherwise, holds scripts, logs, results and what tasks
+tell. The nodes have to share it, as they share the code and the results.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import subprocess
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import submitit
+from submitit.core.utils import FailedJobError, UncompletedJobError
+
+from bench.runner.backends import Backend, Lost, Message, NotBegun, T, Work, place
+from bench.suite.model import SuiteError
+
+POLL_SECONDS = 1.0
+SETTLE_SECONDS = 60.0
+DAY_MINUTES = 24 * 60
+MOST_TIMEOUTS = 1000
+MOST_LOSSES = 3
+"""So many tasks may end without a result before their work is given up; Slurm has restarted each as it is set up to."""
+OWN_GIGABYTES = 1.0
+"""What a task takes beside its trial."""
+
+
+class Slurm(Backend):
+    """A user of a cluster; `cluster=local` runs all tasks here at once, to try things out."""
+
+    endless = False
+    pause = 10.0
+
+    def __init__(self, jobs: int, parameters: dict[str, Any]):
+        self.jobs, self.parameters = jobs, parameters
+        self.cluster = parameters.pop("cluster", "slurm")
+        self.folder = Path(parameters.pop("folder", ".submitit")).absolute() / uuid4().hex[:12]
+        self.executor([Work(None)])  # refuses parameters before anything is computed
+
+    def executor(self, work: Sequence[Work[Any]]) -> submitit.AutoExecutor:
+        """What submits an array, each task of which asks for as much as the one that needs most."""
+        cores, memory = max(each.cores for each in work), max(each.memory for each in work)
+        needs = {"cpus_per_task": cores, "mem_gb": OWN_GIGABYTES + 1.5 * memory / 2**30, "timeout_min": DAY_MINUTES}
+        at_once = {"slurm_array_parallelism": min(self.jobs or len(work), len(work)), "name": "bench"}
+        try:
+            made = submitit.AutoExecutor(self.folder, cluster=self.cluster, slurm_max_num_timeout=MOST_TIMEOUTS)
+            made.update_parameters(**(needs | at_once | self.parameters))
+        except (NameError, ValueError, AssertionError, RuntimeError) as error:
+            raise SuiteError(f"--on slurm: submitit refuses --address: {error}") from None
+        return made
+
+    def at_once(self, cores: int) -> int:
+        return self.jobs
+
+    def run(
+        self,
+        function: Callable[[T, Any], Any],
+        work: Iterable[Work[T]],
+        ask: Callable[[], dict[str, Any]],
+        hear: Callable[[Message], None],
+    ) -> Generator[Any]:
+        """All at the beginning."""
+        task, post, losses = _Task(function, ask, ask()), _Post(self.folder), Counter[int]()
+        all_work, again = [*work], list[int]()
+        at_work = self._submit(task, all_work, range(len(all_work)), post)
+        try:
+            while at_work:
+                for job in [job for job in at_work if job.done()]:
+                    number = at_work.pop(job)
+                    result = _result(job, all_work[number].item)
+                    if isinstance(result, Lost) and losses[number] < MOST_LOSSES and _no_result(job):
+                        losses[number] += 1
+                        again.append(number)
+                    else:
+                        yield result
+                for message in post.take():
+                    hear(message)
+                if again:
+                    at_work |= self._submit(task, all_work, again, post)
+                    again.clear()
+                time.sleep(POLL_SECONDS)
+        finally:
+            self._cancel([*at_work])
+
+    def _submit(
+        self, task: _Task, work: Sequence[Work[Any]], numbers: Sequence[int], post: _Post
+    ) -> dict[submitit.Job[Any], int]:
+        chosen = [work[number] for number in numbers]
+        try:
+            jobs = self.executor(chosen).map_array(task, [w.item for w in chosen], map(post.box, numbers))
+        except (OSError, RuntimeError, submitit.core.utils.FailedJobError, subprocess.CalledProcessError) as error:
+            raise SuiteError(f"--on slurm: cannot be submitted: {error}") from None
+        return dict(zip(jobs, numbers, strict=True))
+
+    def _cancel(self, jobs: Sequence[submitit.Job[Any]]) -> None:
+        """End all that is left, an array at a time, and wait until it has ended."""
+        if self.cluster == "slurm":
+            for array in {job.job_id.partition("_")[0] for job in jobs}:
+                subprocess.call(["scancel", array])
+        else:
+            for job in jobs:
+                job.cancel(check=False)
+        end = time.monotonic() + SETTLE_SECONDS
+        while not all(job.done(force_check=True) for job in jobs) and time.monotonic() < end:
+            time.sleep(POLL_SECONDS)
+
+
+def _no_result(job: submitit.Job[Any]) -> bool:
+    return not job.paths.result_pickle.exists()
+
+
+def _result(job: submitit.Job[Any], item: Any) -> Any:
+    try:
+        return job.result()
+    except UncompletedJobError:
+        return Lost(item, "its task of Slurm ended without a result")
+    except FailedJobError as error:
+        return Lost(item, str(error).strip().splitlines()[-1])
+
+
+class _Task:
+    """What a task does. submitit starts it again after a timeout with what `checkpoint` returns."""
+
+    def __init__(self, function: Callable[..., Any], ask: Callable[[], dict[str, Any]], here: dict[str, Any]):
+        self.function, self.ask, self.here = function, ask, here
+
+    def __call__(self, item: Any, box: Path) -> Any:
+        """Slurm ends a task by SIGTERM some time before it kills it."""
+        if wrong := place.differences(self.here, self.ask()):
+            return NotBegun(item, f"its node has {wrong}")
+        os.environ["OMP_NUM_THREADS"] = "1"  # as bench.run sets it, for the processes that are started here
+        channel = _Channel(box)
+        signal.signal(signal.SIGTERM, lambda number, frame: channel.stop.set())
+        return self.function(item, channel)
+
+    def checkpoint(self, item: Any, box: Path) -> submitit.helpers.DelayedSubmission:
+        """The same again: the trial goes on from its own checkpoint."""
+        return submitit.helpers.DelayedSubmission(self, item, box)
+
+
+class _Channel:
+    """The channel of a task: a file that it appends to."""
+
+    def __init__(self, box: Path):
+        self.box, self.stop = box, threading.Event()
+
+    def tell(self, message: Message) -> None:
+        with self.box.open("ab") as file:
+            file.write(pickle.dumps(message))
+
+    def is_set(self) -> bool:
+        return self.stop.is_set()
+
+
+class _Post:
+    """The files to which the tasks of a run append what they tell."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.read = folder / f"told-{uuid4().hex[:8]}", Counter[str]()
+        self.folder.mkdir(parents=True)
+
+    def box(self, number: int) -> Path:
+        """That of a task."""
+        return self.folder / str(number)
+
+    def take(self) -> Iterator[Message]:
+        """What is new."""
+        for entry in os.scandir(self.folder):
+            if entry.stat().st_size > self.read[entry.name]:
+                with Path(entry.path).open("rb") as file:
+                    file.seek(self.read[entry.name])
+                    while file.tell() < entry.stat().st_size:
+                        try:
+                            yield pickle.load(file)
+                        except (EOFError, pickle.UnpicklingError):  # half written
+                            break
+                        self.read[entry.name] = file.tell()
+
+
+def connect(address: str | None, jobs: int | None, cores: int) -> Slurm:
+    """`address`: parameters of submitit, such as slurm_partition=cpu,timeout_min=720."""
+    parameters: dict[str, Any] = {}
+    for part in (address or "").split(",") if address else []:
+        key, equals, value = part.partition("=")
+        if not (key and equals):
+            raise SuiteError(f"--address: {part!r} is not KEY=VALUE; for Slurm: slurm_partition=cpu,timeout_min=720")
+        parameters[key] = int(value) if value.isdigit() else value
+    return Slurm(jobs or 0, parameters)

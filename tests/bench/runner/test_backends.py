@@ -1,0 +1,188 @@
+"""Which back end there is, what it is told of trials, and what is shown of many."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Generator, Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from rich.console import Console
+
+from bench.runner import folder
+from bench.runner.attempt import Effort
+from bench.runner.backends import NEEDS, Backend, Message, NotBegun, Work, connect, place
+from bench.runner.cost import Cost
+from bench.runner.monitor import MAX_ROWS, Monitor
+from bench.runner.pool import in_order, run_trials
+from bench.store.trials import read_trials
+from bench.suite.model import SuiteError
+from bench.suite.resolving import load, resolved, trials
+from bench.suite.trial import Trial
+from bench.trial.link import Progress
+from bench.trial.worker import Outcome
+
+pytestmark = pytest.mark.usefixtures("sigterm_as_before")
+SUITE: dict[str, Any] = {
+    "name": "tiny",
+    "steps": 200,
+    "seeds": 2,
+    "evaluate": {"every": 100, "episodes": 1},
+    "tasks": ["games/driving"],
+    "algorithms": {"happo": None, "mappo": None},
+    "defaults": {"envs": 2, "rollout_length": 10},
+}
+
+
+def planned(where: Path, **changes: Any) -> tuple[list[Trial], dict[str, Any]]:
+    path = where / "suite.yaml"
+    path.write_text(yaml.safe_dump(SUITE | changes))
+    suite, document = load(path)
+    return trials(suite, path), document
+
+
+class Double(Backend):
+    """Gives an answer at once."""
+
+    jobs, pause = 4, 0.0
+
+    def __init__(self, answer: Callable[[Trial], Any]):
+        self.answer, self.given = answer, list[Work[Any]]()
+
+    def at_once(self, cores: int) -> int:
+        return self.jobs
+
+    def run(
+        self, function: Any, work: Iterable[Work[Any]], ask: Any, hear: Callable[[Message], None]
+    ) -> Generator[Any]:
+        for each in work:
+            self.given.append(each)
+            trial, _ = each.item
+            hear(Progress(trial.name, 100, 1.0, 2.0))
+            yield self.answer(trial)
+
+
+def run(where: Path, answer: Callable[[Trial], Any], **changes: Any) -> tuple[int, Double]:
+    """A whole run of the suite on a double."""
+    todo, document = planned(where, **changes)
+    results, backend = where / "tiny", Double(answer)
+    folder.prepare(todo, document, resolved(todo, {t.task.label: 2 for t in todo}), results)
+    prices = {t: Cost(2.0 if t.label == "mappo" else 1.0, 1e9, 1.0, 1.0) for t in todo}
+    return run_trials(todo, results, Effort(env_threads=3), prices, backend), backend
+
+
+def done(trial: Trial) -> Outcome:
+    return Outcome(trial, "done", seconds=2.0, evaluation=1.0)
+
+
+def test_trials_are_given_out_in_rounds_by_seed_the_longest_first(tmp_path: Path) -> None:
+    code, backend = run(tmp_path, done)
+    assert code == 0
+    given = [(w.item[0].seed, w.item[0].label) for w in backend.given]
+    assert given == [(0, "mappo"), (0, "happo"), (1, "mappo"), (1, "happo")]
+    assert {(w.cores, w.memory) for w in backend.given} == {(3, 10**9)}
+
+
+def test_a_trial_that_another_holds_is_given_out_again(tmp_path: Path) -> None:
+    seen: set[Trial] = set()
+
+    def busy_once(trial: Trial) -> Outcome:
+        if trial in seen:
+            return done(trial)
+        seen.add(trial)
+        return Outcome(trial, "busy")
+
+    code, backend = run(tmp_path, busy_once)
+    assert (code, len(backend.given)) == (0, 8)
+
+
+def test_a_trial_that_no_worker_may_begin_fails_the_run_and_stays_as_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _ = run(tmp_path, lambda trial: NotBegun((trial, 1e9), "its node has torch 1 there, 2 here"))
+    assert code == 1
+    assert "torch 1 there, 2 here" in capsys.readouterr().out
+    assert {about["status"] for about in read_trials(tmp_path / "tiny")} == {"waiting"}
+
+
+def test_a_folder_that_is_prepared_again_is_not_written_again(tmp_path: Path) -> None:
+    run(tmp_path, done)
+    stubs = sorted(tmp_path.rglob("trial.json"))
+    before = [path.stat().st_ino for path in stubs]
+    run(tmp_path, done)
+    assert [path.stat().st_ino for path in stubs] == before
+
+
+def test_the_order_of_trials_is_that_of_seeds_before_costs(tmp_path: Path) -> None:
+    todo, _ = planned(tmp_path)
+    prices = {t: Cost(100.0 * t.seed, 1.0, 1.0, 1.0) for t in todo}
+    assert [t.seed for t in in_order(reversed(todo), prices)] == [0, 0, 1, 1]
+
+
+@pytest.mark.parametrize("name", NEEDS)
+def test_an_engine_that_is_not_installed_is_one_line(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, NEEDS[name], None)
+    for module in [m for m in sys.modules if m.startswith(("bench.runner.backends.", f"{NEEDS[name]}."))]:
+        monkeypatch.delitem(sys.modules, module)
+    with pytest.raises(SuiteError) as raised:
+        connect(name, "there", None, 1)
+    package = NEEDS[name]
+    hint = f"pip install 'marl-trust-region-bench[{name}]'"
+    assert str(raised.value) == f"--on {name}: the package {package} is not installed; {hint}"
+
+
+def test_this_machine_has_no_address() -> None:
+    with pytest.raises(SuiteError, match="--address there: nobody is asked with --on local"):
+        connect("local", "there", None, 1)
+
+
+def test_a_worker_that_does_not_see_the_results_differs(tmp_path: Path) -> None:
+    _, _ = run(tmp_path, done)
+    here = place.here(tmp_path / "tiny")
+    (tmp_path / "other").mkdir()
+    wrong = place.differences(here, place.here(tmp_path / "other"))
+    assert wrong == f"results not there there, {here['results']} here"
+
+
+def test_differences_name_both_values() -> None:
+    own = {"Python": "3.11.7", "torch": "2.13.0", "NUMERICS": 3}
+    assert place.differences(own, {"Python": "3.12.1", "torch": "2.13.0"}) == (
+        "Python 3.12.1 there, 3.11.7 here; NUMERICS None there, 3 here"
+    )
+
+
+# What is shown
+
+
+def shown(monitor: Monitor) -> str:
+    console = Console(width=120, file=None)
+    with console.capture() as captured:
+        console.print(monitor.table())
+    return captured.get()
+
+
+def test_of_many_trials_the_table_shows_pairings_and_the_first_that_run(tmp_path: Path) -> None:
+    todo, _ = planned(tmp_path, seeds=5000)
+    monitor = Monitor(todo, [3600.0] * len(todo), 100)
+    for trial in todo[:60]:
+        monitor.hear(Progress(trial.name, 100, 1.0, 7.0))
+    for trial in todo[:10]:
+        monitor.ended(done(trial))
+    text = shown(monitor)
+    assert "10 of 10000 trials done, 0 failed, about 99:24:00 left" in text
+    assert "5 of 5000" in text
+    assert "and 30 trials more" in text
+    assert len(text.splitlines()) < MAX_ROWS + 20
+    assert len([*monitor.lines()]) == MAX_ROWS + 1
+
+
+def test_of_few_trials_the_table_shows_those_that_run(tmp_path: Path) -> None:
+    todo, _ = planned(tmp_path)
+    monitor = Monitor(todo, [10.0] * 4, 1)
+    monitor.hear(Progress(todo[0].name, 50, 1.0, 7.0))  # 50 steps a second: 3 s are left
+    text = shown(monitor)
+    assert "0 of 4 trials done, 0 failed, about 0:00:33 left" in text
+    assert "50 (25%)" in text
+    assert "of 2" not in text

@@ -1,0 +1,116 @@
+"""Trials on a cluster of Dask whose workers come and go: the numbers of a local run."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from engines import assert_no_places, assert_same_records, finish, run_here, start, wait_until, with_status
+
+from bench.cli.command import INTERRUPTED
+from bench.runner.backends import connect, dask
+from bench.store.files import try_lock
+from bench.store.trials import trial_files
+from bench.suite.model import SuiteError
+
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="kills processes as Linux does"),
+    pytest.mark.usefixtures("sigterm_as_before"),
+]
+
+
+class Cluster:
+    """A scheduler and workers, on this machine and for nobody else."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.started = folder, list[psutil.Popen]()
+        file = folder / "scheduler.json"
+        self.start("scheduler", "--port", "0", "--dashboard-address", "127.0.0.1:0", "--scheduler-file", str(file))
+        wait_until(file.exists)
+        self.address: str = json.loads(file.read_text())["address"]
+
+    def start(self, *arguments: str) -> psutil.Popen:
+        made = psutil.Popen(
+            [sys.executable, "-m", "distributed.cli.dask_" + arguments[0], *arguments[1:], "--host", "127.0.0.1"],
+            cwd=self.folder,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        self.started.append(made)
+        return made
+
+    def worker(self) -> psutil.Popen:
+        return self.start("worker", self.address, "--nthreads", "1", "--no-dashboard")
+
+    def close(self) -> None:
+        for process in self.started:
+            family = [process, *process.children(recursive=True)] if process.is_running() else []
+            for one in family:
+                one.kill()
+            process.wait(10)
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    made = Cluster(tmp_path_factory.mktemp("dask"))
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+@pytest.fixture(scope="module")
+def workers(cluster: Cluster) -> list[psutil.Popen]:
+    return [cluster.worker() for _ in range(3)]
+
+
+def on(cluster: Cluster) -> tuple[str, ...]:
+    return ("--on", "dask", "--address", cluster.address)
+
+
+def test_ctrl_c_stops_the_trials_on_the_workers(tmp_path: Path, cluster: Cluster, workers: list[psutil.Popen]) -> None:
+    run = start(tmp_path, *on(cluster), steps=1_000_000, algorithms={"happo": None})
+    wait_until(lambda: trial_files(tmp_path / "tiny", "checkpoint.pt"), run)
+    run.send_signal(signal.SIGINT)
+    _, err = finish(run, INTERRUPTED, seconds=40)
+    assert err == "Stopped. The same command goes on from the last evaluation of each trial.\n"
+    (folder,) = (path.parent for path in trial_files(tmp_path / "tiny", "trial.json"))
+    lock = try_lock(folder / ".lock")
+    assert lock is not None
+    lock.release()
+
+
+@pytest.mark.parametrize(
+    ("seeds", "steps"), [(1, 1200), pytest.param(5, 8000, marks=pytest.mark.long)], ids=["five trials", "25 trials"]
+)
+def test_workers_that_are_killed_added_and_stopped_change_no_number(
+    tmp_path: Path, cluster: Cluster, workers: list[psutil.Popen], seeds: int, steps: int
+) -> None:
+    there, here = tmp_path / "there", tmp_path / "here"
+    run = start(there, *on(cluster), seeds=seeds, steps=steps)
+    wait_until(lambda: trial_files(there / "tiny", "checkpoint.pt"), run)
+    for one in [*workers[0].children(recursive=True), workers[0]]:
+        if "forkserver" not in " ".join(one.cmdline()):  # the trial's own process is to see for itself
+            one.kill()
+    workers[0] = cluster.worker()
+    wait_until(lambda: with_status(there, "done"), run)
+    workers[1].terminate()
+    out, _ = finish(run, seconds=600)
+    assert out.count("  done  ") == 5 * seeds
+    run_here(here, seeds=seeds, steps=steps)
+    assert_same_records(there, here)
+    assert_no_places(there, cluster.address, socket.gethostname(), str(there))
+    workers[1] = cluster.worker()
+
+
+def test_a_scheduler_that_does_not_answer_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dask, "CONNECT_SECONDS", 0.1)
+    with pytest.raises(SuiteError, match=r"--address tcp://127.0.0.1:9: no scheduler of Dask answers there"):
+        connect("dask", "tcp://127.0.0.1:9", None, 1)
