@@ -1,5 +1,5 @@
 """Multi-agent trust-region learning without approximation, on finite Markov games whose model is known (Kuba et al.,
-ICLR 2022, arXiv 2109.11251). No method imports it: it is the ground truth that HATRPO and HAPPO approximate.
+ICLR 2022, arXiv 2109.11251): the ground truth that HATRPO and HAPPO approximate. Only `exact_learning` imports it.
 
 Letters are the paper's. pi is the joint policy before the update, one tensor [S, A_i] per agent; rho its discounted
 state distribution, V and Q its values, A = Q - V. Agents are updated in an order i_1, ..., i_n; `agents` are the first

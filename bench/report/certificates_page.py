@@ -82,7 +82,7 @@ def rows(found: pd.DataFrame, names: Sequence[str] = tuple(HEADINGS)) -> list[di
 
 def text(name: str, value: float) -> str:
     """A number of the column `name`; a dash where the method has none."""
-    if pd.isna(value):
+    if pd.isna(value) or (name == "updates" and value == 0):  # updates of which no agent has a row
         return NONE
     if name == "updates":
         return f"{value:,.0f}"

@@ -50,6 +50,8 @@ SCRIPT = (TEMPLATES / "page.js").read_text()
 ENVIRONMENT.globals["script"] = Markup(SCRIPT)
 ENVIRONMENT.globals["script_hash"] = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
 NONE = "–"
+FEW_GAPS = 20
+"""Undone trials up to which each that has not begun is named too."""
 GLYPHS = {"o": "●", "s": "■", "D": "◆", "v": "▼", "^": "▲", "X": "✖", "P": "✚", "p": "⬟"}
 
 
@@ -155,8 +157,13 @@ def _markdown_text(text: str) -> str:
 def gaps(suite: SuiteResults, states: pd.DataFrame) -> list[dict[str, str]]:
     """Every trial that is not done, or whose returns are not finite: where it stands, and why."""
     known = {(trial["task"], trial["algorithm"], trial["seed"]): trial for trial in suite.trials}
-    rows = []
-    for row in rows_of(states[states["state"] != "done"]):
+    undone = states[states["state"] != "done"]
+    waiting = undone["state"].isin(["waiting", "missing"]) if len(undone) > FEW_GAPS else undone["state"].isin([])
+    rows = [
+        {"trial": counted(len(part), "trial"), "state": str(state), "reached": NONE, "why": "not begun", "traceback": ""}
+        for state, part in undone[waiting].groupby("state")
+    ]
+    for row in rows_of(undone[~waiting]):
         reached = "0" if pd.isna(row["reached"]) else f"{row['reached']:,.0f}"
         attempts = known.get((row["task"], row["algorithm"], row["seed"]), {}).get("attempts", 1)
         tried = f"attempt {attempts}: " if attempts > 1 else ""

@@ -42,9 +42,9 @@ def rows(found: pd.DataFrame, algorithms: Algorithms) -> list[dict[str, str]]:
 def _row(row: dict[Any, Any]) -> dict[str, str]:
     return {
         "task": str(row["task"]),
-        "return": f"{row['threshold']:,.0f} ({_what(row['level'])})",
+        "return": f"{_number(row['threshold'])} ({_what(row['level'])})",
         "algorithm": str(row["algorithm"]),
-        "trials that got there": f"{row['reached']} of {row['seeds']}",
+        "trials that got there": f"{row['reached']:.0f} of {row['seeds']:.0f}",
         "median steps": _median(row["steps"]),
         "95% interval, steps": _span(row["steps_low"], row["steps_high"]),
         "median seconds": _median(row["seconds"]),
@@ -56,9 +56,19 @@ def _what(level: float) -> str:
     return "the reference" if level == 1 else "halfway from a random policy to the reference"
 
 
+def _number(value: float) -> str:
+    """A return, with decimals where it is small."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
 def _median(value: float) -> str:
     """Infinite where fewer than half of the trials got there."""
-    return "not reached by half" if np.isinf(value) else f"{value:,.0f}"
+    return "not reached by half" if np.isinf(value) else _cost(value)
+
+
+def _cost(value: float) -> str:
+    """Steps or seconds; less than ten with a decimal."""
+    return f"{value:,.0f}" if value >= 10 or value == 0 else f"{value:.1f}"
 
 
 def _span(low: float, high: float) -> str:
@@ -68,4 +78,4 @@ def _span(low: float, high: float) -> str:
 
 
 def _end(value: float) -> str:
-    return "∞" if np.isinf(value) else f"{value:,.0f}"
+    return "∞" if np.isinf(value) else _cost(value)

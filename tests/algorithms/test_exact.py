@@ -211,6 +211,16 @@ def test_the_lower_bound_by_hand() -> None:
     close(lower_bound(game, old, new, [0]), 1 + 0.5 - 4 * log(2 / sqrt(3)))
 
 
+def test_the_lower_bound_by_hand_takes_the_greatest_kl_of_two_states() -> None:
+    """The game above in two states that are never left, rho = (1, 1): only the second policy moves, so L = 1/4."""
+    stay = torch.eye(2).double()[:, None].expand(2, 2, 2)
+    game = Game(stay, torch.tensor([[0.0, 1.0]] * 2).double(), torch.tensor([0.5, 0.5]).double(), 0.5)
+    old, new = [policy(0.5, 0.5).expand(2, 2)], [torch.cat([policy(0.5, 0.5), policy(0.25, 0.75)])]
+    close(state_distribution(game, old), torch.ones(2).double())
+    close(kl_max(old[0], new[0]), log(2 / sqrt(3)))
+    close(lower_bound(game, old, new, [0]), 1 + 0.25 - 4 * log(2 / sqrt(3)))
+
+
 @on_random_games
 def test_the_kl_is_the_sum_over_actions_of_old_times_the_log_of_old_over_new(case: Case) -> None:
     for old, new in zip(case.old, case.new, strict=True):

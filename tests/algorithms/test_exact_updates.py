@@ -71,6 +71,26 @@ def test_each_agent_of_the_exact_algorithm_keeps_or_raises_its_term_of_the_bound
 
 
 @on_random_games
+def test_no_agent_of_the_exact_algorithm_has_a_better_choice(case: Case) -> None:
+    """new^m maximises L^{1:m}(new^{1:m-1}, .) - C KLmax(old^m, .), written out: steps towards other policies do not
+    raise it."""
+    game, C = case.game, penalty_coefficient(case.game, case.old)
+    new = sequential_update(game, case.old, case.order)
+    for m, i in enumerate(case.order):
+        agents, updated = case.order[: m + 1], [new[j] for j in case.order[:m]]
+
+        def term(candidate: Tensor, i: int = i, agents: list[int] = agents, updated: list[Tensor] = updated) -> float:
+            return surrogate(game, case.old, agents, updated, candidate) - C * kl_max(case.old[i], candidate)
+
+        best = term(new[i])
+        for other in (case.old[i], case.new[i]):
+            for share in (1e-3, 0.1, 1.0, -1e-3):
+                candidate = (1 - share) * new[i] + share * other
+                if (candidate > 0).all():
+                    assert term(candidate) <= best + 1e-9 * case.scale
+
+
+@on_random_games
 def test_no_other_policy_has_a_greater_penalised_surrogate_than_the_exact_maximiser(case: Case) -> None:
     """The objective is concave, so that it is enough to look near the maximiser, in every direction: here to random
     policies, to single actions, to the old policy, and to each of them in one state alone."""

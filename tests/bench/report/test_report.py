@@ -512,6 +512,17 @@ def test_a_trial_that_waits_has_run_on_no_physics(suite: Path) -> None:
     assert main([str(suite)]) == 0
 
 
+@pytest.mark.parametrize(("waiting", "named"), [(3, True), (30, False)])
+def test_many_trials_that_have_not_begun_are_one_row(suite: Path, waiting: int, named: bool) -> None:
+    write_trial(suite)
+    for seed in range(1, waiting + 1):
+        write_trial(suite, seed=seed, returns=(), final=None, absolute=None, status="waiting")
+    assert main([str(suite)]) == 0
+    html = (suite / "report.html").read_text()
+    assert ("30 trials</th>" in html) is not named
+    assert (f'<th scope="row">{TASK} mappo seed 2</th>' in html) is named
+
+
 def test_trials_from_before_physics_were_compared_are_shown_as_such(suite: Path) -> None:
     write_trial(suite)
     assert main([str(suite)]) == 0

@@ -171,7 +171,7 @@ def test_of_many_trials_the_table_shows_pairings_and_the_first_that_run(tmp_path
     for trial in todo[:10]:
         monitor.ended(done(trial))
     text = shown(monitor)
-    assert "10 of 10000 trials done, 0 failed, about 99:24:00 left" in text
+    assert "10 of 10000 trials done, 0 failed, about 4 d 3 h left" in text
     assert "5 of 5000" in text
     assert "and 30 trials more" in text
     assert len(text.splitlines()) < MAX_ROWS + 20
