@@ -43,7 +43,7 @@ class Ray(Placed):
 
     def __init__(self, jobs: int):
         self.jobs = jobs
-        self.mailbox: Any = ray.remote(num_cpus=0)(Mailbox).remote()
+        self.mailbox = _mailbox()
         self.hear: Callable[[Message], None] = print
         self.at_work: set[Any] = set()
 
@@ -68,8 +68,11 @@ class Ray(Placed):
 
     def ended(self, seconds: float) -> list[tuple[Hashable, Any]]:
         """All that has ended by now."""
-        for message in ray.get(self.mailbox.take.remote()):
-            self.hear(message)
+        try:
+            for message in ray.get(self.mailbox.take.remote()):
+                self.hear(message)
+        except RayError:  # what tasks at work tell is lost, which costs no number
+            self.mailbox = _mailbox()
         if not (tasks := [*self.at_work]):
             return []
         ray.wait(tasks, num_returns=1, timeout=seconds)
@@ -91,6 +94,12 @@ class Ray(Placed):
             self.forget(task)
         if left:
             ray.wait(left, num_returns=len(left), timeout=SETTLE_SECONDS)
+
+
+def _mailbox() -> Any:
+    """On the node of this command, which other nodes do not take with them."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+    return ray.remote(num_cpus=0, scheduling_strategy=here)(Mailbox).remote()
 
 
 def _result(task: Any) -> Any:
