@@ -160,8 +160,8 @@ def gaps(suite: SuiteResults, states: pd.DataFrame) -> list[dict[str, str]]:
     undone = states[states["state"] != "done"]
     waiting = undone["state"].isin(["waiting", "missing"]) if len(undone) > FEW_GAPS else undone["state"].isin([])
     rows = [
-        {"trial": counted(len(part), "trial"), "state": str(state), "reached": NONE, "why": "not begun", "traceback": ""}
-        for state, part in undone[waiting].groupby("state")
+        {"trial": counted(len(part), "trial"), "state": str(word), "reached": NONE, "why": "not begun", "traceback": ""}
+        for word, part in undone[waiting].groupby("state")
     ]
     for row in rows_of(undone[~waiting]):
         reached = "0" if pd.isna(row["reached"]) else f"{row['reached']:,.0f}"

@@ -34,10 +34,7 @@ def test_the_page_says_what_the_scale_and_the_matrix_are(tmp_path: Path, seeds: 
     write(tmp_path / "demo", {"happo": 1.5, "mappo": 1.0}, seeds=seeds, looks=[5])
     assert main([str(tmp_path / "demo")]) == 0
     html = (tmp_path / "demo" / "report.html").read_text()
-    assert (
-        "1 the reference: in games the optimum, elsewhere what HAPPO with its default settings reaches after 400,000 steps"
-        in html
-    )
+    assert "1 the reference: in games the optimum, elsewhere what HAPPO with its default settings reaches" in html
     assert ("it estimates no probability" in html) == (seeds < 5)
     assert ("Interquartile mean, 95% interval" in html) == (seeds >= 5)
     assert all(task in html for task in (CHEETAH, HOPPER))
