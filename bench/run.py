@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if bool(options.until) != bool(options.max_seeds) or (options.until and options.only):
         parser.error("--until decided needs --max-seeds N, and the other way round, and the whole suite: no --only")
     try:
-        with backends.connect(options.on, options.address, options.jobs, options.env_threads) as backend:
+        with backends.connect(options.on, options.address, options.jobs) as backend:
             return _run(options, backend)
     except SuiteError as error:
         return command.refused(error)
@@ -56,13 +56,15 @@ def _run(options: Namespace, backend: Backend) -> int:
         say=lambda line: print(line, file=sys.stderr),
     )
     results = options.results / found.planned[0].suite
-    at_once = backend.at_once(options.env_threads)
+    effort = Effort(options.env_threads, options.stall, options.retries)
+    cores = effort.cores(found.planned[0])
+    backend.share_out(cores)
+    at_once = backend.at_once(cores)
     print(describe(found.selected, found.prices, results, at_once), flush=True)
     if found.warning:
         print(found.warning, file=sys.stderr)
     if options.dry_run:
         return 0
-    effort = Effort(options.env_threads, options.stall, options.retries)
     if options.until:
         return run_rounds(found, results, effort, backend, undecided_pairings)
     folder.prepare(found.planned, found.document, found.resolved, results)

@@ -34,6 +34,10 @@ class Effort:
     retries: int = 1
     """How often a trial is started again whose process died or was ended."""
 
+    def cores(self, trial: Trial) -> int:
+        """That a trial keeps busy: its environments and its updates take turns."""
+        return max(self.env_threads, trial.learner_threads)
+
 
 @dataclass(frozen=True)
 class Attempt:

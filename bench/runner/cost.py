@@ -30,7 +30,7 @@ from bench.tasks.checker import first_failure
 from bench.tasks.registry import Task, make, team
 from bench.trial.collect import Collector
 from bench.trial.link import Link
-from bench.trial.setup import learner_and_batch
+from bench.trial.setup import learner_and_batch, prepare_process
 from bench.trial.worker import Stopped
 
 PROBE_STEPS = 10
@@ -134,6 +134,7 @@ def _announced(pairings: Sequence[Trial]) -> Generator[Trial]:
 
 
 def _cost(trial: Trial, env_threads: int, fresh_episodes: bool, link: Link) -> Cost:
+    prepare_process(trial.learner_threads)
     collecting, updating = _seconds_per_step(trial, env_threads, link)
     grid, policies_at_end = trial.steps // trial.every + 1, 2 if fresh_episodes else 0
     evaluations = grid + policies_at_end * FRESH_FACTOR

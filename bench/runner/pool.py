@@ -59,7 +59,7 @@ def run_trials(
     seconds = [prices[t].seconds for t in todo]
     try:
         with (
-            Monitor(todo, seconds, backend.at_once(effort.env_threads)) as monitor,
+            Monitor(todo, seconds, backend.at_once(effort.cores(todo[0]))) as monitor,
             closing(outcomes(todo, folder, effort, prices, backend, monitor)) as ended,
         ):
             for outcome in ended:
@@ -94,7 +94,7 @@ def outcomes(
     attempt = Attempt(folder.absolute(), effort) if backend.remote else Attempt(folder, effort, began)
     pending, announced = {t.name: t for t in in_order(todo, prices)}, False
     while pending:
-        work = [Work((t, prices[t].memory), effort.env_threads, round(prices[t].memory)) for t in pending.values()]
+        work = [Work((t, prices[t].memory), effort.cores(t), round(prices[t].memory)) for t in pending.values()]
         with closing(backend.run(attempt, work, partial(place.here, folder.absolute()), monitor.hear)) as ended:
             for outcome in ended:
                 if isinstance(outcome, Lost):

@@ -90,6 +90,9 @@ class Matrix(Strict):
     algorithms: Annotated[dict[Name, dict[str, Any] | None], Field(min_length=1, max_length=MOST_ALGORITHMS)]
     defaults: dict[str, Any] = {}
     per_task: dict[str, dict[str, Any]] = {}
+    learner_threads: Annotated[int, Field(ge=1, le=256)] = 1
+    """Threads with which torch computes a trial. Part of the configuration: with more, sums are taken in another order,
+    and last bits differ."""
     diagnostics: DiagnosticsOptions = DiagnosticsOptions()
 
 

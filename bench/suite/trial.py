@@ -33,6 +33,7 @@ class Trial:
     tuning: Tuning | None = None
     """Where the settings were tuned; not part of `config`, which holds their values."""
     evaluation_seeds: EvaluationSeeds = "suite"
+    learner_threads: int = 1
     improvement_every: int = 0
     """Around every so many updates the return of the joint policy is measured; 0: never. It changes no other number."""
     improvement_episodes: int = 0
@@ -59,6 +60,7 @@ class Trial:
             "steps": self.steps,
             "evaluate": {"every": self.every, "episodes": self.episodes},
             "evaluation_seeds": self.evaluation_seeds,
+            "learner_threads": self.learner_threads,
             "numerics": algorithms.NUMERICS,
             **self.task.origin(),
         }
@@ -100,6 +102,7 @@ def over_seeds(matrix: Matrix, pairings: Iterable[Pairing], tuning: Mapping[str,
             episodes=matrix.evaluate.episodes,
             tuning=tuning.get(pairing.label),
             evaluation_seeds=matrix.evaluation_seeds,
+            learner_threads=matrix.learner_threads,
             improvement_every=matrix.diagnostics.improvement_every,
             improvement_episodes=matrix.diagnostics.improvement_episodes,
         )

@@ -44,7 +44,7 @@ def difference(suite_folder: Path, about: Mapping[str, Any], link: Link) -> str:
 
 def _made_again(trial: Trial, steps: list[int], link: Link) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The records at step 0 and the updates up to the last of some steps."""
-    prepare_process()
+    prepare_process(trial.learner_threads)
     with TemporaryDirectory() as folder, closing(Session(trial, Path(folder), link=link)) as session:
         session.begin()
         while steps and session.step < steps[-1]:

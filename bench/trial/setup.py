@@ -32,14 +32,14 @@ def evaluation_seeds(stream: str, count: int) -> list[np.random.SeedSequence]:
     return streams[EVALUATION_STREAMS.index(stream)].spawn(count)
 
 
-def prepare_process() -> None:
-    """Set one torch thread (more would add in another order), and make glibc keep freed memory.
+def prepare_process(learner_threads: int = 1) -> None:
+    """Set the number of torch's threads (more add in another order), and make glibc keep freed memory.
 
-    With one job joblib runs trials in the parent, so the number of threads is set here. glibc returns freed memory to
+    glibc returns freed memory to
     the system above thresholds that rise with the largest block ever freed, up to 32 MB; otherwise the activations of
     every update, a few MB, would be returned and faulted in again.
     """
-    torch.set_num_threads(1)
+    torch.set_num_threads(learner_threads)
     torch.empty(30 * 2**18)  # 30 MB, freed at once
 
 

@@ -110,6 +110,7 @@ def _about(trial: Trial) -> dict[str, Any]:
         "steps": trial.steps,
         "evaluate": {"every": trial.every, "episodes": trial.episodes},
         "evaluation_seeds": trial.evaluation_seeds,
+        "learner_threads": trial.learner_threads,
         "settings": asdict(trial.settings),
         "options": trial.task.options.named(),
         "config_hash": trial.config_hash(),

@@ -64,7 +64,7 @@ def run(
 
 def _attempt(trial: Trial, suite_folder: Path, env_threads: int, until: int | None, link: Link | None) -> Outcome:
     folder = trial.folder(suite_folder)
-    prepare_process()
+    prepare_process(trial.learner_threads)
     about = open_attempt(trial, folder)
     try:
         with closing(Session(trial, folder, env_threads, link)) as session:

@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """0 when every budget is used up, 1 when a tuning trial was put aside, 2 for bad input, 130 after Ctrl-C."""
     options = _parser().parse_args(arguments)
     try:
-        with backends.connect(options.on, options.address, options.jobs, 1) as backend:
+        with backends.connect(options.on, options.address, options.jobs) as backend:
             return _tune(options, backend)
     except (SuiteError, files.StoreError) as error:  # of the storage, too
         return command.refused(error)
@@ -63,7 +63,8 @@ def _tune(options: Namespace, backend: Backend) -> int:
         )
         reachable(found.where, backend)
         plan, folder = found.plan, options.results / found.plan.study.name
-        print(describe(found, folder, backend.at_once(1)), flush=True)
+        backend.share_out(plan.study.learner_threads)
+        print(describe(found, folder, backend.at_once(plan.study.learner_threads)), flush=True)
         if found.warning:
             print(found.warning, file=sys.stderr)
         if options.dry_run:

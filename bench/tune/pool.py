@@ -97,7 +97,7 @@ def outcomes(
 
     while True:
         empty.clear()
-        each = Work(since, 1, needs)
+        each = Work(since, found.plan.study.learner_threads, needs)
         endless = itertools.repeat(each) if backend.endless else itertools.repeat(each, _left(found.plan, queue))
         turns = itertools.takewhile(lambda _: not empty.is_set(), endless)
         with closing(backend.run(turn, turns, ask, hear)) as results:

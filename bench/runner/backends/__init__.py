@@ -69,6 +69,9 @@ class Backend(ABC):
     def __exit__(self, _k: type[BaseException] | None, _e: BaseException | None, _t: TracebackType | None) -> None:
         self.close()
 
+    def share_out(self, cores: int) -> None:  # noqa: B027 engines know the cores of their workers
+        """Make room for work that needs so many cores each, unless the user has said how much goes on at once."""
+
     def close(self) -> None:  # noqa: B027 this machine and Slurm are not left
         """Leave the engine."""
 
@@ -92,10 +95,10 @@ class Backend(ABC):
         """
 
 
-def connect(name: str, address: str | None, jobs: int | None, cores: int) -> Backend:
+def connect(name: str, address: str | None, jobs: int | None) -> Backend:
     """The back end of a name. Raises SuiteError where it is not installed, or nobody answers at `address`.
 
-    `jobs`: pieces of work at once; None: as many as there is room for, with `cores` for each.
+    `jobs`: pieces of work at once; None: as many as there is room for.
     """
     try:
         module = import_module(f"bench.runner.backends.{name}")
@@ -105,5 +108,5 @@ def connect(name: str, address: str | None, jobs: int | None, cores: int) -> Bac
         raise SuiteError(
             f"--on {name}: the package {NEEDS[name]} is not installed; pip install 'marl-trust-region-bench[{name}]'"
         ) from None
-    backend: Backend = module.connect(address, jobs, cores)
+    backend: Backend = module.connect(address, jobs)
     return backend

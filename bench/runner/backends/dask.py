@@ -126,7 +126,7 @@ async def _quiet(topic: str) -> None:
         await asyncio.sleep(0.1)
 
 
-def connect(address: str | None, jobs: int | None, cores: int) -> Dask:
+def connect(address: str | None, jobs: int | None) -> Dask:
     """Without `jobs` as many as the workers have room for."""
     if address is None:
         raise SuiteError("--on dask: needs --address, that of a scheduler: tcp://HOST:8786")

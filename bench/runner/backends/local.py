@@ -27,8 +27,12 @@ class Local(Backend):
 
     remote = False
 
-    def __init__(self, jobs: int):
-        self.jobs = jobs
+    def __init__(self, jobs: int | None):
+        self._asked = jobs
+        self.share_out(1)
+
+    def share_out(self, cores: int) -> None:
+        self.jobs = self._asked or max((os.cpu_count() or 1) // cores, 1)
 
     def at_once(self, cores: int) -> int:
         """No more than there are processors."""
@@ -65,8 +69,8 @@ class Local(Backend):
                 ended.wait()
 
 
-def connect(address: str | None, jobs: int | None, cores: int) -> Local:
+def connect(address: str | None, jobs: int | None) -> Local:
     """By default as many jobs as there are cores for."""
     if address is not None:
         raise SuiteError(f"--address {address}: nobody is asked with --on local; leave it out")
-    return Local(jobs or max((os.cpu_count() or 1) // cores, 1))
+    return Local(jobs)

@@ -132,7 +132,7 @@ def _serve(function: Callable[..., Any], item: Any, mailbox: Any) -> Any:
     return function(item, _Task(mailbox))
 
 
-def connect(address: str | None, jobs: int | None, cores: int) -> Ray:
+def connect(address: str | None, jobs: int | None) -> Ray:
     """Without `jobs` as many as the nodes have room for; without an address a cluster of this machine alone."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent to anybody
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # what Ray will do, and else warns of

@@ -186,7 +186,7 @@ class _Post:
                         self.read[entry.name] = file.tell()
 
 
-def connect(address: str | None, jobs: int | None, cores: int) -> Slurm:
+def connect(address: str | None, jobs: int | None) -> Slurm:
     """`address`: parameters of submitit, such as slurm_partition=cpu,timeout_min=720."""
     parameters: dict[str, Any] = {}
     for part in (address or "").split(",") if address else []:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
@@ -127,7 +128,7 @@ def test_an_engine_that_is_not_installed_is_one_line(name: str, monkeypatch: pyt
     for module in [m for m in sys.modules if m.startswith(("bench.runner.backends.", f"{NEEDS[name]}."))]:
         monkeypatch.delitem(sys.modules, module)
     with pytest.raises(SuiteError) as raised:
-        connect(name, "there", None, 1)
+        connect(name, "there", None)
     package = NEEDS[name]
     hint = f"pip install 'marl-trust-region-bench[{name}]'"
     assert str(raised.value) == f"--on {name}: the package {package} is not installed; {hint}"
@@ -135,7 +136,7 @@ def test_an_engine_that_is_not_installed_is_one_line(name: str, monkeypatch: pyt
 
 def test_this_machine_has_no_address() -> None:
     with pytest.raises(SuiteError, match="--address there: nobody is asked with --on local"):
-        connect("local", "there", None, 1)
+        connect("local", "there", None)
 
 
 def test_a_worker_that_does_not_see_the_results_differs(tmp_path: Path) -> None:
@@ -186,3 +187,14 @@ def test_of_few_trials_the_table_shows_those_that_run(tmp_path: Path) -> None:
     assert "0 of 4 trials done, 0 failed, about 0:00:33 left" in text
     assert "50 (25%)" in text
     assert "of 2" not in text
+
+
+def test_this_machine_runs_as_many_trials_as_have_their_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    here = connect("local", None, None)
+    for cores, jobs in ((1, 8), (2, 4), (3, 2), (16, 1)):
+        here.share_out(cores)
+        assert (here.jobs, here.at_once(cores)) == (jobs, jobs)
+    asked = connect("local", None, 5)
+    asked.share_out(4)
+    assert asked.jobs == 5

@@ -113,4 +113,4 @@ def test_workers_that_are_killed_added_and_stopped_change_no_number(
 def test_a_scheduler_that_does_not_answer_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dask, "CONNECT_SECONDS", 0.1)
     with pytest.raises(SuiteError, match=r"--address tcp://127.0.0.1:9: no scheduler of Dask answers there"):
-        connect("dask", "tcp://127.0.0.1:9", None, 1)
+        connect("dask", "tcp://127.0.0.1:9", None)

@@ -68,4 +68,4 @@ def test_tasks_that_time_out_and_are_killed_change_no_number(tmp_path: Path) -> 
 )
 def test_parameters_that_submitit_does_not_know_are_refused(address: str, message: str) -> None:
     with pytest.raises(SuiteError, match=message):
-        connect("slurm", address, None, 1)
+        connect("slurm", address, None)

@@ -22,6 +22,7 @@ from bench.envs.mujoco import MujocoBatch
 from bench.store import files
 from bench.store.trials import RECORD_COLUMNS, read_trial
 from bench.suite.resolving import load, trials
+from bench.suite.restored import restored
 from bench.suite.trial import Trial
 from bench.tasks.registry import make
 from bench.trial import collect, session, setup, status, worker
@@ -630,13 +631,25 @@ def test_a_full_disk_is_an_outcome(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert "No space left" in outcome.error
 
 
-def test_a_trial_computes_with_one_thread(tmp_path: Path) -> None:
-    torch.set_num_threads(2)
+@pytest.mark.parametrize(("told", "threads"), [({}, 1), ({"learner_threads": 2}, 2)])
+def test_a_trial_computes_with_one_thread_unless_the_suite_says_more(
+    tmp_path: Path, told: dict[str, int], threads: int
+) -> None:
+    torch.set_num_threads(3)
     try:
-        finish(planned(tmp_path, steps=100)["happo"], tmp_path / "tiny")
-        assert torch.get_num_threads() == 1
+        trial = planned(tmp_path, steps=100, **told)["happo"]
+        folder = finish(trial, tmp_path / "tiny")
+        assert torch.get_num_threads() == threads
+        about = read_trial(folder / "trial.json")
+        assert about["learner_threads"] == threads
+        assert restored(about).config_hash() == trial.config_hash()
     finally:
         torch.set_num_threads(1)
+
+
+def test_the_number_of_threads_is_part_of_what_a_trial_means(tmp_path: Path) -> None:
+    one, two = (planned(tmp_path, **told)["happo"] for told in ({}, {"learner_threads": 2}))
+    assert one.config_hash() != two.config_hash()
 
 
 def test_progress_is_written_while_a_trial_runs(tmp_path: Path) -> None:
