@@ -13,15 +13,17 @@ if __name__ == "__main__":
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from bench.cli.command import positive
+from bench.cli.command import positive, up_to
 from bench.runner import folder
 from bench.runner.pool import Effort, add_effort, run_trials
 from bench.runner.preparing import Prepared, isolated, prepared
 from bench.runner.rounds import run_rounds
 from bench.runner.summary import describe
 from bench.store import files
+from bench.store.remote import Remote, location
 from bench.suite.model import SuiteError
 from bench.suite.shipped import find
 
@@ -33,17 +35,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if bool(options.until) != bool(options.max_seeds) or (options.until and options.only):
         parser.error("--until decided needs --max-seeds N, and the other way round, and the whole suite: no --only")
+    where: Path | Remote = options.results
+    if isinstance(where, Remote):
+        where = replace(where, lease=options.lease)
     jobs = options.jobs or max((os.cpu_count() or 1) // options.env_threads, 1)
     try:
         found: Prepared = isolated(
             prepared,
-            *(options.suite, options.results, options.set, options.include, options.only, options.max_seeds),
+            *(options.suite, where, options.set, options.include, options.only, options.max_seeds),
             *(options.env_threads, jobs),
             say=lambda line: print(line, file=sys.stderr),
         )
     except SuiteError as error:
         return command.refused(error)
-    results = options.results / found.planned[0].suite
+    results = where / found.planned[0].suite
     print(describe(found.selected, found.prices, results, jobs), flush=True)
     if found.warning:
         print(found.warning, file=sys.stderr)
@@ -85,7 +90,20 @@ def _parser() -> command.Parser:
         metavar="N",
         help="threads for the physics of each trial; default: 1",
     )
-    parser.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="default: results")
+    parser.add_argument(
+        "--results",
+        type=location,
+        default=Path("results"),
+        metavar="DIR",
+        help="a folder, or s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, file:///FOLDER; default: results",
+    )
+    parser.add_argument(
+        "--lease",
+        type=up_to(86_400),
+        default=180,
+        metavar="SECONDS",
+        help="with a store: when a trial of a machine that is silent is taken up by others; default: 180",
+    )
     parser.add_argument(
         "--set", action="append", default=[], metavar="PATH=VALUE", help="change the suite: algorithms.happo.clip=0.1"
     )

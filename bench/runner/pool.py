@@ -22,14 +22,17 @@ from bench.runner.folder import join_tables
 from bench.runner.monitor import Monitor
 from bench.runner.process import Died, Limits, call
 from bench.store.files import StoreError, place, refuse_other_place
+from bench.store.mirror import working
+from bench.store.remote import Remote
 from bench.suite.trial import Trial
 from bench.trial import worker
-from bench.trial.status import held, record_failure
+from bench.trial.status import at_work, record_failure
 from bench.trial.worker import Outcome, Stopped
 
 T = TypeVar("T")
 R = TypeVar("R")
-WAIT_SECONDS = 1.0
+WAIT_SECONDS, STORE_WAIT_SECONDS = 1.0, 5.0
+"""Before one looks again at trials of another run; to look into a store takes requests, which cost."""
 MEMORY_FACTOR = 4.0
 """A trial that takes so many times the memory that was expected is ended."""
 
@@ -67,24 +70,24 @@ def add_effort(parser: ArgumentParser) -> None:
     )
 
 
-def run_trials(todo: Sequence[Trial], folder: Path, effort: Effort, prices: Mapping[Trial, Cost]) -> int:
+def run_trials(todo: Sequence[Trial], results: Path | Remote, effort: Effort, prices: Mapping[Trial, Cost]) -> int:
     """Run the trials, print how each ended, and join their tables."""
-    failed = 0
+    failed, seconds = 0, [prices[t].seconds for t in todo]
     command.end_as_after_ctrl_c()
     try:
         with (
-            Monitor(todo, folder, [prices[t].seconds for t in todo], effort.jobs) as monitor,
-            closing(outcomes(todo, folder, effort, prices, monitor.say)) as ended,
+            Monitor(todo, working(results), seconds, effort.jobs) as monitor,
+            closing(outcomes(todo, results, effort, prices, monitor.say)) as ended,
         ):
             for outcome in ended:
                 monitor.ended(outcome)
                 failed += outcome.status == "failed"
     except KeyboardInterrupt:
-        join_tables(folder)
+        join_tables(results)
         print("Stopped. The same command goes on from the last evaluation of each trial.", file=sys.stderr)
         return INTERRUPTED
-    join_tables(folder)
-    print(f"Records: {folder / 'records.parquet'}   Report: python -m bench.report {shlex.quote(str(folder))}")
+    join_tables(results)
+    print(f"Records: {results / 'records.parquet'}   Report: python -m bench.report {shlex.quote(str(results))}")
     if failed:
         again = "tries it again" if failed == 1 else "tries them again"
         print(f"{failed} of {counted(len(todo), 'trial')} failed; the same command {again}", file=sys.stderr)
@@ -92,27 +95,31 @@ def run_trials(todo: Sequence[Trial], folder: Path, effort: Effort, prices: Mapp
 
 
 def outcomes(
-    todo: Sequence[Trial], folder: Path, effort: Effort, prices: Mapping[Trial, Cost], say: Callable[[str], None]
+    todo: Sequence[Trial],
+    results: Path | Remote,
+    effort: Effort,
+    prices: Mapping[Trial, Cost],
+    say: Callable[[str], None],
 ) -> Generator[Outcome]:
     """Run trials, as many at once as there are jobs; yields outcomes as they come.
 
     A trial at which another run is at work is left to it, and taken up if that run ends before the trial does.
     """
 
+    folder = working(results)
     began = place(folder)
 
     def attempt(trial: Trial, stop: threading.Event) -> Outcome:
         try:
             refuse_other_place(folder, began)
-            with held(trial, folder) as free:
-                if not free:
-                    return Outcome(trial, "busy")
+            if at_work(trial, results):
+                return Outcome(trial, "busy")
         except (OSError, StoreError) as gone:  # a lost mount, a file system that became read-only
             return Outcome(trial, "failed", str(gone))
         limits = Limits(effort.stall, MEMORY_FACTOR * prices[trial].memory)
         for left in reversed(range(effort.retries + 1)):
             try:
-                return call(worker.run, trial, folder, effort.env_threads, None, limits=limits, say=say, stop=stop)
+                return call(worker.run, trial, results, effort.env_threads, None, limits=limits, say=say, stop=stop)
             except Died as died:
                 error = str(died)
                 if left:
@@ -120,7 +127,7 @@ def outcomes(
             except Stopped:
                 return Outcome(trial, "running")
         with suppress(OSError, StoreError):
-            record_failure(trial, folder, error)
+            record_failure(trial, results, error)
         return Outcome(trial, "failed", error)
 
     pending, announced = list(todo), False
@@ -131,10 +138,10 @@ def outcomes(
                     pending.remove(outcome.trial)
                     yield outcome
         if pending and not announced:
-            say(f"Waiting for {counted(len(pending), 'trial')} of another run in {folder}")
+            say(f"Waiting for {counted(len(pending), 'trial')} of another run in {results}")
             announced = True
         if pending:
-            time.sleep(WAIT_SECONDS)
+            time.sleep(STORE_WAIT_SECONDS if isinstance(results, Remote) else WAIT_SECONDS)
 
 
 def fan_out(function: Callable[[T, threading.Event], R], items: Iterable[T], jobs: int) -> Generator[R]:

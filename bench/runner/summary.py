@@ -10,11 +10,12 @@ from bench.cli.command import counted
 from bench.cli.display import clock
 from bench.envs import fingerprint
 from bench.runner.cost import Cost
+from bench.store.remote import Remote
 from bench.store.trials import GOLDEN
 from bench.suite.trial import Trial
 
 
-def describe(selected: Sequence[Trial], prices: Mapping[Trial, Cost], folder: Path, jobs: int) -> str:
+def describe(selected: Sequence[Trial], prices: Mapping[Trial, Cost], results: Path | Remote, jobs: int) -> str:
     """The selected trials, and the time, memory and disk that those still to run (`prices`) will need."""
     todo = list(prices)
     tasks = list(dict.fromkeys(t.task.label for t in selected))
@@ -24,7 +25,7 @@ def describe(selected: Sequence[Trial], prices: Mapping[Trial, Cost], folder: Pa
     less = f", {counted(skipped, 'pairing')} skipped" if skipped else ""
     matrix = " x ".join([counted(len(tasks), "task"), counted(len(labels), "algorithm"), counted(len(seeds), "seed")])
     lines = [
-        f"{counted(len(selected), 'trial')}: {matrix}{less} -> {folder}",
+        f"{counted(len(selected), 'trial')}: {matrix}{less} -> {results}",
         f"  tasks       {', '.join(tasks)}",
         f"  algorithms  {', '.join(labels)}",
         f"  seeds       {', '.join(map(str, seeds))}",

@@ -1,0 +1,309 @@
+"""Folders of results and their copies in a store: what a trial, a suite and a reader bring from there and back.
+
+A trial works in a folder of this machine as it always does. The store gets what has changed after every evaluation:
+the tables, then the checkpoint, `trial.json` last, so that it always holds a trial that can go on. A file is replaced
+there only if it still is what this machine last saw; where it is not, the holder of the trial's lease looks whether it
+still holds it before it goes on. A note in the folder says which version of each file was brought or taken away, and
+how the file looked here then, so that only what has changed travels.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from bench.store import files, lease
+from bench.store.lease import Lease, TakenOver
+from bench.store.remote import MOST_COPIED, Changed, Entry, Remote, StoreGone, Version, by_folder
+from bench.store.trials import LOCK
+
+NOTE, TOKEN = ".store.json", ".owner"
+"""In a folder: what is known of its files in the store, and the owner that its leases name."""
+STAYS = ("progress.json",)
+CHECKPOINTS = ("checkpoint.pt", "checkpoint.previous.pt")
+SUITE = ("suite.yaml", "resolved.json", "records.parquet", "updates.parquet", "trials.parquet")
+"""What belongs to no single trial."""
+AT_ONCE = 8
+"""Folders that are brought or taken away at once."""
+ATTEMPTS = 5
+"""So often a folder is listed that changes while it is brought."""
+POLL_SECONDS, BEAT_SECONDS = 1.0, 5.0
+
+
+Beat = Callable[[], object]
+"""Called every few seconds while files travel."""
+
+
+class Mirror:
+    """A folder, not those in it, and its copy in a store."""
+
+    def __init__(self, suite: Remote, name: str, folder: Path, held: Lease | None = None, beat: Beat = lambda: None):
+        self.suite, self.name, self.folder, self.held, self.beat = suite, name, folder, held, beat
+        self.lost = False
+        """Whether there is no use in another attempt to save."""
+        self._note = folder / NOTE
+        self._known: dict[str, dict[str, Any]] = {}
+        if self._note.exists():
+            noted = files.read_json(self._note)
+            self._known = noted["files"] if noted.get("place") == str(suite) else {}
+
+    def pull(self, entries: Iterable[Entry], wanted: Callable[[str], bool], ahead: bool = False) -> None:
+        """Make the wanted files those of the store.
+
+        With `ahead` files that are newer here are kept where the store still is as this machine left it: a run that
+        lost the store goes on from what it has.
+        """
+        there = {e.name: e for e in entries if _travels(e.name) and wanted(e.name)}
+        before = {name: self._version(name) for name in self._known if wanted(name)}
+        ahead = ahead and before == {name: e.version.e_tag for name, e in there.items()}
+        for name, entry in there.items():
+            path = self.folder / name
+            same = self._version(name) == entry.version.e_tag and (ahead or self._unchanged(name))
+            if not (same and path.exists()):
+                self.suite.download(self._path(name), entry, path)
+                self._noted(name, entry.version)
+        if not ahead:
+            self._drop(name for name in (*before, *self._own(wanted)) if name not in there)
+
+    def _own(self, wanted: Callable[[str], bool]) -> list[str]:
+        """Files of a trial here; the folder of a suite holds reports and what else people put there."""
+        found = [path.name for path in self.folder.iterdir()] if self.name and self.folder.is_dir() else []
+        return [name for name in found if _travels(name) and wanted(name)]
+
+    def _drop(self, names: Iterable[str]) -> None:
+        for name in names:
+            (self.folder / name).unlink(missing_ok=True)
+            self._noted(name, None)
+
+    def save(self) -> None:
+        """Take what has changed to the store, if the folder's lease is still ours. Raises TakenOver if it is not."""
+        assert self.held
+        try:
+            with lease.repeatedly(self.beat, BEAT_SECONDS):
+                self.held.renew()
+                self._send_all()
+        except (TakenOver, StoreGone):
+            self.lost = True
+            raise
+
+    def _send_all(self) -> None:
+        for name in sorted((p.name for p in self.folder.iterdir() if _travels(p.name)), key=_rank):
+            if not self._unchanged(name):
+                self._send(name)
+        for name in CHECKPOINTS:  # which a trial deletes that is done
+            if name in self._known and not (self.folder / name).exists():
+                self.suite.delete(self._path(name))
+                self._noted(name, None)
+
+    def offer(self, names: Sequence[str]) -> None:
+        """Take files to the store that have changed here and not there."""
+        for name in names:
+            path = self.folder / name
+            if path.exists() and not self._unchanged(name):
+                look = _look(path)
+                if version := self._replace(name, path.read_bytes()):
+                    self._noted(name, version, look)
+
+    def shown(self, text: str) -> str:
+        """A text as others may read it: without the folders of this machine and its user."""
+        text = self.suite.shown(text)
+        roots = sorted({*filter(None, sys.path), str(Path.cwd())} - {"/"}, key=len, reverse=True)
+        for root, short in (*((root, "") for root in roots), (str(Path.home()), "~/")):
+            text = text.replace(f"{root}/", short)
+        return text
+
+    def _send(self, name: str) -> None:
+        path = self.folder / name
+        look, source = _look(path), self._pushed_as(path)
+        if source:
+            version = self.suite.duplicate(self._path(source), self._path(name))
+        elif name in CHECKPOINTS:
+            version = self.suite.write(self._path(name), path)
+        else:
+            content = path.read_bytes()
+            version = self._replace(name, content) or self._insist(name, content)
+        self._noted(name, version, look)
+
+    def _replace(self, name: str, content: bytes) -> Version | None:
+        known = self._known.get(name)
+        if known is None:
+            return self.suite.create(self._path(name), content)
+        return self.suite.replace(self._path(name), content, Version(*known["version"]))
+
+    def _insist(self, name: str, content: bytes) -> Version:
+        """Somebody else wrote this file: a former holder, while we hold the lease, or its present one."""
+        assert self.held
+        self.held.renew()
+        return self.suite.write(self._path(name), content)
+
+    def _pushed_as(self, path: Path) -> str | None:
+        """The other name under which the store has a file that was renamed here."""
+        look = _look(path)
+        if look[0] > MOST_COPIED:
+            return None
+        return next((name for name, known in self._known.items() if name != path.name and known["look"] == look), None)
+
+    def _path(self, name: str) -> str:
+        return f"{self.name}/{name}" if self.name else name
+
+    def _version(self, name: str) -> str | None:
+        known = self._known.get(name)
+        return known["version"][0] if known else None
+
+    def _unchanged(self, name: str) -> bool:
+        path, known = self.folder / name, self._known.get(name)
+        return known is not None and path.exists() and known["look"] == _look(path)
+
+    def _noted(self, name: str, version: Version | None, look: list[int] | None = None) -> None:
+        """Note at once what the store has, so that a kill in between leaves nothing wrong."""
+        if version is None:
+            self._known.pop(name, None)
+        else:
+            self._known[name] = {"version": [*version], "look": look or _look(self.folder / name)}
+        files.write_json(self._note, {"place": str(self.suite), "files": self._known})
+
+
+def _travels(name: str) -> bool:
+    return not name.startswith(".") and name not in STAYS
+
+
+def _rank(name: str) -> tuple[int, str]:
+    """In which order files are sent: the checkpoint before is moved away before the new one takes its place."""
+    order = ("checkpoint.previous.pt", "checkpoint.pt", "trial.json")
+    return (order.index(name) + 1 if name in order else 0, name)
+
+
+def _look(path: Path) -> list[int]:
+    found = path.stat()
+    return [found.st_size, found.st_mtime_ns]
+
+
+def working(results: Path | Remote) -> Path:
+    """The folder of this machine in which one works on results."""
+    return results.folder if isinstance(results, Remote) else results
+
+
+@contextmanager
+def trial_held(suite: Remote, folder: Path, beat: Beat) -> Iterator[Mirror | None]:
+    """Hold a trial's lease and bring its folder here; None if another machine holds it. At the end it is saved.
+
+    `folder`: that of the trial on this machine, whose lock file the caller holds.
+    """
+    name = _name(suite, folder)
+    held = lease.take(suite, f"{name}/{LOCK}", _token(folder))
+    if held is None:
+        yield None
+        return
+    with held.kept():
+        mirror = Mirror(suite, name, folder, held, beat)
+        with lease.repeatedly(beat, BEAT_SECONDS):
+            mirror.pull(by_folder(suite.entries(name)).get(name, []), lambda _: True, ahead=True)
+        yield mirror
+        if not mirror.lost:
+            mirror.save()
+
+
+def trial_free(suite: Remote, folder: Path) -> bool:
+    """Whether no other machine is at work on a trial."""
+    own = folder / TOKEN
+    return lease.is_free(suite, f"{_name(suite, folder)}/{LOCK}", own.read_text() if own.exists() else "")
+
+
+def _name(suite: Remote, folder: Path) -> str:
+    return folder.relative_to(suite.folder).as_posix()
+
+
+def _token(folder: Path) -> str:
+    """The owner of leases that are held in a folder: processes that have its lock file one after the other share it."""
+    path = folder / TOKEN
+    if not path.exists():
+        files.write_text(path, uuid.uuid4().hex)
+    return path.read_text()
+
+
+@contextmanager
+def shared(results: Path | Remote) -> Iterator[Path]:
+    """The folder of a suite while nobody else writes what belongs to no single trial.
+
+    Of results in a store it is brought here first, and what was written is taken there at the end.
+    """
+    folder = working(results)
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / LOCK):
+        if not isinstance(results, Remote):
+            yield folder
+            return
+        while (held := lease.take(results, LOCK, _token(folder))) is None:
+            time.sleep(POLL_SECONDS)
+        with held.kept():
+            fetch(results, folder)
+            yield folder
+            held.renew()
+            Mirror(results, "", folder, held).offer(SUITE)
+            _each(lambda path: _offer_stub(results, path.parent), [*folder.glob("trials/*/*/seed-*/trial.json")])
+
+
+def _offer_stub(suite: Remote, folder: Path) -> None:
+    with _locked(folder) as free:
+        if free:
+            Mirror(suite, _name(suite, folder), folder).offer(["trial.json"])
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[bool]:
+    """Hold the lock file of a trial; False if it is at work here."""
+    lock = files.try_lock(folder / LOCK)
+    try:
+        yield lock is not None
+    finally:
+        if lock:
+            lock.release()
+
+
+def fetch(suite: Remote, folder: Path) -> Path:
+    """Bring everything but checkpoints here: what has changed since the last time. Trials at work here are left out.
+
+    The `trial.json` of all trials come first and the rest, as it is listed after that, second: a trial that says that
+    it is done has all its files in the store before.
+    """
+    for wanted in (_is_status, _is_result):
+        listed = by_folder(suite.entries())
+        here = {path.parent.relative_to(folder).as_posix() for path in folder.glob(f"trials/*/*/seed-*/{NOTE}")}
+        bring = partial(_fetch, suite, folder, wanted)
+        _each(bring, [(name, listed.get(name, [])) for name in sorted({*listed, *here, ""})])
+    return folder
+
+
+def _is_status(name: str) -> bool:
+    return name == "trial.json"
+
+
+def _is_result(name: str) -> bool:
+    return name not in ("trial.json", *CHECKPOINTS)
+
+
+def _fetch(suite: Remote, folder: Path, wanted: Callable[[str], bool], listed: tuple[str, list[Entry]]) -> None:
+    """Bring one folder; listed again where a trial that is at work elsewhere has replaced a file meanwhile."""
+    name, entries = listed
+    with _locked(folder / name) if name else nullcontext(True) as free:
+        for left in reversed(range(ATTEMPTS)) if free else ():
+            try:
+                return Mirror(suite, name, folder / name).pull(entries, wanted)
+            except Changed:
+                if not left:
+                    raise
+                entries = by_folder(suite.entries(name)).get(name, [])
+
+
+def _each(work: Callable[[Any], None], items: Sequence[Any]) -> None:
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        list(pool.map(work, items))
