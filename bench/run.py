@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             say=lambda line: print(line, file=sys.stderr),
         )
     except SuiteError as error:
-        return command.refused(error)
+        return command.refused(where.shown(error) if isinstance(where, Remote) else error)
     results = where / found.planned[0].suite
     print(describe(found.selected, found.prices, results, jobs), flush=True)
     if found.warning:

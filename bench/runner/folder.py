@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from bench.store import files
-from bench.store.mirror import shared
+from bench.store.places import shared
 from bench.store.remote import Remote
 from bench.store.resolved import Resolved
 from bench.store.trials import merge, read_trials

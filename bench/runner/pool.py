@@ -22,7 +22,7 @@ from bench.runner.folder import join_tables
 from bench.runner.monitor import Monitor
 from bench.runner.process import Died, Limits, call
 from bench.store.files import StoreError, place, refuse_other_place
-from bench.store.mirror import working
+from bench.store.places import working
 from bench.store.remote import Remote
 from bench.suite.trial import Trial
 from bench.trial import worker

@@ -13,7 +13,8 @@ from bench.runner.process import Died, Limits, call
 from bench.runner.summary import physics_warning
 from bench.store.files import StoreError
 from bench.store.lease import repeatedly
-from bench.store.mirror import BEAT_SECONDS, fetch, working
+from bench.store.mirror import BEAT_SECONDS
+from bench.store.places import fetch, working
 from bench.store.remote import Remote
 from bench.store.resolved import Resolved
 from bench.suite.claims import claims

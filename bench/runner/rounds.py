@@ -9,7 +9,7 @@ from bench.cli.command import INTERRUPTED, counted
 from bench.runner import folder
 from bench.runner.pool import Effort, run_trials
 from bench.runner.preparing import Prepared
-from bench.store.mirror import working
+from bench.store.places import working
 from bench.store.remote import Remote
 from bench.trial.status import read_status
 

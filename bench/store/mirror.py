@@ -1,4 +1,4 @@
-"""Folders of results and their copies in a store: what a trial, a suite and a reader bring from there and back.
+"""A folder of results and its copy in a store: what travels, in which order.
 
 A trial works in a folder of this machine as it always does. The store gets what has changed after every evaluation:
 the tables, then the checkpoint, `trial.json` last, so that it always holds a trial that can go on. A file is replaced
@@ -10,35 +10,19 @@ how the file looked here then, so that only what has changed travels.
 from __future__ import annotations
 
 import sys
-import time
-import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
-from functools import partial
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from bench.store import files, lease
 from bench.store.lease import Lease, TakenOver
-from bench.store.remote import MOST_COPIED, Changed, Entry, Remote, StoreGone, Version, by_folder
-from bench.store.trials import LOCK
+from bench.store.remote import MOST_COPIED, Entry, Remote, StoreGone, Version
 
-NOTE, TOKEN = ".store.json", ".owner"
-"""In a folder: what is known of its files in the store, and the owner that its leases name."""
+NOTE = ".store.json"
+"""In a folder: what is known of its files in the store."""
 STAYS = ("progress.json",)
 CHECKPOINTS = ("checkpoint.pt", "checkpoint.previous.pt")
-SUITE = ("suite.yaml", "resolved.json", "records.parquet", "updates.parquet", "trials.parquet")
-"""What belongs to no single trial."""
-AT_ONCE = 8
-"""Folders that are brought or taken away at once."""
-ATTEMPTS = 5
-"""So often a folder is listed that changes while it is brought."""
-POLL_SECONDS, BEAT_SECONDS = 1.0, 5.0
-
-
+BEAT_SECONDS = 5.0
 Beat = Callable[[], object]
 """Called every few seconds while files travel."""
 
@@ -55,6 +39,13 @@ class Mirror:
         if self._note.exists():
             noted = files.read_json(self._note)
             self._known = noted["files"] if noted.get("place") == str(suite) else {}
+
+    def claim(self) -> bool:
+        """Say that the folder belongs to the store; False if something else is in it already."""
+        there = self.folder.exists() and any(self.folder.iterdir())
+        if not there:
+            self._write_note()
+        return not there or (self._note.exists() and files.read_json(self._note).get("place") == str(self.suite))
 
     def pull(self, entries: Iterable[Entry], wanted: Callable[[str], bool], ahead: bool = False) -> None:
         """Make the wanted files those of the store.
@@ -169,6 +160,9 @@ class Mirror:
             self._known.pop(name, None)
         else:
             self._known[name] = {"version": [*version], "look": look or _look(self.folder / name)}
+        self._write_note()
+
+    def _write_note(self) -> None:
         files.write_json(self._note, {"place": str(self.suite), "files": self._known})
 
 
@@ -185,125 +179,3 @@ def _rank(name: str) -> tuple[int, str]:
 def _look(path: Path) -> list[int]:
     found = path.stat()
     return [found.st_size, found.st_mtime_ns]
-
-
-def working(results: Path | Remote) -> Path:
-    """The folder of this machine in which one works on results."""
-    return results.folder if isinstance(results, Remote) else results
-
-
-@contextmanager
-def trial_held(suite: Remote, folder: Path, beat: Beat) -> Iterator[Mirror | None]:
-    """Hold a trial's lease and bring its folder here; None if another machine holds it. At the end it is saved.
-
-    `folder`: that of the trial on this machine, whose lock file the caller holds.
-    """
-    name = _name(suite, folder)
-    held = lease.take(suite, f"{name}/{LOCK}", _token(folder))
-    if held is None:
-        yield None
-        return
-    with held.kept():
-        mirror = Mirror(suite, name, folder, held, beat)
-        with lease.repeatedly(beat, BEAT_SECONDS):
-            mirror.pull(by_folder(suite.entries(name)).get(name, []), lambda _: True, ahead=True)
-        yield mirror
-        if not mirror.lost:
-            mirror.save()
-
-
-def trial_free(suite: Remote, folder: Path) -> bool:
-    """Whether no other machine is at work on a trial."""
-    own = folder / TOKEN
-    return lease.is_free(suite, f"{_name(suite, folder)}/{LOCK}", own.read_text() if own.exists() else "")
-
-
-def _name(suite: Remote, folder: Path) -> str:
-    return folder.relative_to(suite.folder).as_posix()
-
-
-def _token(folder: Path) -> str:
-    """The owner of leases that are held in a folder: processes that have its lock file one after the other share it."""
-    path = folder / TOKEN
-    if not path.exists():
-        files.write_text(path, uuid.uuid4().hex)
-    return path.read_text()
-
-
-@contextmanager
-def shared(results: Path | Remote) -> Iterator[Path]:
-    """The folder of a suite while nobody else writes what belongs to no single trial.
-
-    Of results in a store it is brought here first, and what was written is taken there at the end.
-    """
-    folder = working(results)
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / LOCK):
-        if not isinstance(results, Remote):
-            yield folder
-            return
-        while (held := lease.take(results, LOCK, _token(folder))) is None:
-            time.sleep(POLL_SECONDS)
-        with held.kept():
-            fetch(results, folder)
-            yield folder
-            held.renew()
-            Mirror(results, "", folder, held).offer(SUITE)
-            _each(lambda path: _offer_stub(results, path.parent), [*folder.glob("trials/*/*/seed-*/trial.json")])
-
-
-def _offer_stub(suite: Remote, folder: Path) -> None:
-    with _locked(folder) as free:
-        if free:
-            Mirror(suite, _name(suite, folder), folder).offer(["trial.json"])
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[bool]:
-    """Hold the lock file of a trial; False if it is at work here."""
-    lock = files.try_lock(folder / LOCK)
-    try:
-        yield lock is not None
-    finally:
-        if lock:
-            lock.release()
-
-
-def fetch(suite: Remote, folder: Path) -> Path:
-    """Bring everything but checkpoints here: what has changed since the last time. Trials at work here are left out.
-
-    The `trial.json` of all trials come first and the rest, as it is listed after that, second: a trial that says that
-    it is done has all its files in the store before.
-    """
-    for wanted in (_is_status, _is_result):
-        listed = by_folder(suite.entries())
-        here = {path.parent.relative_to(folder).as_posix() for path in folder.glob(f"trials/*/*/seed-*/{NOTE}")}
-        bring = partial(_fetch, suite, folder, wanted)
-        _each(bring, [(name, listed.get(name, [])) for name in sorted({*listed, *here, ""})])
-    return folder
-
-
-def _is_status(name: str) -> bool:
-    return name == "trial.json"
-
-
-def _is_result(name: str) -> bool:
-    return name not in ("trial.json", *CHECKPOINTS)
-
-
-def _fetch(suite: Remote, folder: Path, wanted: Callable[[str], bool], listed: tuple[str, list[Entry]]) -> None:
-    """Bring one folder; listed again where a trial that is at work elsewhere has replaced a file meanwhile."""
-    name, entries = listed
-    with _locked(folder / name) if name else nullcontext(True) as free:
-        for left in reversed(range(ATTEMPTS)) if free else ():
-            try:
-                return Mirror(suite, name, folder / name).pull(entries, wanted)
-            except Changed:
-                if not left:
-                    raise
-                entries = by_folder(suite.entries(name)).get(name, [])
-
-
-def _each(work: Callable[[Any], None], items: Sequence[Any]) -> None:
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        list(pool.map(work, items))

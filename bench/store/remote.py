@@ -230,6 +230,14 @@ def location(text: str) -> Path | Remote:
     return Remote(f"{parts.scheme}://{parts.netloc}/{path}".rstrip("/"))
 
 
+def local_folder(text: str) -> Path:
+    """The same where only a folder will do."""
+    found = location(text)
+    if isinstance(found, Remote):
+        raise ArgumentTypeError(f"{text!r} is no folder, which this needs; docs/object-stores.md: what works on stores")
+    return found
+
+
 def cache() -> Path:
     """The folder of this machine's copies of what lies in stores: MARL_BENCH_CACHE, or one in the user's cache."""
     if own := os.environ.get("MARL_BENCH_CACHE"):

@@ -12,7 +12,8 @@ from typing import Any
 import algorithms
 from bench.envs import fingerprint
 from bench.store import files
-from bench.store.mirror import Mirror, trial_free, trial_held, working
+from bench.store.mirror import Mirror
+from bench.store.places import trial_free, trial_held, working
 from bench.store.provenance import provenance
 from bench.store.remote import Remote
 from bench.store.trials import LOCK, NO_PHYSICS, published, read_trial_in_place

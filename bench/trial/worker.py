@@ -13,7 +13,7 @@ from algorithms import Diverged
 from bench.envs.errors import EnvError, one_line, one_line_with_place
 from bench.store.files import FolderGone, StoreError
 from bench.store.lease import TakenOver
-from bench.store.mirror import working
+from bench.store.places import working
 from bench.store.remote import Remote
 from bench.suite.trial import Trial
 from bench.trial.link import Link
