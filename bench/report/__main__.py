@@ -126,10 +126,8 @@ def rewrite(folder: Path, refresh: int) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; 0 when all is written, 2 when a suite cannot be reported on, and then none is."""
     parser = command.Parser(prog="python -m bench.report", description=__doc__)
-    what = (
-        "folders of suites, several of which are also shown on one page; without any, all under ./results. Of a place "
-    )
-    what += "in a store, s3://BUCKET/PREFIX/<suite>, a copy and the report are written to ./results/<suite>"
+    what = "folders of suites, several of which are also shown on one page; without any, all under ./results. "
+    what += "Of results in a store, s3://BUCKET/PREFIX/<suite>, a copy and the report go to ./results/<suite>"
     parser.add_argument("suites", nargs="*", type=location, metavar="DIR/<suite>", help=what)
     parser.add_argument("--claims", action="store_true", help="print the verdicts on the claims of suites, and stop")
     strict = "refuse suites whose algorithms differ in what is not part of their methods (the fairness audit)"

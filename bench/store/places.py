@@ -23,8 +23,8 @@ from bench.store.mirror import BEAT_SECONDS, CHECKPOINTS, NOTE, Beat, Mirror
 from bench.store.remote import Changed, Entry, Remote, by_folder
 from bench.store.trials import LOCK
 
-TOKEN = ".owner"
-"""In a folder: the owner that its leases name."""
+LEASE, TOKEN = ".lease", ".owner"
+"""In a store: the lease of a trial, or of what belongs to no single one. In a folder here: the owner that it names."""
 SUITE = ("suite.yaml", "resolved.json", "records.parquet", "updates.parquet")
 """What belongs to no single trial."""
 AT_ONCE = 8
@@ -46,7 +46,7 @@ def trial_held(suite: Remote, folder: Path, beat: Beat) -> Iterator[Mirror | Non
     `folder`: that of the trial on this machine, whose lock file the caller holds.
     """
     name = _name(suite, folder)
-    held = lease.take(suite, f"{name}/{LOCK}", _token(folder))
+    held = lease.take(suite, f"{name}/{LEASE}", _token(folder))
     if held is None:
         yield None
         return
@@ -62,7 +62,7 @@ def trial_held(suite: Remote, folder: Path, beat: Beat) -> Iterator[Mirror | Non
 def trial_free(suite: Remote, folder: Path) -> bool:
     """Whether no other machine is at work on a trial."""
     own = folder / TOKEN
-    return lease.is_free(suite, f"{_name(suite, folder)}/{LOCK}", own.read_text() if own.exists() else "")
+    return lease.is_free(suite, f"{_name(suite, folder)}/{LEASE}", own.read_text() if own.exists() else "")
 
 
 def _name(suite: Remote, folder: Path) -> str:
@@ -89,7 +89,7 @@ def shared(results: Path | Remote) -> Iterator[Path]:
         if not isinstance(results, Remote):
             yield folder
             return
-        while (held := lease.take(results, LOCK, _token(folder))) is None:
+        while (held := lease.take(results, LEASE, _token(folder))) is None:
             time.sleep(POLL_SECONDS)
         with held.kept():
             fetch(results, folder)
