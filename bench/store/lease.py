@@ -21,6 +21,7 @@ from bench.store.remote import Found, Version
 
 RENEWALS = 6
 """A lease is renewed so many times while it lasts."""
+GRACE_SECONDS = 3.0
 
 
 class TakenOver(StoreError):
@@ -94,11 +95,13 @@ def repeatedly(work: Callable[[], object], seconds: float) -> Iterator[None]:
         while not ended.wait(seconds):
             work()
 
-    threading.Thread(target=run, daemon=True).start()
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
     try:
         yield
     finally:
         ended.set()
+        thread.join(GRACE_SECONDS)  # a thread that is amid a request when Python ends may take the process with it
 
 
 def take(store: Conditional, name: str, token: str) -> Lease | None:

@@ -16,7 +16,7 @@ from typing import Any
 
 from bench.store import files, lease
 from bench.store.lease import Lease, TakenOver
-from bench.store.remote import MOST_COPIED, Entry, Remote, StoreGone, Version
+from bench.store.remote import MOST_COPIED, PART, Entry, Remote, StoreGone, Version
 
 NOTE = ".store.json"
 """In a folder: what is known of its files in the store."""
@@ -42,7 +42,7 @@ class Mirror:
 
     def claim(self) -> bool:
         """Say that the folder belongs to the store; False if something else is in it already."""
-        there = self.folder.exists() and any(self.folder.iterdir())
+        there = self.folder.exists() and any(not path.name.startswith(".") for path in self.folder.iterdir())
         if not there:
             self._write_note()
         return not there or (self._note.exists() and files.read_json(self._note).get("place") == str(self.suite))
@@ -101,7 +101,9 @@ class Mirror:
             path = self.folder / name
             if path.exists() and not self._unchanged(name):
                 look = _look(path)
-                if version := self._replace(name, path.read_bytes()):
+                large = self.held is not None and look[0] > PART
+                version = self.suite.write(self._path(name), path) if large else self._replace(name, path.read_bytes())
+                if version:
                     self._noted(name, version, look)
 
     def shown(self, text: str) -> str:
@@ -117,7 +119,7 @@ class Mirror:
         look, source = _look(path), self._pushed_as(path)
         if source:
             version = self.suite.duplicate(self._path(source), self._path(name))
-        elif name in CHECKPOINTS:
+        elif name in CHECKPOINTS or look[0] > PART:  # in parts, which cannot be conditional
             version = self.suite.write(self._path(name), path)
         else:
             content = path.read_bytes()

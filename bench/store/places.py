@@ -140,9 +140,11 @@ def copied(results: Path | Remote, folder: Path | None = None) -> Path:
     folder = folder or results.copy
     if not results.entries():
         raise StoreError(f"{results}: no results there")
-    if not Mirror(results, "", folder).claim():
-        raise StoreError(f"{folder}: holds other results than those of {results}; move them away, or work elsewhere")
-    return fetch(results, folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / LOCK):
+        if not Mirror(results, "", folder).claim():
+            raise StoreError(f"{folder}: holds other results than those of {results}; move them away first")
+        return fetch(results, folder)
 
 
 def _is_status(name: str) -> bool:

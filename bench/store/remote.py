@@ -269,7 +269,7 @@ def _client(url: str) -> tuple[Any, Any]:
         return obstore, S3Store(parts.netloc, prefix=prefix, **_aws(url), **options)
     except ModuleNotFoundError as missing:
         package = (missing.name or "").partition(".")[0]
-        hint = "pip install 'marl-trust-region-bench[store]'"
+        hint = "pip install '.[store]'"
         raise StoreError(f"{url}: the package {package} is not installed; {hint}") from None
 
 

@@ -18,10 +18,14 @@ from object_store import BUCKET, S3, SECRET, serving
 from bench.api import read
 from bench.report.__main__ import main as report
 from bench.run import main
+from bench.store.lease import take
 from bench.store.remote import Remote
 from bench.suite.resolving import load, trials
+from bench.suite.trial import Trial
 from bench.trial import worker
 from bench.trial.link import Link
+from bench.trial.session import Session
+from bench.trial.status import at_work
 from bench.verify import main as verify
 
 pytestmark = pytest.mark.usefixtures("sigterm_as_before")
@@ -101,6 +105,58 @@ class Cut(Link):
         self.left -= 1
         if self.left == 0:
             self.s3.stop()
+
+
+class Robbed(Link):
+    """A trial whose lease another machine takes over after some steps."""
+
+    def __init__(self, place: Remote, trial: Trial):
+        self.place, self.name, self.left = place, f"{trial.folder(Path()).as_posix()}/.lease", 30
+        self.said: list[str] = []
+
+    def beat(self) -> None:
+        self.left -= 1
+        if self.left == 0:
+            self.place.delete(self.name)
+            assert take(self.place, self.name, "another machine")
+
+    def say(self, line: str) -> None:
+        self.said.append(line)
+
+
+def test_a_trial_that_was_taken_over_is_left_to_the_other_machine(
+    suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MARL_BENCH_CACHE", str(tmp_path / "a"))
+    place = Remote(f"file://{tmp_path}/store/tiny")
+    trial = trials(load(suite)[0], suite)[0]
+    link = Robbed(place, trial)
+    assert worker.run(trial, place, link=link).status == "busy"
+    assert len(link.said) == 1
+    assert "another run took this over" in link.said[0]
+    assert at_work(trial, place)
+    assert list(read(str(place)).records["step"].unique()) == [0]  # what the store had before
+
+
+def test_the_failure_that_a_store_has_names_no_folder_of_the_machine(
+    suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MARL_BENCH_CACHE", str(tmp_path / "a"))
+    place = Remote(f"file://{tmp_path}/store/tiny")
+    trial = trials(load(suite)[0], suite)[0]
+
+    def fail(self: Session) -> None:
+        raise RuntimeError(f"{self.folder}: broken")
+
+    monkeypatch.setattr(Session, "begin", fail)
+    assert worker.run(trial, place).status == "failed"
+    found = place.read(f"{trial.folder(Path()).as_posix()}/trial.json")
+    assert found
+    about = json.loads(found.content)
+    assert about["error"].startswith(f"RuntimeError: {place}/trials/games_driving")
+    assert 'File "bench/trial/worker.py"' in about["traceback"]
+    assert str(tmp_path / "a") not in about["traceback"]
+    assert str(ROOT) not in about["traceback"]
 
 
 def test_a_run_that_was_killed_goes_on_on_another_machine(
