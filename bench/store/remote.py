@@ -32,8 +32,8 @@ from bench.store.files import StoreError, write_bytes
 T = TypeVar("T")
 SCHEMES = ("s3", "gs", "file")
 CONNECT_SECONDS, REQUEST_SECONDS = 5, 120
-PART = 32 << 20
-"""Bytes that one request transfers at most, of a file that goes in parts."""
+PART, PARTS_AT_ONCE = 16 << 20, 4
+"""Bytes that one request transfers at most, of a file that goes in parts, and how many of them are in memory."""
 MOST_COPIED = 5_000_000_000
 """Bytes that S3 copies within itself in one request."""
 LONGEST_PAUSE = 15.0
@@ -144,7 +144,8 @@ class Remote:
 
     def write(self, name: str, content: bytes | Path) -> Version:
         """Write an object, whatever was there; a large file goes in parts, and is there when the last one is."""
-        return self._patiently(lambda api, store: _version(api.put(store, name, content, chunk_size=PART)))
+        how: Any = {"chunk_size": PART, "max_concurrency": PARTS_AT_ONCE}
+        return self._patiently(lambda api, store: _version(api.put(store, name, content, **how)))
 
     def create(self, name: str, content: bytes) -> Version | None:
         """Write an object that is not there yet; None if it is."""
