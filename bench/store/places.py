@@ -89,6 +89,7 @@ def shared(results: Path | Remote) -> Iterator[Path]:
         if not isinstance(results, Remote):
             yield folder
             return
+        results.refuse_without_conditions()
         while (held := lease.take(results, LEASE, _token(folder))) is None:
             time.sleep(POLL_SECONDS)
         with held.kept():

@@ -182,6 +182,12 @@ class Remote:
 
         return self._patiently(ask)
 
+    def refuse_without_conditions(self) -> None:
+        """Raise StoreError for a store that writes whatever the condition: nothing there tells two runs apart."""
+        self.now()
+        if self.create(CLOCK, b"") or self.replace(CLOCK, b"", Version('"another"')):
+            raise StoreError(f"{self.url}: this store knows no conditional writes, without which nothing can be locked")
+
     def _conditionally(self, name: str, content: bytes, mode: Any) -> Version | None:
         def put(api: Any, store: Any) -> Version | None:
             try:

@@ -121,6 +121,13 @@ def test_the_clock_of_the_store_dates_what_is_written(place: Remote) -> None:
     assert before <= found.modified <= place.now()
 
 
+def test_a_store_without_conditional_writes_is_refused(place: Remote, monkeypatch: pytest.MonkeyPatch) -> None:
+    place.refuse_without_conditions()
+    monkeypatch.setattr(Remote, "replace", lambda self, name, content, version: self.write(name, content))
+    with pytest.raises(StoreError, match="knows no conditional writes"):
+        place.refuse_without_conditions()
+
+
 def test_a_store_that_comes_back_is_asked_again(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
     place = Remote(f"s3://{BUCKET}/away")
     place.write("one", b"1")
