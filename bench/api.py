@@ -93,6 +93,8 @@ def train(
         RuntimeError: The training failed, for example because it diverged. What there is stays in `results`.
         bench.store.files.StoreError: A file in `results` cannot be read.
     """
+    if "://" in str(results):
+        raise ValueError(f"results: {str(results)!r} is no folder; bench.run trains into stores")
     suite = {
         "name": "train" if results is None else Path(results).resolve().name,
         "steps": steps,

@@ -23,6 +23,7 @@ from filelock import FileLock
 from bench.cli.command import counted
 from bench.store import files
 from bench.store.files import StoreError
+from bench.store.remote import local_folder
 from bench.store.trials import LOCK, merge, read_trial_in_place, trial_files
 
 RANKS = ("waiting", "failed", "running", "done")
@@ -38,8 +39,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m bench.merge",
         description="Bring the trials of a suite that ran in several folders into one.",
     )
-    parser.add_argument("into", type=Path, metavar="INTO", help="folder of a suite: results/<suite>; made if not there")
-    parser.add_argument("sources", type=Path, nargs="+", metavar="FROM", help="folders with trials of the same suite")
+    parser.add_argument(
+        "into", type=local_folder, metavar="INTO", help="folder of a suite: results/<suite>; made if not there"
+    )
+    parser.add_argument(
+        "sources", type=local_folder, nargs="+", metavar="FROM", help="folders with trials of the same suite"
+    )
     options = parser.parse_args(arguments)
     try:
         taken = further(options.into, options.sources)

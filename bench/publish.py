@@ -26,6 +26,8 @@ import pandas as pd
 from bench.cli.command import counted
 from bench.store import files
 from bench.store.files import StoreError
+from bench.store.places import copied
+from bench.store.remote import local_folder, location
 from bench.store.trials import identity, joined, read_trials
 from bench.store.verifying import changed_suite
 
@@ -45,11 +47,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m bench.publish",
         description="Make the compact form of a suite's results, to be kept in git.",
     )
-    parser.add_argument("results", type=Path, nargs="+", metavar="RESULTS", help="folders of suites: results/<suite>")
-    parser.add_argument("--into", type=Path, required=True, metavar="DIR", help="folder that gets a folder per suite")
+    parser.add_argument(
+        "results", type=location, nargs="+", metavar="RESULTS", help="folders of suites: results/<suite>"
+    )
+    parser.add_argument(
+        "--into", type=local_folder, required=True, metavar="DIR", help="folder that gets a folder per suite"
+    )
     options = parser.parse_args(arguments)
     try:
-        for folder in options.results:
+        for folder in map(copied, options.results):
             target = options.into / folder.resolve().name
             count = publish(folder, target)
             size = sum(path.stat().st_size for path in target.iterdir())

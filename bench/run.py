@@ -15,9 +15,10 @@ if __name__ == "__main__":
 import sys
 from argparse import Action, ArgumentParser, Namespace
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from bench.cli.command import positive
+from bench.cli.command import positive, up_to
 from bench.runner import backends, folder
 from bench.runner.attempt import Effort
 from bench.runner.backends import Backend
@@ -26,6 +27,7 @@ from bench.runner.preparing import Prepared, isolated, prepared
 from bench.runner.rounds import run_rounds
 from bench.runner.summary import describe
 from bench.store import files
+from bench.store.remote import Remote, location
 from bench.suite.model import SuiteError
 from bench.suite.shipped import find
 
@@ -37,11 +39,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if bool(options.until) != bool(options.max_seeds) or (options.until and options.only):
         parser.error("--until decided needs --max-seeds N, and the other way round, and the whole suite: no --only")
+    where: Path | Remote = options.results
+    if isinstance(where, Remote):
+        where = options.results = replace(where, lease=options.lease)
     try:
         with backends.connect(options.on, options.address, options.jobs) as backend:
             return _run(options, backend)
     except SuiteError as error:
-        return command.refused(error)
+        return command.refused(where.shown(error) if isinstance(where, Remote) else error)
     except files.StoreError as error:
         command.refused(error)
         return 1
@@ -107,7 +112,20 @@ def _parser() -> command.Parser:
         metavar="N",
         help="threads for the physics of each trial; default: 1",
     )
-    parser.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="default: results")
+    parser.add_argument(
+        "--results",
+        type=location,
+        default=Path("results"),
+        metavar="DIR",
+        help="a folder, or s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, file:///FOLDER; default: results",
+    )
+    parser.add_argument(
+        "--lease",
+        type=up_to(86_400),
+        default=180,
+        metavar="SECONDS",
+        help="with a store: when a trial of a machine that is silent is taken up by others; default: 180",
+    )
     parser.add_argument(
         "--set", action="append", default=[], metavar="PATH=VALUE", help="change the suite: algorithms.happo.clip=0.1"
     )

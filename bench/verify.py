@@ -22,6 +22,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from bench.cli.command import positive
+from bench.store.files import StoreError
+from bench.store.places import copied
+from bench.store.remote import location
 from bench.store.trials import read_trials
 from bench.store.verifying import Finding, findings
 
@@ -33,16 +36,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m bench.verify",
         description="Check that results are whole, unchanged and consistent; exit with 1 where they are not.",
     )
-    parser.add_argument("results", nargs="+", type=Path, metavar="RESULTS", help="folders of suites: results/<suite>")
+    parser.add_argument(
+        "results",
+        nargs="+",
+        type=location,
+        metavar="RESULTS",
+        help="folders of suites, results/<suite>, or their places in a store, s3://BUCKET/PREFIX/<suite>",
+    )
     parser.add_argument(
         "--replay", type=positive, default=0, metavar="N", help="make the first updates of N trials again"
     )
     options = parser.parse_args(arguments)
-    if lost := [folder for folder in options.results if not folder.is_dir()]:
+    if lost := [place for place in options.results if isinstance(place, Path) and not place.is_dir()]:
         return command.refused(f"{lost[0]}: no such folder")
+    try:
+        folders = {place: copied(place) for place in options.results}
+    except StoreError as error:
+        return command.refused(error)
     passed = True
-    for folder in options.results:
-        print(folder)
+    for place, folder in folders.items():
+        print(place)
         for found in [*findings(folder)]:
             passed &= _printed(found)
         if passed and options.replay:

@@ -35,6 +35,8 @@ from bench.report.combine import combined
 from bench.report.load import ReportError, SuiteResults, find_suites, load
 from bench.report.watch import watch
 from bench.store import files
+from bench.store.places import copied
+from bench.store.remote import Remote, location
 
 RESULTS = Path("results")
 
@@ -102,6 +104,14 @@ def read(folder: Path) -> SuiteResults | study_results.StudyResults:
     return study_results.load(folder) if study_results.is_study(folder) else load(folder)
 
 
+def here(place: Path | Remote) -> Path:
+    """The folder in which a report is written; results in a store are copied to it first."""
+    try:
+        return copied(place, RESULTS / place.folder.name) if isinstance(place, Remote) else place
+    except files.StoreError as error:
+        raise ReportError(str(error)) from None
+
+
 def rewrite(folder: Path, refresh: int) -> str:
     """Write the report on a folder as it stands; returns one line that says how far its trials are."""
     results = read(folder)
@@ -118,8 +128,9 @@ def rewrite(folder: Path, refresh: int) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; 0 when all is written, 2 when a suite cannot be reported on, and then none is."""
     parser = command.Parser(prog="python -m bench.report", description=__doc__)
-    what = "folders of suites, several of which are also shown on one page; without any, all under ./results"
-    parser.add_argument("suites", nargs="*", type=Path, metavar="DIR/<suite>", help=what)
+    what = "folders of suites, several of which are also shown on one page; without any, all under ./results. "
+    what += "Of results in a store, s3://BUCKET/PREFIX/<suite>, a copy and the report go to ./results/<suite>"
+    parser.add_argument("suites", nargs="*", type=location, metavar="DIR/<suite>", help=what)
     parser.add_argument("--claims", action="store_true", help="print the verdicts on the claims of suites, and stop")
     strict = "refuse suites whose algorithms differ in what is not part of their methods (the fairness audit)"
     parser.add_argument("--strict-fair", action="store_true", help=strict)
@@ -128,11 +139,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--watch", action="store_true", help="write again when trials advance, until Ctrl-C")
     given = parser.parse_args(arguments)
     try:
-        folders: list[Path] = given.suites or find_suites(RESULTS)
+        places: list[Path | Remote] = given.suites or [*find_suites(RESULTS)]
         if given.watch:
-            watch(folders, rewrite)
+            watch(places, here, rewrite)
             return 0
-        loaded = [read(folder) for folder in folders]
+        loaded = [read(here(place)) for place in places]
         if given.strict_fair:
             for one in loaded:
                 audit.refuse_unfair(one)

@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from bench.report.load import ReportError
+from bench.store.remote import Remote
 
 POLL_SECONDS = 3.0
 REFRESH_SECONDS = 5
@@ -21,6 +22,7 @@ WATCHED = (
 )
 """What reports are made from; the files that they write themselves are none of it."""
 Times = dict[Path, int]
+Place = Path | Remote
 
 
 def modified(folder: Path) -> Times:
@@ -34,23 +36,36 @@ def modified(folder: Path) -> Times:
     return found
 
 
-def watch(folders: Sequence[Path], write: Callable[[Path, int], str]) -> None:
-    """Call `write(folder, refresh)` whenever results in a folder advance, and at Ctrl-C once more without refresh.
+def watch(places: Sequence[Place], here: Callable[[Place], Path], write: Callable[[Path, int], str]) -> None:
+    """Call `write(folder, refresh)` whenever results advance, and at Ctrl-C once more without refresh.
 
-    `write` gives a line to print. What cannot be reported on yet is said once, and looked at again when it changes.
+    `here` gives the folder of each place, with what there is by now. `write` gives a line to print. What cannot be
+    reported on yet is said once, and looked at again when it changes.
     """
-    seen: dict[Path, Times] = {}
+    seen: dict[Place, Times | str] = {}
     try:
         while True:
-            for folder in folders:
-                now = modified(folder)
-                if seen.get(folder) != now:
-                    seen[folder] = now
-                    print(f"{datetime.now():%H:%M:%S} {_line(folder, write)}", flush=True)
+            for place in places:
+                now, line = _look(place, here, write, seen.get(place))
+                if seen.get(place) != now:
+                    seen[place] = now
+                    print(f"{datetime.now():%H:%M:%S} {line}", flush=True)
             time.sleep(POLL_SECONDS)
     except KeyboardInterrupt:
-        for folder in folders:
-            print(write(folder, 0), flush=True)
+        for place in places:
+            print(write(here(place), 0), flush=True)
+
+
+def _look(
+    place: Place, here: Callable[[Place], Path], write: Callable[[Path, int], str], before: Times | str | None
+) -> tuple[Times | str, str]:
+    """What there is at a place, and the line about it if it is something else than before."""
+    try:
+        folder = here(place)
+    except ReportError as error:  # a store that is away for a while
+        return str(error), str(error)
+    now = modified(folder)
+    return now, _line(folder, write) if now != before else ""
 
 
 def _line(folder: Path, write: Callable[[Path, int], str]) -> str:

@@ -10,9 +10,11 @@ from pathlib import Path
 from bench.runner.backends import Channel
 from bench.runner.process import Died, Limits, call
 from bench.store.files import StoreError, refuse_other_place
+from bench.store.places import working
+from bench.store.remote import Remote
 from bench.suite.trial import Trial
 from bench.trial import worker
-from bench.trial.status import held, record_failure
+from bench.trial.status import at_work, record_failure
 from bench.trial.worker import Outcome, Stopped
 
 MEMORY_FACTOR = 4.0
@@ -43,7 +45,7 @@ class Effort:
 class Attempt:
     """The function that workers are given, whichever engine they belong to."""
 
-    results: Path
+    results: Path | Remote
     """Where the results of the suite lie, for the command and for all workers."""
     effort: Effort
     began: tuple[int, int] | None = None
@@ -57,7 +59,7 @@ class Attempt:
         trial, memory = priced
         try:
             if self.began:
-                refuse_other_place(self.results, self.began)
+                refuse_other_place(working(self.results), self.began)
             if not self._is_free(trial, channel):
                 return Outcome(trial, "busy")
         except (OSError, StoreError) as gone:  # a lost mount, a file system that became read-only
@@ -82,13 +84,13 @@ class Attempt:
         """Whether nobody is at work on a trial. A process whose worker was lost lets go within seconds."""
         end = time.monotonic() + (0 if self.began else PATIENCE_SECONDS)
         while True:
-            with held(trial, self.results) as free:
-                if free or channel.is_set() or time.monotonic() >= end:
-                    return free
+            free = not at_work(trial, self.results)
+            if free or channel.is_set() or time.monotonic() >= end:
+                return free
             time.sleep(0.2)
 
 
-def give_up(trial: Trial, results: Path, error: str) -> None:
+def give_up(trial: Trial, results: Path | Remote, error: str) -> None:
     """Note why a trial failed that cannot do so itself any more, if that can be written."""
     with suppress(OSError, StoreError):
         record_failure(trial, results, error)

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from filelock import FileLock
 
 from bench.store import files
+from bench.store.places import shared
+from bench.store.remote import Remote
 from bench.store.resolved import Resolved
-from bench.store.trials import LOCK, merge, read_trials
+from bench.store.trials import merge, read_trials
 from bench.suite.claims import kept
 from bench.suite.model import SuiteError
 from bench.suite.trial import Trial
@@ -20,10 +21,9 @@ from bench.trial import status
 from bench.trial.status import read_status
 
 
-def prepare(planned: Sequence[Trial], document: dict[str, Any], resolved: Resolved, folder: Path) -> None:
+def prepare(planned: Sequence[Trial], document: dict[str, Any], resolved: Resolved, results: Path | Remote) -> None:
     """Write the suite file, what it was resolved to, and a `trial.json` for each trial that has not started."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / LOCK):
+    with shared(results) as folder:
         refuse_changed(planned, folder)
         files.write_text(folder / "suite.yaml", yaml.safe_dump(document, sort_keys=False))
         replace(continued(resolved, folder), suite_file=files.sha256(folder / "suite.yaml")).write(folder)
@@ -41,9 +41,9 @@ def continued(resolved: Resolved, folder: Path) -> Resolved:
     return replace(resolved, claims=kept(resolved.claims, before.claims, ended, folder), looks=sorted(looks))
 
 
-def join_tables(folder: Path) -> None:
+def join_tables(results: Path | Remote) -> None:
     """Join the tables of all trials, one process after the other: the last one sees what all have written."""
-    with FileLock(folder / LOCK):
+    with shared(results) as folder:
         merge(folder)
 
 

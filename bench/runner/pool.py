@@ -20,8 +20,13 @@ from bench.runner.cost import Cost
 from bench.runner.folder import join_tables
 from bench.runner.monitor import Monitor
 from bench.store import files
+from bench.store.places import working
+from bench.store.remote import Remote
 from bench.suite.trial import Trial
 from bench.trial.worker import Outcome
+
+STORE_PAUSE = 5.0
+"""Seconds at least before one looks again at trials of another run in a store: to look takes requests, which cost."""
 
 
 def add_effort(parser: ArgumentParser) -> None:
@@ -51,26 +56,25 @@ def add_effort(parser: ArgumentParser) -> None:
 
 
 def run_trials(
-    todo: Sequence[Trial], folder: Path, effort: Effort, prices: Mapping[Trial, Cost], backend: Backend
+    todo: Sequence[Trial], results: Path | Remote, effort: Effort, prices: Mapping[Trial, Cost], backend: Backend
 ) -> int:
     """Run the trials, print how each ended, and join their tables."""
-    failed = 0
+    failed, seconds = 0, [prices[t].seconds for t in todo]
     command.end_as_after_ctrl_c()
-    seconds = [prices[t].seconds for t in todo]
     try:
         with (
             Monitor(todo, seconds, backend.at_once(effort.cores(todo[0]))) as monitor,
-            closing(outcomes(todo, folder, effort, prices, backend, monitor)) as ended,
+            closing(outcomes(todo, results, effort, prices, backend, monitor)) as ended,
         ):
             for outcome in ended:
                 monitor.ended(outcome)
                 failed += outcome.status == "failed"
     except KeyboardInterrupt:
-        join_tables(folder)
+        join_tables(results)
         print("Stopped. The same command goes on from the last evaluation of each trial.", file=sys.stderr)
         return INTERRUPTED
-    join_tables(folder)
-    print(f"Records: {folder / 'records.parquet'}   Report: python -m bench.report {shlex.quote(str(folder))}")
+    join_tables(results)
+    print(f"Records: {results / 'records.parquet'}   Report: python -m bench.report {shlex.quote(str(results))}")
     if failed:
         again = "tries it again" if failed == 1 else "tries them again"
         print(f"{failed} of {counted(len(todo), 'trial')} failed; the same command {again}", file=sys.stderr)
@@ -79,7 +83,7 @@ def run_trials(
 
 def outcomes(
     todo: Sequence[Trial],
-    folder: Path,
+    results: Path | Remote,
     effort: Effort,
     prices: Mapping[Trial, Cost],
     backend: Backend,
@@ -90,29 +94,31 @@ def outcomes(
     A trial at which another run is at work is left to it, and taken up if that run ends before the trial does. So is
     one whose worker is gone while the process that it started there still holds the trial's lock.
     """
-    began = files.place(folder)
-    attempt = Attempt(folder.absolute(), effort) if backend.remote else Attempt(folder, effort, began)
+    if isinstance(results, Path) and backend.remote:
+        results = results.absolute()
+    began = None if backend.remote else files.place(working(results))
+    attempt = Attempt(results, effort, began)
     pending, announced = {t.name: t for t in in_order(todo, prices)}, False
     while pending:
         work = [Work((t, prices[t].memory), effort.cores(t), round(prices[t].memory)) for t in pending.values()]
-        with closing(backend.run(attempt, work, partial(place.here, folder.absolute()), monitor.hear)) as ended:
+        with closing(backend.run(attempt, work, partial(place.here, results), monitor.hear)) as ended:
             for outcome in ended:
                 if isinstance(outcome, Lost):
-                    outcome = _given_up(outcome, folder)
+                    outcome = _given_up(outcome, results)
                 if outcome.status not in ("busy", "running"):
                     del pending[outcome.trial.name]
                     yield outcome
         if pending and not announced:
-            monitor.say(f"Waiting for {counted(len(pending), 'trial')} of another run in {folder}")
+            monitor.say(f"Waiting for {counted(len(pending), 'trial')} of another run in {results}")
             announced = True
         if pending:
-            time.sleep(backend.pause)
+            time.sleep(max(backend.pause, STORE_PAUSE) if isinstance(results, Remote) else backend.pause)
 
 
-def _given_up(lost: Lost[tuple[Trial, float]], folder: Path) -> Outcome:
+def _given_up(lost: Lost[tuple[Trial, float]], results: Path | Remote) -> Outcome:
     trial, _ = lost.item
     if not isinstance(lost, NotBegun):
-        give_up(trial, folder, lost.reason)
+        give_up(trial, results, lost.reason)
     return Outcome(trial, "failed", lost.reason)
 
 

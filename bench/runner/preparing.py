@@ -12,6 +12,10 @@ from bench.runner.folder import continued, refuse_changed
 from bench.runner.process import Died, Limits, call
 from bench.runner.summary import physics_warning
 from bench.store.files import StoreError
+from bench.store.lease import repeatedly
+from bench.store.mirror import BEAT_SECONDS
+from bench.store.places import fetch, working
+from bench.store.remote import Remote
 from bench.store.resolved import Resolved
 from bench.suite.claims import claims
 from bench.suite.model import Suite, SuiteError
@@ -48,7 +52,7 @@ class Prepared:
 
 def prepared(
     suite: Path,
-    folder: Path,
+    results: Path | Remote,
     changes: Sequence[str],
     includes: Sequence[Path],
     parts: Sequence[str],
@@ -57,7 +61,7 @@ def prepared(
     jobs: int,
     link: Link,
 ) -> Prepared:
-    """Read a suite and measure its costs. `folder` is where results of all suites lie.
+    """Read a suite and measure its costs. `results` is where those of all suites lie.
 
     `most_seeds`: up to how many seeds are added until the claims of the suite are decided.
     """
@@ -66,7 +70,7 @@ def prepared(
     looks = _looks(read, most_seeds, suite)
     planned = trials(read.model_copy(update={"seeds": looks[-1]}), suite, link.at)
     selected = only(planned, parts)
-    own = folder / read.name
+    own = _own(results / read.name, link)
     refuse_changed(planned, own)
     agents = {t.task.label: registry.team(t.task).size for t in planned}
     meaning = replace(resolved(planned, agents), claims=claims(read, planned, suite), looks=looks)
@@ -75,6 +79,15 @@ def prepared(
     refuse_replays_beyond_memory(todo, jobs)
     prices = costs(todo, env_threads, link=link)
     return Prepared(document, meaning, read.seeds, planned, selected, prices, physics_warning(todo))
+
+
+def _own(results: Path | Remote, link: Link) -> Path:
+    """The folder of a suite's results here, with what a store has of them."""
+    if isinstance(results, Remote):
+        link.at(f"reading {results}")
+        with repeatedly(link.beat, BEAT_SECONDS):
+            fetch(results, results.folder)
+    return working(results)
 
 
 def _looks(suite: Suite, most_seeds: int | None, path: Path) -> list[int]:

@@ -11,6 +11,8 @@ from bench.runner.attempt import Effort
 from bench.runner.backends import Backend
 from bench.runner.pool import run_trials
 from bench.runner.preparing import Prepared
+from bench.store.places import working
+from bench.store.remote import Remote
 from bench.trial.status import read_status
 
 Pairings = Collection[tuple[str, str]]
@@ -18,7 +20,11 @@ Pairings = Collection[tuple[str, str]]
 
 
 def run_rounds(
-    found: Prepared, results: Path, effort: Effort, backend: Backend, open_pairings: Callable[[Path], Pairings]
+    found: Prepared,
+    results: Path | Remote,
+    effort: Effort,
+    backend: Backend,
+    open_pairings: Callable[[Path], Pairings],
 ) -> int:
     """Run the seeds of the suite, then one seed after the other until `open_pairings` names none any more.
 
@@ -30,12 +36,12 @@ def run_rounds(
     for seeds in rounds:
         planned = [t for t in found.planned if t.seed < first + seeds and (t.task.label, t.label) in asked]
         folder.prepare(planned, found.document, found.resolved, results)
-        todo = [t for t in planned if t in found.prices and read_status(t, results).get("status") != "done"]
+        todo = [t for t in planned if t in found.prices and read_status(t, working(results)).get("status") != "done"]
         if todo:
             code = max(code, run_trials(todo, results, effort, found.prices, backend))
         if code == INTERRUPTED:
             return code
-        asked = open_pairings(results)
+        asked = open_pairings(working(results))
         if not asked:
             left = sum(t.seed >= first + seeds for t in found.planned)
             print(f"Decided with {counted(seeds, 'seed')}: at least {counted(left, 'trial')} of the plan not needed.")

@@ -9,11 +9,14 @@ from bench.cli.command import counted
 from bench.cli.display import clock
 from bench.envs import fingerprint
 from bench.runner.cost import Cost
+from bench.store.remote import Remote
 from bench.store.trials import GOLDEN
 from bench.suite.trial import Trial
 
 
-def describe(selected: Sequence[Trial], prices: Mapping[Trial, Cost], folder: Path, at_once: int) -> str:
+def describe(
+    selected: Sequence[Trial], prices: Mapping[Trial, Cost], results: Path | Remote, at_once: int
+) -> str:
     """The selected trials, and the time, memory and disk that those still to run (`prices`) will need.
 
     `at_once`: trials at once; 0 where nobody knows yet, and one is counted.
@@ -26,7 +29,7 @@ def describe(selected: Sequence[Trial], prices: Mapping[Trial, Cost], folder: Pa
     less = f", {counted(skipped, 'pairing')} skipped" if skipped else ""
     matrix = " x ".join([counted(len(tasks), "task"), counted(len(labels), "algorithm"), counted(len(seeds), "seed")])
     lines = [
-        f"{counted(len(selected), 'trial')}: {matrix}{less} -> {folder}",
+        f"{counted(len(selected), 'trial')}: {matrix}{less} -> {results}",
         f"  tasks       {', '.join(tasks)}",
         f"  algorithms  {', '.join(labels)}",
         f"  seeds       {', '.join(map(str, seeds))}",

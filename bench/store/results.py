@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import ArgumentTypeError
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,6 +10,8 @@ import pandas as pd
 
 from bench.store import files
 from bench.store.files import StoreError
+from bench.store.places import copied
+from bench.store.remote import location
 from bench.store.trials import TABLES, joined, trials_by_folder
 
 
@@ -25,11 +28,16 @@ class Results(NamedTuple):
 
 
 def read(folder: str | Path) -> Results:
-    """The results of a suite, `results/<suite>`, whether it is finished or still running. Writes nothing.
+    """The results of a suite, `results/<suite>`, whether it is finished or still running. Writes nothing there.
 
-    Raises `bench.store.files.StoreError`, one line with the path, for a folder without records or a broken file.
+    Those in a store, `s3://bucket/prefix/<suite>`, are copied to this machine's cache first; only what has changed
+    since the last time travels. Raises `bench.store.files.StoreError`, one line with the path, for a folder without
+    records or a broken file, and ValueError for another address than that of a store.
     """
-    folder = Path(folder)
+    try:
+        folder = copied(location(str(folder)))
+    except ArgumentTypeError as error:
+        raise ValueError(str(error)) from None
     found = {name: _table(folder, name) for name in TABLES}
     if found["records"] is None:
         raise StoreError(f"{folder}: no records there; the results of a suite have trials/ or records.parquet")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -13,21 +13,61 @@ from typing import Any
 import algorithms
 from bench.envs import fingerprint
 from bench.store import files
+from bench.store.mirror import Mirror
+from bench.store.places import trial_free, trial_held, working
 from bench.store.provenance import provenance
-from bench.store.trials import NO_PHYSICS, published, read_trial_in_place
+from bench.store.remote import Remote
+from bench.store.trials import LOCK, NO_PHYSICS, published, read_trial_in_place
 from bench.suite.trial import Trial
 from bench.tasks.registry import Task
 
 
+class Hold:
+    """The right to write the files of a trial."""
+
+    def __init__(self, mirror: Mirror | None = None):
+        self._mirror = mirror
+
+    def save(self) -> None:
+        """Let the store have what has changed, where results lie in one. Raises TakenOver if it is another's by now."""
+        if self._mirror:
+            self._mirror.save()
+
+    def shown(self, text: str) -> str:
+        """A text as `trial.json` has it: in a store without the folders of this machine."""
+        return self._mirror.shown(text) if self._mirror else text
+
+
 @contextmanager
-def held(trial: Trial, suite_folder: Path) -> Iterator[bool]:
-    """Hold the lock of a trial, which only the process that runs it holds; False if another process does."""
-    lock = files.try_lock(trial.folder(suite_folder) / ".lock")
+def held(trial: Trial, results: Path | Remote, beat: Callable[[], None] = lambda: None) -> Iterator[Hold | None]:
+    """Hold the lock of a trial, which only the process that runs it holds; None if another process does.
+
+    Of results in a store the trial is brought to this machine first, and taken there at the end. `beat` is called
+    every few seconds meanwhile.
+    """
+    folder = trial.folder(working(results))
+    lock = files.try_lock(folder / LOCK)
     try:
-        yield lock is not None
+        if lock is None:
+            yield None
+        elif isinstance(results, Remote):
+            with trial_held(results, folder, beat) as mirror:
+                yield Hold(mirror) if mirror else None
+        else:
+            yield Hold()
     finally:
         if lock:
             lock.release()
+
+
+def at_work(trial: Trial, results: Path | Remote) -> bool:
+    """Whether another process is at work on a trial."""
+    folder = trial.folder(working(results))
+    lock = files.try_lock(folder / LOCK)
+    if lock is None:
+        return True
+    lock.release()
+    return isinstance(results, Remote) and not trial_free(results, folder)
 
 
 def register(trial: Trial, suite_folder: Path) -> None:
@@ -62,12 +102,13 @@ def read_status(trial: Trial, suite_folder: Path) -> dict[str, Any]:
     return about if whole else {}
 
 
-def record_failure(trial: Trial, suite_folder: Path, error: str) -> None:
+def record_failure(trial: Trial, results: Path | Remote, error: str) -> None:
     """Note why the process of a trial ended, unless another process has taken the trial up."""
-    with held(trial, suite_folder) as free:
-        about = read_status(trial, suite_folder)
-        if free and about.get("status") != "done":
-            close_attempt(trial.folder(suite_folder), about or _about(trial) | {"attempts": 1}, "failed", error=error)
+    with held(trial, results) as hold:
+        about = read_status(trial, working(results))
+        if hold and about.get("status") != "done":
+            about = about or _about(trial) | {"attempts": 1}
+            close_attempt(trial.folder(working(results)), about, "failed", error=hold.shown(error))
 
 
 def open_attempt(trial: Trial, folder: Path) -> dict[str, Any]:

@@ -12,11 +12,14 @@ from typing import Any
 from algorithms import Diverged
 from bench.envs.errors import EnvError, one_line, one_line_with_place
 from bench.store.files import FolderGone, StoreError
+from bench.store.lease import TakenOver
+from bench.store.places import working
+from bench.store.remote import Remote
 from bench.suite.trial import Trial
 from bench.trial.link import Link
 from bench.trial.session import CHECKPOINTS, Session
 from bench.trial.setup import prepare_process
-from bench.trial.status import close_attempt, held, now, open_attempt, read_status
+from bench.trial.status import Hold, close_attempt, held, now, open_attempt, read_status
 
 
 class Stopped(BaseException):
@@ -40,42 +43,54 @@ class Outcome:
 
 
 def run(
-    trial: Trial, suite_folder: Path, env_threads: int = 1, until: int | None = None, link: Link | None = None
+    trial: Trial,
+    results: Path | Remote,
+    env_threads: int = 1,
+    until: int | None = None,
+    link: Link | None = None,
 ) -> Outcome:
     """Run a trial to its end, from its checkpoint if it has one. Never raises an Exception: an error is an outcome.
 
-    This process holds the trial's lock meanwhile, and nobody else writes its files. With `until`, a step of the
-    evaluation grid, it stops there and plays no final episodes; before the last step the outcome is `running`, and the
-    checkpoint is kept. `env_threads` threads step the environments; results do not depend on it.
+    This process holds the trial's lock meanwhile, and nobody else writes its files. `results`: the folder of the suite,
+    or its place in a store, which then gets the trial after each evaluation; one that another machine took over
+    meanwhile is `busy`. With `until`, a step of the evaluation grid, it stops there and plays no final episodes; before
+    the last step the outcome is `running`, and the checkpoint is kept. `env_threads` threads step the environments;
+    results do not depend on it.
     """
+    suite_folder, link = working(results), link or Link()
     try:
-        with held(trial, suite_folder) as free:
-            if not free:
+        with held(trial, results, link.beat) as hold:
+            if hold is None:
                 return Outcome(trial, "busy")
             about = read_status(trial, suite_folder)
             if about.get("status") == "done":
                 return _done(trial, about)
             if about.get("status", "waiting") != "waiting" and about["config_hash"] != trial.config_hash():
                 return Outcome(trial, "failed", f"{trial.folder(suite_folder)}: another run gave it other settings")
-            return _attempt(trial, suite_folder, env_threads, until, link)
+            return _attempt(trial, suite_folder, env_threads, until, link, hold)
+    except TakenOver as error:
+        link.say(str(error))
+        return Outcome(trial, "busy")
     except Exception as error:  # not even the failure could be written: a full disk, a lost mount, a broken trial.json
         return Outcome(trial, "failed", _reason(error))
 
 
-def _attempt(trial: Trial, suite_folder: Path, env_threads: int, until: int | None, link: Link | None) -> Outcome:
+def _attempt(trial: Trial, suite_folder: Path, env_threads: int, until: int | None, link: Link, hold: Hold) -> Outcome:
     folder = trial.folder(suite_folder)
     prepare_process(trial.learner_threads)
     about = open_attempt(trial, folder)
     try:
+        hold.save()
         with closing(Session(trial, folder, env_threads, link)) as session:
-            session.train_until(trial.steps if until is None else until)
+            _train(session, trial.steps if until is None else until, hold)
             if until is None:
                 session.play_fresh_episodes()
     except BaseException as error:  # the code of an environment may raise anything
-        if isinstance(error, Stopped) or (isinstance(error, KeyboardInterrupt) and _interruptible()):
+        if isinstance(error, Stopped | TakenOver) or (isinstance(error, KeyboardInterrupt) and _interruptible()):
             raise
         if not isinstance(error, FolderGone):
-            close_attempt(folder, about, "failed", error=_reason(error), traceback=traceback.format_exc())
+            why, trace = hold.shown(_reason(error)), hold.shown(traceback.format_exc())
+            close_attempt(folder, about, "failed", error=why, traceback=trace)
         return Outcome(trial, "failed", _reason(error), diverged=isinstance(error, Diverged))
     if session.step < trial.steps:
         return Outcome(trial, "running", seconds=session.seconds, evaluation=session.evaluation)
@@ -92,6 +107,15 @@ def _attempt(trial: Trial, suite_folder: Path, env_threads: int, until: int | No
     for name in (*CHECKPOINTS, "progress.json"):
         (folder / name).unlink(missing_ok=True)
     return _done(trial, about)
+
+
+def _train(session: Session, until: int, hold: Hold) -> None:
+    """Train to a step of the grid, and save at each point on the way also where others look."""
+    session.begin()
+    hold.save()
+    while session.step < until:
+        session.train_until(session.step + session.trial.every)
+        hold.save()
 
 
 def _done(trial: Trial, about: dict[str, Any]) -> Outcome:

@@ -30,6 +30,7 @@ from bench.runner.pool import add_effort
 from bench.runner.preparing import isolated
 from bench.runner.process import Died
 from bench.store import files
+from bench.store.remote import local_folder
 from bench.suite.model import SuiteError
 from bench.suite.resolving import resolved
 from bench.suite.shipped import find
@@ -156,7 +157,7 @@ def _parser() -> command.Parser:
     )
     parser.add_argument("--trials", type=positive, metavar="K", help="budget of each algorithm, instead of the file's")
     parser.add_argument("--storage", metavar="URL", help="file of Optuna's journal, or URL of a database")
-    parser.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="default: results")
+    parser.add_argument("--results", type=local_folder, default=Path("results"), metavar="DIR", help="default: results")
     parser.add_argument(
         "--set", action="append", default=[], metavar="PATH=VALUE", help="change the study: steps=20000"
     )

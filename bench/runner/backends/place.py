@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import platform
 from importlib import metadata
 from pathlib import Path
@@ -10,27 +11,35 @@ from typing import Any
 import algorithms
 from bench.store import files
 from bench.store.provenance import provenance
+from bench.store.remote import Remote
 from bench.store.resolved import NAME
 
 
-def here(results: Path) -> dict[str, Any]:
+def here(results: Path | Remote) -> dict[str, Any]:
     """Versions, the commit, and which results lie at `results`, as this process finds them.
 
     A worker that does not share the folder of results would train into one of its own.
     """
     commit = provenance()
-    try:
-        found = files.sha256(results / NAME)[:12]
-    except OSError:
-        found = "not there"
     return {
         "Python": platform.python_version(),
         "torch": metadata.version("torch").partition("+")[0],
         "MuJoCo": metadata.version("mujoco"),
         "NUMERICS": algorithms.NUMERICS,
         "commit": f"{commit['commit']}{' with changes' * bool(commit['dirty'])}",
-        "results": found,
+        "results": _checksum(results),
     }
+
+
+def _checksum(results: Path | Remote) -> str:
+    """Of what the suite was resolved to."""
+    if isinstance(results, Remote):
+        found = results.read(NAME)
+        return hashlib.sha256(found.content).hexdigest()[:12] if found else "not there"
+    try:
+        return files.sha256(results / NAME)[:12]
+    except OSError:
+        return "not there"
 
 
 def differences(own: dict[str, Any], theirs: dict[str, Any]) -> str:

@@ -122,7 +122,7 @@ def test_a_file_system_that_becomes_read_only_fails_the_trials_and_not_the_comma
     def read_only(trial: object, folder: Path) -> object:
         raise OSError(30, "Read-only file system", str(folder))
 
-    monkeypatch.setattr(attempt, "held", read_only)
+    monkeypatch.setattr(attempt, "at_work", read_only)
     assert main(tmp_path, **TWO) == 1
     out, err = capsys.readouterr()
     assert out.count("Read-only file system") == 2

@@ -1,0 +1,231 @@
+"""Whole runs whose results lie in a store: on several machines, killed, and cut off from it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from object_store import BUCKET, S3, SECRET, serving
+
+from bench.api import read
+from bench.report.__main__ import main as report
+from bench.run import main
+from bench.store.lease import take
+from bench.store.remote import Remote
+from bench.suite.resolving import load, trials
+from bench.suite.trial import Trial
+from bench.trial import worker
+from bench.trial.link import Link
+from bench.trial.session import Session
+from bench.trial.status import at_work
+from bench.verify import main as verify
+
+pytestmark = pytest.mark.usefixtures("sigterm_as_before")
+ROOT = Path(__file__).parents[3]
+SUITE = """
+name: tiny
+steps: 1200
+seeds: 1
+evaluate: {every: 400, episodes: 2}
+tasks: [games/driving]
+algorithms: {ippo: , happo: }
+defaults: {envs: 10, rollout_length: 4, gamma: 0.9, hidden_sizes: [8]}
+"""
+TIMES = ["seconds"]
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[S3]:
+    with serving() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("suite") / "tiny.yaml"
+    path.write_text(SUITE)
+    return path
+
+
+@pytest.fixture(scope="module")
+def local(suite: Path, tmp_path_factory: pytest.TempPathFactory, sigterm_as_before: None) -> pd.DataFrame:
+    """The records of an undisturbed run into a folder."""
+    folder = tmp_path_factory.mktemp("local")
+    assert main([str(suite), "--jobs", "1", "--results", str(folder)]) == 0
+    return records(folder / "tiny")
+
+
+def records(place: Path | str) -> pd.DataFrame:
+    return read(place).records.drop(columns=TIMES)
+
+
+def of_happo(local: pd.DataFrame) -> pd.DataFrame:
+    return local[local["algorithm"] == "happo"].reset_index(drop=True)
+
+
+def started(suite: Path, place: str, cache: Path, *more: str) -> subprocess.Popen[str]:
+    """A run on another machine, in a group of processes of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "bench.run", str(suite), "--results", place, *more],
+        cwd=ROOT,
+        env={**os.environ, "MARL_BENCH_CACHE": str(cache)},
+        start_new_session=True,
+        text=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def killed_in_the_middle(process: subprocess.Popen[str], s3: S3, prefix: str) -> None:
+    """SIGKILL for a run and all its processes, as soon as the store has a checkpoint of it."""
+    try:
+        while not any(name.endswith("checkpoint.pt") for name in s3.objects(prefix)):
+            assert process.poll() is None
+            time.sleep(0.05)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+class Cut(Link):
+    """A trial that loses its store after some steps."""
+
+    def __init__(self, s3: S3):
+        self.s3, self.left = s3, 30
+
+    def beat(self) -> None:
+        self.left -= 1
+        if self.left == 0:
+            self.s3.stop()
+
+
+class Robbed(Link):
+    """A trial whose lease another machine takes over after some steps."""
+
+    def __init__(self, place: Remote, trial: Trial):
+        self.place, self.name, self.left = place, f"{trial.folder(Path()).as_posix()}/.lease", 30
+        self.said: list[str] = []
+
+    def beat(self) -> None:
+        self.left -= 1
+        if self.left == 0:
+            self.place.delete(self.name)
+            assert take(self.place, self.name, "another machine")
+
+    def say(self, line: str) -> None:
+        self.said.append(line)
+
+
+def test_a_trial_that_was_taken_over_is_left_to_the_other_machine(
+    suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MARL_BENCH_CACHE", str(tmp_path / "a"))
+    place = Remote(f"file://{tmp_path}/store/tiny")
+    trial = trials(load(suite)[0], suite)[0]
+    link = Robbed(place, trial)
+    assert worker.run(trial, place, link=link).status == "busy"
+    assert len(link.said) == 1
+    assert "another run took this over" in link.said[0]
+    assert at_work(trial, place)
+    assert list(read(str(place)).records["step"].unique()) == [0]  # what the store had before
+
+
+def test_the_failure_that_a_store_has_names_no_folder_of_the_machine(
+    suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MARL_BENCH_CACHE", str(tmp_path / "a"))
+    place = Remote(f"file://{tmp_path}/store/tiny")
+    trial = trials(load(suite)[0], suite)[0]
+
+    def fail(self: Session) -> None:
+        raise RuntimeError(f"{self.folder}: broken")
+
+    monkeypatch.setattr(Session, "begin", fail)
+    assert worker.run(trial, place).status == "failed"
+    found = place.read(f"{trial.folder(Path()).as_posix()}/trial.json")
+    assert found
+    about = json.loads(found.content)
+    assert about["error"].startswith(f"RuntimeError: {place}/trials/games_driving")
+    assert 'File "bench/trial/worker.py"' in about["traceback"]
+    assert str(tmp_path / "a") not in about["traceback"]
+    assert str(ROOT) not in about["traceback"]
+
+
+def test_a_run_that_was_killed_goes_on_on_another_machine(
+    suite: Path, local: pd.DataFrame, s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = f"s3://{BUCKET}/killed"
+    killed_in_the_middle(started(suite, place, tmp_path / "a", "--jobs", "1", "--lease", "2"), s3, "killed/")
+    monkeypatch.setenv("MARL_BENCH_CACHE", str(tmp_path / "b"))
+    monkeypatch.chdir(tmp_path)
+    assert main([str(suite), "--jobs", "1", "--results", place, "--lease", "2"]) == 0
+    pd.testing.assert_frame_equal(records(f"{place}/tiny"), local)
+    assert sorted(read(f"{place}/tiny").trials["attempts"]) == [1, 2]
+    assert verify([f"{place}/tiny"]) == 0
+    assert report([f"{place}/tiny"]) == 0
+    assert (tmp_path / "results/tiny/report.html").exists()
+    found = s3.objects("killed/")
+    assert not any(name.endswith("checkpoint.pt") for name in found)
+    for secret in (SECRET, str(tmp_path), str(ROOT), str(suite.parent), str(Path.home())):
+        assert [name for name, content in found.items() if secret.encode() in content] == []
+
+
+def test_two_runs_at_once_share_the_trials(
+    suite: Path, local: pd.DataFrame, s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = f"s3://{BUCKET}/two"
+    other = started(suite, place, tmp_path / "a", "--jobs", "1")
+    monkeypatch.setenv("MARL_BENCH_CACHE", str(tmp_path / "b"))
+    try:
+        assert main([str(suite), "--jobs", "1", "--results", place]) == 0
+        assert other.wait() == 0
+    finally:
+        other.kill()
+    found = read(f"{place}/tiny")
+    assert list(found.trials["attempts"]) == [1, 1]
+    pd.testing.assert_frame_equal(found.records.drop(columns=TIMES), local)
+    assert verify([f"{place}/tiny"]) == 0
+
+
+def test_results_may_lie_in_a_folder_that_is_used_as_a_store(
+    suite: Path, local: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MARL_BENCH_CACHE", str(tmp_path / "a"))
+    place = f"file://{tmp_path}/store"
+    assert main([str(suite), "--jobs", "1", "--results", place, "--only", "algorithm=happo"]) == 0
+    pd.testing.assert_frame_equal(records(f"{place}/tiny"), of_happo(local))
+
+
+def test_a_trial_outlives_a_lost_connection_and_says_when_it_stays_lost(
+    suite: Path, local: pd.DataFrame, s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MARL_BENCH_CACHE", str(tmp_path / "a"))
+    place = Remote(f"s3://{BUCKET}/lost/tiny", lease=3)
+    trial = next(t for t in trials(load(suite)[0], suite) if t.label == "happo")
+    with monkeypatch.context() as patch:
+        pauses = []
+
+        def back_after_two(seconds: float) -> None:
+            pauses.append(seconds)
+            if len(pauses) == 2:
+                s3.start()
+
+        patch.setattr(time, "sleep", back_after_two)
+        assert worker.run(trial, place, until=400, link=Cut(s3)).status == "running"
+        assert pauses[:2] == [0.5, 1.0]
+    outcome = worker.run(trial, place, link=Cut(s3))
+    assert outcome.status == "failed"
+    assert outcome.error.startswith(f"StoreGone: {place}: not reached for ")
+    about = json.loads((trial.folder(place.folder) / "trial.json").read_text())
+    assert (about["status"], (trial.folder(place.folder) / "checkpoint.pt").exists()) == ("failed", True)
+    s3.start()
+    assert worker.run(trial, place).status == "done"
+    pd.testing.assert_frame_equal(records(str(place)), of_happo(local))
