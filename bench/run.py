@@ -20,12 +20,11 @@ from pathlib import Path
 from bench.cli.command import positive
 from bench.runner import folder
 from bench.runner.pool import Effort, add_effort, run_trials
-from bench.runner.preparing import Prepared, isolated, prepared
+from bench.runner.preparing import Prepared, add_suite, isolated, prepared
 from bench.runner.rounds import run_rounds
 from bench.runner.summary import describe
 from bench.store import files
 from bench.suite.model import SuiteError
-from bench.suite.shipped import find
 
 
 @command.entry
@@ -90,32 +89,8 @@ class ShowDefaults(Action):
 
 def _parser() -> command.Parser:
     parser = command.Parser(prog="python -m bench.run", description=__doc__)
-    parser.add_argument(
-        "suite", type=find, metavar="SUITE.yaml", help="a file, or the name of a suite that comes with the benchmark"
-    )
+    add_suite(parser)
     parser.add_argument("--jobs", type=positive, metavar="N", help="trials at once; default: cores / env-threads")
-    parser.add_argument(
-        "--env-threads",
-        type=positive,
-        default=1,
-        metavar="N",
-        help="threads for the physics of each trial; default: 1",
-    )
-    parser.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="default: results")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="PATH=VALUE", help="change the suite: algorithms.happo.clip=0.1"
-    )
-    parser.add_argument(
-        "--include",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="FILE",
-        help="settings that a study found: results/<study>/best.yaml",
-    )
-    parser.add_argument(
-        "--only", action="append", default=[], metavar="KEY=NAMES", help="run a part: algorithm=happo,mappo or task=..."
-    )
     parser.add_argument(
         "--until",
         choices=["decided"],

@@ -38,6 +38,10 @@ PROBE_STEPS = 10
 
 PROBE_EPISODES = 4
 """Episodes from which the episode length is estimated if the task has no limit."""
+CHECKPOINT_BYTES = 2e6
+"""About what a checkpoint takes apart from the replay buffer."""
+POLICY_BYTES = 1e6
+"""About what the networks of the best and of the last policy take, with the description of the trial."""
 ENDLESS_STEPS, ENDLESS_SECONDS = 10_000, 30.0
 """Steps and seconds after which such an episode is considered endless."""
 
@@ -53,6 +57,8 @@ class Cost:
     """Bytes on disk that stay."""
     checkpoint: float
     """Bytes on disk while it runs."""
+    evaluation: float = 0.0
+    """Those of the seconds that one evaluation of the grid takes."""
 
 
 def refuse_replays_beyond_memory(trials: Sequence[Trial], jobs: int) -> None:
@@ -145,8 +151,9 @@ def _cost(trial: Trial, env_threads: int, fresh_episodes: bool, link: Link) -> C
     return Cost(
         seconds=trial.steps * (collecting + updating) + episode_steps * collecting,
         memory=_resident_bytes() + data,
-        disk=updates * 150 + evaluations * trial.episodes * 20 + 1e6,
-        checkpoint=_replay_bytes(trial) / 2 + 2e6,
+        disk=updates * 150 + evaluations * trial.episodes * 20 + POLICY_BYTES,
+        checkpoint=_replay_bytes(trial) / 2 + CHECKPOINT_BYTES,
+        evaluation=trial.episodes * length * collecting,
     )
 
 

@@ -123,7 +123,7 @@ def outcomes(
             record_failure(trial, folder, error)
         return Outcome(trial, "failed", error)
 
-    pending, announced = list(todo), False
+    pending, announced = in_order(todo, prices), False
     while pending:
         with closing(fan_out(attempt, list(pending), effort.jobs)) as ended:
             for outcome in ended:
@@ -135,6 +135,11 @@ def outcomes(
             announced = True
         if pending:
             time.sleep(WAIT_SECONDS)
+
+
+def in_order(trials: Iterable[Trial], prices: Mapping[Trial, Cost]) -> list[Trial]:
+    """Trials in rounds by seed, the longest of each round first: short ones fill what is left at its end."""
+    return sorted(trials, key=lambda t: (t.seed, -prices[t].seconds))
 
 
 def fan_out(function: Callable[[T, threading.Event], R], items: Iterable[T], jobs: int) -> Generator[R]:
