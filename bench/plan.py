@@ -159,12 +159,7 @@ class Limit:
 
 
 def _limits(seen: Forecast, trials: int, per_node: int, memory: float, options: Namespace) -> Iterator[Limit]:
-    """What could be scarce. Loads grow with the number of workers, but for the memory of a node."""
-
-    def loaded(what: str, share: float, of: str) -> Limit:
-        full = f"{options.workers / share:,.0f}" if share * 1e9 > options.workers else "any number of"
-        return Limit(what, share, f"of {of}; full at about {full} workers")
-
+    """What could be scarce."""
     yield Limit(
         "longest trial",
         seen.longest / seen.makespan,
@@ -172,10 +167,11 @@ def _limits(seen: Forecast, trials: int, per_node: int, memory: float, options: 
     )
     note = f"of {amount(memory)}, on the fullest node, with up to {counted(per_node, 'worker')}"
     yield Limit("node memory", seen.node_memory / memory, note)
-    yield loaded("driver", trials * DRIVER_SECONDS / seen.makespan, f"a core, at {DRIVER_SECONDS * 1e3:.0f} ms a trial")
-    yield loaded("store's files", seen.files_peak / options.store_files, f"{options.store_files:,.0f} files/s at peak")
-    bandwidth = options.store_gb * 1e9
-    yield loaded("store's bytes", seen.bytes_peak / bandwidth, f"{amount(bandwidth)}/s at peak")
+    driver = trials * DRIVER_SECONDS / seen.makespan
+    yield Limit("driver", driver, f"of a core, at {DRIVER_SECONDS * 1e3:.0f} ms a trial")
+    files, bandwidth = options.store_files, options.store_gb * 1e9
+    yield Limit("store's files", seen.files_peak / files, f"of {files:,.0f} files/s, at peak")
+    yield Limit("store's bytes", seen.bytes_peak / bandwidth, f"of {amount(bandwidth)}/s, at peak")
 
 
 def amount(count: float) -> str:
