@@ -13,6 +13,7 @@ COMMANDS = {
     "run": "train and evaluate every trial of a suite",
     "report": "make figures, tables and a page from the results",
     "tune": "tune every algorithm of a study with the same budget",
+    "plan": "simulate what a suite would take on a cluster",
     "verify": "check that results are whole, unchanged and can be made again",
     "merge": "bring the trials of a suite that ran in several folders into one",
     "publish": "make the compact form of results, to be kept in git",

@@ -23,13 +23,12 @@ from bench.runner import backends, folder
 from bench.runner.attempt import Effort
 from bench.runner.backends import Backend
 from bench.runner.pool import add_effort, run_trials
-from bench.runner.preparing import Prepared, isolated, prepared
+from bench.runner.preparing import Prepared, add_suite, isolated, prepared
 from bench.runner.rounds import run_rounds
 from bench.runner.summary import describe
 from bench.store import files
-from bench.store.remote import Remote, location
+from bench.store.remote import Remote
 from bench.suite.model import SuiteError
-from bench.suite.shipped import find
 
 
 @command.entry
@@ -102,43 +101,13 @@ class ShowDefaults(Action):
 
 def _parser() -> command.Parser:
     parser = command.Parser(prog="python -m bench.run", description=__doc__)
-    parser.add_argument(
-        "suite", type=find, metavar="SUITE.yaml", help="a file, or the name of a suite that comes with the benchmark"
-    )
-    parser.add_argument(
-        "--env-threads",
-        type=positive,
-        default=1,
-        metavar="N",
-        help="threads for the physics of each trial; default: 1",
-    )
-    parser.add_argument(
-        "--results",
-        type=location,
-        default=Path("results"),
-        metavar="DIR",
-        help="a folder, or s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, file:///FOLDER; default: results",
-    )
+    add_suite(parser)
     parser.add_argument(
         "--lease",
         type=up_to(86_400),
         default=180,
         metavar="SECONDS",
         help="with a store: when a trial of a machine that is silent is taken up by others; default: 180",
-    )
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="PATH=VALUE", help="change the suite: algorithms.happo.clip=0.1"
-    )
-    parser.add_argument(
-        "--include",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="FILE",
-        help="settings that a study found: results/<study>/best.yaml",
-    )
-    parser.add_argument(
-        "--only", action="append", default=[], metavar="KEY=NAMES", help="run a part: algorithm=happo,mappo or task=..."
     )
     parser.add_argument(
         "--until",

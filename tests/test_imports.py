@@ -28,6 +28,7 @@ ALGORITHMS = [
 BENCH = [["store", "cli"], ["envs"], ["tasks"], ["suite"], ["trial"], ["runner"]]
 COMMANDS = [
     "run",
+    "plan",
     "check",
     "verify",
     "merge",

@@ -155,6 +155,18 @@ def up_to(most: int) -> Callable[[str], int]:
     return count
 
 
+def between(least: float, most: float) -> Callable[[str], float]:
+    """The type of an argument that is a number from `least` to `most`."""
+
+    def number(text: str) -> float:
+        with suppress(ValueError):
+            if least <= float(text) <= most:
+                return float(text)
+        raise ArgumentTypeError(f"{text!r} is not a number from {least:g} to {most:g}")
+
+    return number
+
+
 positive = up_to(MOST)
 """The type of a number of jobs, threads, seeds or trials on a command line."""
 

@@ -34,10 +34,19 @@ from bench.trial.setup import learner_and_batch, prepare_process
 from bench.trial.worker import Stopped
 
 PROBE_STEPS = 10
-"""Length T of the rollouts that are timed."""
+"""Length T of the rollouts that are timed first."""
+PROBE_SECONDS = 1.0
+"""Rollouts as long as the trial's are timed then, or as long as take so many seconds with their update: an update on
+few samples costs more for each of them."""
+LEAST_SECONDS = 0.1
+"""Rollouts and updates are timed again until they have taken so many seconds."""
 
 PROBE_EPISODES = 4
 """Episodes from which the episode length is estimated if the task has no limit."""
+CHECKPOINT_BYTES = 2e6
+"""About what a checkpoint takes apart from the replay buffer."""
+POLICY_BYTES = 1e6
+"""About what the networks of the best and of the last policy take, with the description of the trial."""
 ENDLESS_STEPS, ENDLESS_SECONDS = 10_000, 30.0
 """Steps and seconds after which such an episode is considered endless."""
 
@@ -53,6 +62,8 @@ class Cost:
     """Bytes on disk that stay."""
     checkpoint: float
     """Bytes on disk while it runs."""
+    evaluation: float = 0.0
+    """Those of the seconds that one evaluation of the grid takes."""
 
 
 def refuse_replays_beyond_memory(trials: Sequence[Trial], jobs: int) -> None:
@@ -141,13 +152,15 @@ def _cost(trial: Trial, env_threads: int, fresh_episodes: bool, link: Link) -> C
     length = trial.task.episode_length or longest_episode(trial.task)
     # at most: some episodes end early, and a last policy that is the best one is played once
     episode_steps = evaluations * trial.episodes * length
+    learning_steps = max(trial.steps - getattr(trial.settings, "warmup_steps", 0), 0)
     data = _data_bytes(trial)
     updates = trial.steps / (trial.settings.envs * trial.settings.rollout_length) * (team(trial.task).size + 1)
     return Cost(
-        seconds=trial.steps * (collecting + updating) + episode_steps * collecting,
+        seconds=(trial.steps + episode_steps) * collecting + learning_steps * updating,
         memory=_resident_bytes() + data,
-        disk=updates * 150 + evaluations * trial.episodes * 20 + 1e6,
-        checkpoint=_replay_bytes(trial) / 2 + 2e6,
+        disk=updates * 150 + evaluations * trial.episodes * 20 + POLICY_BYTES,
+        checkpoint=_replay_bytes(trial) / 2 + CHECKPOINT_BYTES,
+        evaluation=trial.episodes * length * collecting,
     )
 
 
@@ -169,31 +182,43 @@ def longest_episode(task: Task) -> int:
 
 
 def _seconds_per_step(trial: Trial, env_threads: int, link: Link) -> tuple[float, float]:
-    """Seconds of collecting and of learning per environment step, from a short rollout after one for warm-up."""
-    settings = _short(trial.settings)
+    """Seconds of collecting and of learning per environment step."""
+    length = min(trial.settings.rollout_length, PROBE_STEPS)
+    first = _timed(trial, length, env_threads, link)
+    longer = min(trial.settings.rollout_length, int(PROBE_SECONDS / (sum(first) * trial.settings.envs)))
+    return _timed(trial, longer, env_threads, link) if longer > length else first
+
+
+def _timed(trial: Trial, length: int, env_threads: int, link: Link) -> tuple[float, float]:
+    """The same from rollouts of so many steps, after one for warm-up."""
+    settings = _shortened(trial.settings, length)
     learner, made = learner_and_batch(replace(trial, settings=settings), env_threads)
+    collecting = updating = 0.0
+    steps = 0
     with closing(made) as batch:
-        collector = Collector(batch, PROBE_STEPS, link.beat)
+        collector = Collector(batch, length, link.beat)
         with suppress(Diverged):  # the trial will report it
             learner.update(collector.collect(learner))
-        start = time.perf_counter()
-        rollout = collector.collect(learner)
-        collected = time.perf_counter()
-        with suppress(Diverged):
-            learner.update(rollout)
-        ended = time.perf_counter()
-    steps = PROBE_STEPS * settings.envs
-    return (collected - start) / steps, (ended - collected) / steps
+        while collecting + updating < LEAST_SECONDS:
+            start = time.perf_counter()
+            rollout = collector.collect(learner)
+            collected = time.perf_counter()
+            with suppress(Diverged):
+                learner.update(rollout)
+            collecting += collected - start
+            updating += time.perf_counter() - collected
+            steps += length * settings.envs
+    return collecting / steps, updating / steps
 
 
-def _short(settings: Settings) -> Settings:
-    """The settings with rollouts of PROBE_STEPS, and others reduced to fit such a rollout."""
-    samples = PROBE_STEPS * settings.envs
-    limits = {"n_step": PROBE_STEPS, "actor_minibatches": samples, "critic_minibatches": samples}
+def _shortened(settings: Settings, length: int) -> Settings:
+    """The settings with rollouts of so many steps, and others reduced to fit such a rollout."""
+    samples = length * settings.envs
+    limits = {"n_step": length, "actor_minibatches": samples, "critic_minibatches": samples}
     fitting = {key: min(getattr(settings, key), most) for key, most in limits.items() if hasattr(settings, key)}
     if isinstance(settings, MADDPGSettings):
         fitting |= {"warmup_steps": 0, "buffer_size": 2 * samples}
-    return replace(settings, rollout_length=PROBE_STEPS, **fitting)
+    return replace(settings, rollout_length=length, **fitting)
 
 
 def _data_bytes(trial: Trial) -> float:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import time
+from argparse import ArgumentParser
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from bench.cli.command import positive
 from bench.runner.cost import Cost, costs, refuse_replays_beyond_memory
 from bench.runner.folder import continued, refuse_changed
 from bench.runner.process import Died, Limits, call
@@ -15,15 +19,17 @@ from bench.store.files import StoreError
 from bench.store.lease import repeatedly
 from bench.store.mirror import BEAT_SECONDS
 from bench.store.places import fetch, working
-from bench.store.remote import Remote
+from bench.store.remote import Remote, location
 from bench.store.resolved import Resolved
 from bench.suite.claims import claims
 from bench.suite.model import Suite, SuiteError
 from bench.suite.overrides import only
 from bench.suite.resolving import load, resolved, trials
+from bench.suite.shipped import find
 from bench.suite.trial import Trial
 from bench.tasks import registry
 from bench.trial.link import Link
+from bench.trial.setup import learner_and_batch
 from bench.trial.status import read_status
 
 STALL_SECONDS = 120.0
@@ -50,6 +56,41 @@ class Prepared:
     """About physics that differ from golden.json; mostly empty."""
 
 
+def add_suite(parser: ArgumentParser) -> None:
+    """The arguments of a command that say which trials it is about."""
+    parser.add_argument(
+        "suite", type=find, metavar="SUITE.yaml", help="a file, or the name of a suite that comes with the benchmark"
+    )
+    parser.add_argument(
+        "--env-threads",
+        type=positive,
+        default=1,
+        metavar="N",
+        help="threads for the physics of each trial; default: 1",
+    )
+    parser.add_argument(
+        "--results",
+        type=location,
+        default=Path("results"),
+        metavar="DIR",
+        help="a folder, or s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, file:///FOLDER; default: results",
+    )
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="PATH=VALUE", help="change the suite: algorithms.happo.clip=0.1"
+    )
+    parser.add_argument(
+        "--include",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="settings that a study found: results/<study>/best.yaml",
+    )
+    parser.add_argument(
+        "--only", action="append", default=[], metavar="KEY=NAMES", help="run a part: algorithm=happo,mappo or task=..."
+    )
+
+
 def prepared(
     suite: Path,
     results: Path | Remote,
@@ -63,7 +104,8 @@ def prepared(
 ) -> Prepared:
     """Read a suite and measure its costs. `results` is where those of all suites lie.
 
-    `most_seeds`: up to how many seeds are added until the claims of the suite are decided.
+    `most_seeds`: up to how many seeds are added until the claims of the suite are decided. `jobs`: trials at once on
+    this machine, whose replay buffers it must hold; 0 where they run elsewhere.
     """
     link.at(f"reading {suite}")
     read, document = load(suite, changes, includes)
@@ -110,6 +152,19 @@ def isolated(function: Callable[..., Any], *arguments: Any, say: Callable[[str],
     if isinstance(result, SuiteError):
         raise result
     return result
+
+
+def start_seconds(trial: Trial, env_threads: int, say: Callable[[str], None]) -> float:
+    """Seconds from the start of a trial's process until it trains: the process, its networks, its environments."""
+    begun = time.perf_counter()
+    isolated(_set_up, trial, env_threads, say=say)
+    return time.perf_counter() - begun
+
+
+def _set_up(trial: Trial, env_threads: int, link: Link) -> None:
+    link.at(f"{trial.name}: starting")
+    with closing(learner_and_batch(trial, env_threads)[1]):
+        pass
 
 
 def _answer(function: Callable[..., Any], arguments: Sequence[Any], link: Link) -> Any:

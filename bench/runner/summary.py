@@ -14,9 +14,7 @@ from bench.store.trials import GOLDEN
 from bench.suite.trial import Trial
 
 
-def describe(
-    selected: Sequence[Trial], prices: Mapping[Trial, Cost], results: Path | Remote, at_once: int
-) -> str:
+def describe(selected: Sequence[Trial], prices: Mapping[Trial, Cost], results: Path | Remote, at_once: int) -> str:
     """The selected trials, and the time, memory and disk that those still to run (`prices`) will need.
 
     `at_once`: trials at once; 0 where nobody knows yet, and one is counted.

@@ -111,6 +111,38 @@ def test_the_grid_and_the_fresh_episodes_of_the_last_and_the_best_policy_are_pri
     assert costs([trial])[trial].seconds == training + grid + 2 * 10 * 2 * 50
 
 
+@pytest.mark.parametrize(
+    ("per_step", "lengths"),
+    [(0.001, [10, 50]), (0.0125, [10, 40]), (0.1, [10])],
+    ids=["whole", "as many steps as take a second", "too slow for more"],
+)
+def test_rollouts_of_the_trials_own_length_are_timed_if_they_are_short_enough(
+    path: Path, monkeypatch: pytest.MonkeyPatch, per_step: float, lengths: list[int]
+) -> None:
+    """With two environments a second is 40 steps at 12.5 ms."""
+    timed = []
+
+    def note(trial: Trial, length: int, *_: object) -> tuple[float, float]:
+        timed.append(length)
+        return per_step / 2, per_step / 2
+
+    monkeypatch.setattr(cost, "_timed", note)
+    costs([one(path)])
+    assert timed == lengths
+
+
+def test_steps_before_gradients_begin_are_priced_without_learning(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cost, "_seconds_per_step", lambda *_: (1.0, 2.0))
+    maddpg = planned(path, "algorithms.maddpg.warmup_steps=300")[1]
+    grid = 6 * 2 * 50
+    assert costs([maddpg], fresh_episodes=False)[maddpg].seconds == 1000 * 1 + 700 * 2 + grid
+
+
+def test_an_evaluation_is_a_part_of_the_cost(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cost, "_seconds_per_step", lambda *_: (1.0, 2.0))
+    assert costs([one(path)])[one(path)].evaluation == 2 * 50
+
+
 def test_no_trials_cost_nothing() -> None:
     assert costs([]) == {}
 
