@@ -2,9 +2,9 @@
 
 All access goes through obstore, the Python face of Rust's object_store, for three reasons. What locks need, writing an
 object only if it is not there or only if it is still the version that was read, is one argument there, the same for
-S3, Google's store and folders; with fsspec it is s3fs's or gcsfs's own affair, and for replacing a version not offered
-at all. It is one wheel without dependencies instead of aiobotocore, gcsfs and aiohttp. And a write is there whole or
-not at all. boto3 finds credentials for S3, as obstore alone reads no profiles.
+S3 and Google's store; in fsspec only the first has a common name, and the second is an argument of S3's interface and
+another one of Google's. It is one wheel without dependencies instead of s3fs, gcsfs, aiobotocore and aiohttp. And a
+write is there whole or not at all. boto3 finds credentials for S3, as obstore alone reads no profiles.
 
 Credentials are looked up by these libraries where the store's own tools look, in each process anew. They are in no
 object of ours, so none can get into a file, a message or another process. Nothing here imports torch or gymnasium.
