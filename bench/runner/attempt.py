@@ -36,9 +36,9 @@ class Effort:
     retries: int = 1
     """How often a trial is started again whose process died or was ended."""
 
-    def cores(self, trial: Trial) -> int:
-        """That a trial keeps busy: its environments and its updates take turns."""
-        return max(self.env_threads, trial.learner_threads)
+    def cores(self, *trials: Trial) -> int:
+        """That each of these keeps busy at most: environments and updates take turns."""
+        return max(self.env_threads, *(t.learner_threads for t in trials), 1)
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,7 @@ def run_trials(
     command.end_as_after_ctrl_c()
     try:
         with (
-            Monitor(todo, seconds, backend.at_once(effort.cores(todo[0]))) as monitor,
+            Monitor(todo, seconds, backend.at_once(effort.cores(*todo))) as monitor,
             closing(outcomes(todo, results, effort, prices, backend, monitor)) as ended,
         ):
             for outcome in ended:
