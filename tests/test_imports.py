@@ -29,6 +29,7 @@ BENCH = [["store", "cli"], ["envs"], ["tasks"], ["suite"], ["trial"], ["runner"]
 COMMANDS = [
     "run",
     "check",
+    "play",
     "verify",
     "merge",
     "publish",
