@@ -26,9 +26,6 @@ MOST_FPS = 30.0
 """Pictures per second of a video at most: of a faster environment steps are left out."""
 DEFAULT_FPS = 10.0
 """Steps per second of an environment that does not say `render_fps`."""
-SHADOW_PIXELS = 1024
-"""Width of the map of shadows, a quarter of MuJoCo's. Together with no smoothing of edges this draws four times as fast
-where the processor does it."""
 
 
 class Camera(Protocol):
@@ -101,7 +98,7 @@ class MujocoCamera:
         self._eye.azimuth, self._eye.elevation = self._view.azimuth, self._view.elevation
         self._eye.distance = self._view.distance
         self._look()
-        self._model.vis.quality.offsamples, self._model.vis.quality.shadowsize = 0, SHADOW_PIXELS
+        self._model.vis.quality.offsamples = 0  # edges that are not smoothed, for speed where the processor draws
         if self._view.place is None:
             self._eye.distance *= self._radius()
             self._eye.lookat[2] = self._data.subtree_com[0, 2]
@@ -109,6 +106,8 @@ class MujocoCamera:
             self._eye.lookat[:] = self._view.place
         width, height = size
         self._renderer = mujoco.Renderer(self._model, height, width)
+        # Shadows take most of the time, and are wrong in patches far from the light, which does not go with the robot.
+        self._renderer.scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = False
 
     def _look(self) -> None:
         """Bring MuJoCo's data to the state of the environment, without a step."""
@@ -116,16 +115,15 @@ class MujocoCamera:
         mujoco.mj_forward(self._model, self._data)
 
     def _move_ground(self) -> None:
-        """Let floor and lights go with the robot, which leaves a floor that is endless to physics only.
+        """Let the floor, which is endless only to physics, go with the robot.
 
-        The floor goes by whole periods of its pattern, so that it seems to stand still.
+        It goes by whole periods of its pattern, so that it seems to stand still.
         """
         model, data = self._model, self._data
         for floor in np.flatnonzero(model.geom_type == mujoco.mjtGeom.mjGEOM_PLANE):
             repeats = model.mat_texrepeat[model.geom_matid[floor]]
             period = 2 * model.geom_size[floor, :2] / repeats
             data.geom_xpos[floor, :2] = np.round(self._eye.lookat[:2] / period) * period
-        data.light_xpos[:, :2] = self._eye.lookat[:2]
 
     def _radius(self) -> float:
         """Of a ball around the robot's centre of mass that holds all of it, in metres."""
