@@ -13,6 +13,7 @@ COMMANDS = {
     "run": "train and evaluate every trial of a suite",
     "report": "make figures, tables and a page from the results",
     "play": "let a trained team play its task, and film it",
+    "export": "write a trained team in the layout of Hugging Face's hub",
     "tune": "tune every algorithm of a study with the same budget",
     "verify": "check that results are whole, unchanged and can be made again",
     "merge": "bring the trials of a suite that ran in several folders into one",

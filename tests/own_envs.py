@@ -18,7 +18,7 @@ class Plain(ParallelEnv[str, Any, Any]):
     """Two agents on a line; each sees itself and the time, is paid its place, and moves by its own action."""
 
     metadata: ClassVar[dict[str, Any]] = {"name": "plain"}
-    names = ("a", "b")
+    names: tuple[str, ...] = ("a", "b")
 
     def __init__(self, size: int = 2, timer: int = TIMER):
         self.possible_agents = list(self.names)
@@ -109,6 +109,15 @@ class Choosing(Plain):
             assert action != self.last, "a forbidden choice"
             self.last = action
         super().move(name, action)
+
+
+class Mixed(Choosing):
+    """Legal: beside them `c` acts in an interval."""
+
+    names = ("a", "b", "c")
+
+    def acts(self, name: str) -> spaces.Space[Any]:
+        return spaces.Box(-1.0, 3.0, (2,), np.float32) if name == "c" else super().acts(name)
 
 
 class Drawn(Plain):

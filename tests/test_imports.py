@@ -30,6 +30,7 @@ COMMANDS = [
     "run",
     "check",
     "play",
+    "export",
     "verify",
     "merge",
     "publish",
