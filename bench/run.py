@@ -15,6 +15,7 @@ if __name__ == "__main__":
 import sys
 from argparse import Action, ArgumentParser
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from bench.cli.command import positive
@@ -23,7 +24,9 @@ from bench.runner.pool import Effort, add_effort, run_trials
 from bench.runner.preparing import Prepared, isolated, prepared
 from bench.runner.rounds import run_rounds
 from bench.runner.summary import describe
+from bench.runner.tracking import tracked
 from bench.store import files
+from bench.store.tracking import TRACKERS
 from bench.suite.model import SuiteError
 from bench.suite.shipped import find
 
@@ -35,6 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if bool(options.until) != bool(options.max_seeds) or (options.until and options.only):
         parser.error("--until decided needs --max-seeds N, and the other way round, and the whole suite: no --only")
+    for tracker in options.log:
+        if find_spec(tracker) is None:
+            parser.error(f"--log {tracker}: needs the extra {tracker}: pip install '.[{tracker}]'")
     jobs = options.jobs or max((os.cpu_count() or 1) // options.env_threads, 1)
     try:
         found: Prepared = isolated(
@@ -53,10 +59,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     try:
         effort = Effort(jobs, options.env_threads, options.stall, options.retries)
-        if options.until:
-            return run_rounds(found, results, effort, undecided_pairings)
-        folder.prepare(found.planned, found.document, found.resolved, results)
-        return run_trials([*found.prices], results, effort, found.prices)
+        with tracked(results, options.log, say=lambda line: print(line, file=sys.stderr)):
+            if options.until:
+                return run_rounds(found, results, effort, undecided_pairings)
+            folder.prepare(found.planned, found.document, found.resolved, results)
+            return run_trials([*found.prices], results, effort, found.prices)
     except SuiteError as error:
         return command.refused(error)
     except files.StoreError as error:
@@ -123,6 +130,13 @@ def _parser() -> command.Parser:
     )
     parser.add_argument("--max-seeds", type=positive, metavar="N", help="the most seeds that --until decided may use")
     add_effort(parser)
+    parser.add_argument(
+        "--log",
+        action="append",
+        choices=[*TRACKERS],
+        default=[],
+        help="tell a tracker of each trial that has ended, in local files; may be given more than once",
+    )
     parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")
     parser.add_argument(
         "--show-defaults", action=ShowDefaults, metavar="METHOD", help="print a method's settings, and stop: happo"
