@@ -59,5 +59,6 @@ def _failure(value: str) -> str:
         return f"drew nothing within {SECONDS} s"
     if done.returncode < 0:
         return f"killed by signal {-done.returncode}"
-    lines = [line for line in done.stderr.splitlines() if line.strip() and not line.startswith((" ", "Exception ign"))]
+    raised = done.stderr.partition("Exception ignored")[0]  # what follows is of objects that were half made
+    lines = [line for line in raised.splitlines() if line.strip()]
     return "" if done.returncode == 0 else next(iter(lines[-1:]), f"status {done.returncode}")[:120]
