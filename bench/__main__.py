@@ -12,6 +12,8 @@ from bench.cli import command
 COMMANDS = {
     "run": "train and evaluate every trial of a suite",
     "report": "make figures, tables and a page from the results",
+    "play": "let a trained team play its task, and film it",
+    "export": "write a trained team in the layout of Hugging Face's hub",
     "tune": "tune every algorithm of a study with the same budget",
     "plan": "simulate what a suite would take on a cluster",
     "verify": "check that results are whole, unchanged and can be made again",

@@ -16,6 +16,7 @@ import sys
 from argparse import Action, ArgumentParser, Namespace
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 from bench.cli.command import positive, up_to
@@ -26,8 +27,11 @@ from bench.runner.pool import add_effort, run_trials
 from bench.runner.preparing import Prepared, add_suite, isolated, prepared
 from bench.runner.rounds import run_rounds
 from bench.runner.summary import describe
+from bench.runner.tracking import tracked
 from bench.store import files
+from bench.store.places import working
 from bench.store.remote import Remote
+from bench.store.tracking import TRACKERS
 from bench.suite.model import SuiteError
 
 
@@ -38,6 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if bool(options.until) != bool(options.max_seeds) or (options.until and options.only):
         parser.error("--until decided needs --max-seeds N, and the other way round, and the whole suite: no --only")
+    for tracker in options.log:
+        if find_spec(tracker) is None:
+            parser.error(f"--log {tracker}: needs the extra {tracker}: pip install '.[{tracker}]'")
     where: Path | Remote = options.results
     if isinstance(where, Remote):
         where = options.results = replace(where, lease=options.lease)
@@ -69,10 +76,11 @@ def _run(options: Namespace, backend: Backend) -> int:
         print(found.warning, file=sys.stderr)
     if options.dry_run:
         return 0
-    if options.until:
-        return run_rounds(found, results, effort, backend, undecided_pairings)
-    folder.prepare(found.planned, found.document, found.resolved, results)
-    return run_trials([*found.prices], results, effort, found.prices, backend)
+    with tracked(working(results), options.log, say=lambda line: print(line, file=sys.stderr)):
+        if options.until:
+            return run_rounds(found, results, effort, backend, undecided_pairings)
+        folder.prepare(found.planned, found.document, found.resolved, results)
+        return run_trials([*found.prices], results, effort, found.prices, backend)
 
 
 def undecided_pairings(results: Path) -> set[tuple[str, str]]:
@@ -116,6 +124,13 @@ def _parser() -> command.Parser:
     )
     parser.add_argument("--max-seeds", type=positive, metavar="N", help="the most seeds that --until decided may use")
     add_effort(parser)
+    parser.add_argument(
+        "--log",
+        action="append",
+        choices=[*TRACKERS],
+        default=[],
+        help="tell a tracker of each trial that has ended, in local files; may be given more than once",
+    )
     parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")
     parser.add_argument(
         "--show-defaults", action=ShowDefaults, metavar="METHOD", help="print a method's settings, and stop: happo"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from gymnasium import spaces
@@ -17,8 +17,8 @@ TIMER = 12
 class Plain(ParallelEnv[str, Any, Any]):
     """Two agents on a line; each sees itself and the time, is paid its place, and moves by its own action."""
 
-    metadata = {"name": "plain"}  # noqa: RUF012
-    names = ("a", "b")
+    metadata: ClassVar[dict[str, Any]] = {"name": "plain"}
+    names: tuple[str, ...] = ("a", "b")
 
     def __init__(self, size: int = 2, timer: int = TIMER):
         self.possible_agents = list(self.names)
@@ -109,6 +109,32 @@ class Choosing(Plain):
             assert action != self.last, "a forbidden choice"
             self.last = action
         super().move(name, action)
+
+
+class Mixed(Choosing):
+    """Legal: beside them `c` acts in an interval."""
+
+    names = ("a", "b", "c")
+
+    def acts(self, name: str) -> spaces.Space[Any]:
+        return spaces.Box(-1.0, 3.0, (2,), np.float32) if name == "c" else super().acts(name)
+
+
+class Drawn(Plain):
+    """Draws itself twice as wide as high, red on the left and blue on the right."""
+
+    metadata: ClassVar[dict[str, Any]] = {"name": "drawn", "render_fps": 60}
+
+    def __init__(self, size: int = 2, render_mode: str | None = None):
+        super().__init__(size)
+        self.render_mode = render_mode
+
+    def render(self) -> Any:
+        if self.render_mode is None:
+            return None
+        picture = np.zeros((10, 20, 3), np.uint8)
+        picture[:, :10, 0] = picture[:, 10:, 2] = 255
+        return picture
 
 
 class Named(Plain):

@@ -126,7 +126,7 @@ def test_the_pages_show_most_commands() -> None:
 
 @pytest.mark.usefixtures("only_parsers")
 def test_every_option_in_a_table_is_one_of_a_command() -> None:
-    needed = {"bench.run": ["x"], "bench.tune": ["x"], "bench.speed": [], "bench.report": []}
+    needed = {"bench.run": ["x"], "bench.tune": ["x"], "bench.speed": [], "bench.report": [], "bench.play": ["x"]}
     needed["bench.plan"] = ["x", "--workers", "1"]
     known = {option for module, arguments in needed.items() for option in parsed(module, arguments).known}
     rows = [line for page in PAGES for line in page.read_text().splitlines() if line.startswith("| `--")]

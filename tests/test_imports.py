@@ -30,6 +30,8 @@ COMMANDS = [
     "run",
     "plan",
     "check",
+    "play",
+    "export",
     "verify",
     "merge",
     "publish",

@@ -144,12 +144,12 @@ def mute(failure: OSError) -> None:
         print(f"standard output: {failure.strerror}", file=sys.stderr)
 
 
-def up_to(most: int) -> Callable[[str], int]:
-    """The type of an argument that is a count from 1 to `most`."""
+def up_to(most: int, least: int = 1) -> Callable[[str], int]:
+    """The type of an argument that is a whole number from `least`, 0 or 1, to `most`."""
 
     def count(text: str) -> int:
-        if not (text.isascii() and text.isdigit() and len(text) < 20 and 1 <= int(text) <= most):
-            raise ArgumentTypeError(f"{text!r} is not a whole number from 1 to {most}")
+        if not (text.isascii() and text.isdigit() and len(text) < 20 and least <= int(text) <= most):
+            raise ArgumentTypeError(f"{text!r} is not a whole number from {least} to {most}")
         return int(text)
 
     return count

@@ -68,7 +68,7 @@ class MujocoBatch:
     ):
         self.envs, self.auto_reset, self.episode_length = len(seeds), auto_reset, episode_length
         self._standardises = observation == "paper"
-        self.robot = ROBOTS[robot]
+        self.robot_name, self.robot = robot, ROBOTS[robot]
         with ExitStack() as opened:
             mamujoco = reference(robot, partition, obsk)
             opened.callback(close, mamujoco)
@@ -86,7 +86,7 @@ class MujocoBatch:
         """What is read from MaMuJoCo's environment: model, observations, and which action is whose."""
         self._gym = mamujoco.single_agent_env.unwrapped
         self.model: Any = self._gym.model
-        self.frame_skip, self._dt = self._gym.frame_skip, self._gym.dt
+        self.frame_skip, self.dt = self._gym.frame_skip, self._gym.dt
         act_ids = [[node.act_ids for node in part] for part in mamujoco.agent_action_partitions]
         self._compile(mamujoco, observation)
         self.team = Team(
@@ -207,7 +207,7 @@ class MujocoBatch:
         self._advance()
         self._elapsed += self._live
         before, self._position = self._position, self._positions()
-        step = Transition(before, self._position, self.fields, self.control, self._dt)
+        step = Transition(before, self._position, self.fields, self.control, self.dt)
         self.reward, self.terminated = self.robot.reward(self._gym, step)
         self.truncated = self._elapsed >= self.episode_length
         over = (self.terminated | self.truncated) & self._live

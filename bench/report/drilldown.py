@@ -13,6 +13,7 @@ from bench.report import stats
 from bench.report.algorithms import in_order
 from bench.report.audit import NONE, text
 from bench.report.load import SuiteResults
+from bench.report.videos import Video, of_trial
 from bench.store.resolved import Resolved
 
 POINTS = 60
@@ -56,6 +57,7 @@ class Entry:
     sparklines: Sequence[Sparkline]
     error: str
     traceback: str
+    videos: Sequence[Video]
 
 
 def entries(suite: SuiteResults, states: pd.DataFrame) -> list[Entry]:
@@ -77,6 +79,7 @@ def entries(suite: SuiteResults, states: pd.DataFrame) -> list[Entry]:
                 sparklines=lines.get(key, []),
                 error=cut(row["error"], LONGEST_ERROR),
                 traceback=cut(str(trial.get("traceback") or ""), LONGEST_TRACEBACK, last=True),
+                videos=of_trial(suite.folder, *key),
             )
         )
     return found

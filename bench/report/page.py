@@ -28,6 +28,7 @@ from bench.report import (
     reaching,
     sensitivity,
     stats,
+    videos,
 )
 from bench.report.algorithms import Algorithms, in_order
 from bench.report.audit import tuning
@@ -319,4 +320,5 @@ def html(
         certificate_figures=_figures(certificates, suite.algorithms),
         entries=drilldown.entries(suite, states),
         settings_tables=drilldown.settings_tables(suite),
+        videos=videos.of_suite(suite.folder),
     )

@@ -16,6 +16,8 @@ REFRESH_SECONDS = 5
 WATCHED = (
     "trials/*/*/seed-*/trial.json",
     "trials/*/*/seed-*/records.parquet",
+    "trials/*/*/seed-*/*.mp4",
+    "videos/*.mp4",
     "resolved.json",
     "tuning.parquet",
     "importances.parquet",

@@ -82,6 +82,25 @@ def read_trial_in_place(path: Path) -> dict[str, Any]:
     return about
 
 
+def find_trial(named: Path) -> Path:
+    """The folder of a trial from itself, or from `SUITE/task/algorithm/seed`: results/quick/mamujoco/Ant-4x2/happo/0.
+
+    Raises StoreError for what names none, with those that there are.
+    """
+    if (named / "trial.json").exists():
+        return named
+    *parts, label, seed = named.parts if len(named.parts) > 2 else ("", "", "")
+    number = seed.removeprefix("seed-")
+    suites = [Path(*parts[:k]) for k in range(len(parts), 0, -1) if (Path(*parts[:k]) / "trials").is_dir()]
+    for suite in suites if number.isdecimal() else []:
+        task = "/".join(parts[len(suite.parts) :])
+        if ((found := trial_folder(suite, task, label, int(number))) / "trial.json").exists():
+            return found
+    known = [path.parent for suite in suites[:1] for path in trial_files(suite, "trial.json")]
+    there = f"; {len(known)} are in {suites[0]}, the first is {known[0]}" if known else ""
+    raise StoreError(f"{named}: no trial there; valid: its folder, or SUITE/task/algorithm/seed{there}")
+
+
 def trial_files(suite_folder: Path, name: str) -> list[Path]:
     """The files called `name` of all trials in a suite's folder, in the order of their paths."""
     return sorted(suite_folder.glob(f"trials/*/*/seed-*/{name}"))

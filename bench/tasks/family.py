@@ -14,6 +14,8 @@ from bench.envs.batch import EnvBatch
 
 MAX_STEPS = 10**9
 Steps = Annotated[int, Bounds(1, MAX_STEPS)]
+PICTURES = "rgb_array"
+"""The `render_mode` of a PettingZoo environment that gives pictures as arrays."""
 
 
 class Options:
@@ -47,7 +49,7 @@ class Family:
     defaults: Callable[[str], Mapping[str, Any]]
     """(name) -> the default of every option."""
     make: Callable[..., EnvBatch]
-    """(name, options, seeds, auto_reset, env_threads) -> one environment per seed, as one batch."""
+    """(name, options, seeds, auto_reset, env_threads, drawn) -> one environment per seed, as one batch."""
     origin: Callable[[str], dict[str, Any]]
     """(name) -> the versions that its numbers depend on, as they enter a trial's config hash."""
     environment: Callable[[str, Any], Callable[[], Any]] | None = None

@@ -126,7 +126,13 @@ def _options(name: str, options: Mapping[str, Any]) -> Options:
 
 
 def _batch(
-    name: str, options: Options, seeds: Sequence[np.random.SeedSequence], *, auto_reset: bool, env_threads: int
+    name: str,
+    options: Options,
+    seeds: Sequence[np.random.SeedSequence],
+    *,
+    auto_reset: bool,
+    env_threads: int,
+    drawn: bool,
 ) -> EnvBatch:
     found = known(name, options)
     if isinstance(found, Ridge):

@@ -96,6 +96,7 @@ def _mujoco_batch(
     *,
     auto_reset: bool,
     env_threads: int,
+    drawn: bool,
 ) -> EnvBatch:
     robot, partition = robot_parts(name)
     return MujocoBatch(robot, partition, seeds, auto_reset=auto_reset, env_threads=env_threads, **asdict(options))

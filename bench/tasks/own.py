@@ -16,7 +16,7 @@ from bench.envs.batch import EnvBatch
 from bench.envs.errors import EnvError, one_line_with_place
 from bench.envs.parallel import ParallelBatch
 from bench.tasks import plugins
-from bench.tasks.family import MAX_STEPS, Family, Options
+from bench.tasks.family import MAX_STEPS, PICTURES, Family, Options
 from bench.tasks.games import GAMES
 from bench.tasks.mujoco import MUJOCO
 from bench.tasks.pettingzoo import PETTINGZOO
@@ -96,10 +96,21 @@ def _factory_environment(name: str, options: FactoryOptions) -> Callable[[], Any
 
 
 def _factory_batch(
-    name: str, options: FactoryOptions, seeds: Sequence[np.random.SeedSequence], *, auto_reset: bool, env_threads: int
+    name: str,
+    options: FactoryOptions,
+    seeds: Sequence[np.random.SeedSequence],
+    *,
+    auto_reset: bool,
+    env_threads: int,
+    drawn: bool,
 ) -> EnvBatch:
-    """One environment per seed; whatever the user's code raises becomes a SettingError of one line."""
-    make = _factory_environment(name, options)
+    """One environment per seed; whatever the user's code raises becomes a SettingError of one line.
+
+    Where it is to be drawn, a factory that takes `render_mode` is told.
+    """
+    make: Callable[..., Any] = _factory_environment(name, options)
+    if drawn and "render_mode" in _parameters(_factory(name)):
+        make = partial(make, render_mode=PICTURES)
     try:
         return ParallelBatch(make, seeds, episode_length=options.episode_length, auto_reset=auto_reset)
     except EnvError as error:

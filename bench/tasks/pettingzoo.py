@@ -16,7 +16,7 @@ from algorithms import SettingError
 from algorithms.validation import Bounds, Count, strict
 from bench.envs.batch import EnvBatch
 from bench.envs.parallel import ParallelBatch
-from bench.tasks.family import Family, Options, Steps
+from bench.tasks.family import PICTURES, Family, Options, Steps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,11 +113,18 @@ def _zoo_environment(name: str, options: Options) -> Callable[[], Any]:
 
 
 def _zoo_batch(
-    name: str, options: Options, seeds: Sequence[np.random.SeedSequence], *, auto_reset: bool, env_threads: int
+    name: str,
+    options: Options,
+    seeds: Sequence[np.random.SeedSequence],
+    *,
+    auto_reset: bool,
+    env_threads: int,
+    drawn: bool,
 ) -> EnvBatch:
     zoo = _zoo(name)
+    make: Callable[..., Any] = _zoo_environment(name, options)
     return ParallelBatch(
-        _zoo_environment(name, options),
+        partial(make, render_mode=PICTURES) if drawn else make,
         seeds,
         episode_length=None if zoo.truncates else options.limit,
         own_state=False,  # mpe2's is all observations, and multiwalker's fails once a walker has fallen

@@ -89,10 +89,19 @@ def task(name: str, options: Mapping[str, Any]) -> Task:
 
 
 def make(
-    task: Task, seeds: Sequence[np.random.SeedSequence], *, auto_reset: bool = True, env_threads: int = 1
+    task: Task,
+    seeds: Sequence[np.random.SeedSequence],
+    *,
+    auto_reset: bool = True,
+    env_threads: int = 1,
+    drawn: bool = False,
 ) -> EnvBatch:
-    """One environment per seed, as one batch; those of MuJoCo are stepped by `env_threads` threads."""
-    return task.family.make(task.name, task.options, seeds, auto_reset=auto_reset, env_threads=env_threads)
+    """One environment per seed, as one batch; those of MuJoCo are stepped by `env_threads` threads.
+
+    `drawn`: made so that `bench.envs.rendering` can take pictures of it.
+    """
+    own = {"auto_reset": auto_reset, "env_threads": env_threads, "drawn": drawn}
+    return task.family.make(task.name, task.options, seeds, **own)
 
 
 @cache

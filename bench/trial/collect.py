@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -144,15 +144,23 @@ class Episodes:
 
 def play(learner: Learner, batch: EnvBatch, beat: Callable[[], None] = _no_beat, *, explore: bool = False) -> Episodes:
     """One episode in each environment of a batch made with `auto_reset=False`, deterministic unless it explores."""
+    for so_far in moments(learner, batch, explore=explore):  # noqa: B007  (the last is the result)
+        beat()
+    return so_far
+
+
+def moments(learner: Learner, batch: EnvBatch, *, explore: bool = False) -> Iterator[Episodes]:
+    """The same step by step: what the episodes have come to at their start and after each step, in arrays reused."""
     returns, lengths = np.zeros(batch.envs), np.zeros(batch.envs, dtype=np.int64)
     live = np.ones(batch.envs, dtype=np.bool_)
+    so_far = Episodes(returns, lengths)
+    yield so_far
     while live.any():
         batch.step(_act(learner, batch.observations, batch, explore))
-        beat()
         returns[live] += batch.reward[live]
         lengths += live
         live[batch.ended] = False
-    return Episodes(returns, lengths)
+        yield so_far
 
 
 def play_episodes(

@@ -14,7 +14,6 @@ from contextlib import closing
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from algorithms import Learner
@@ -24,7 +23,7 @@ from bench.suite.trial import Trial
 from bench.tasks import registry
 from bench.trial.collect import play
 from bench.trial.exact_return import exact_return
-from bench.trial.setup import EVALUATION_SEED, EVALUATION_STREAMS, seeds
+from bench.trial.setup import EVALUATION_SEED, EVALUATION_STREAMS, seed_noise, seeds
 
 Policy = dict[str, Tensor]
 
@@ -95,7 +94,7 @@ class ImprovementMeter:
             return np.array([J])
         key = (len(EVALUATION_STREAMS), self.updates)
         episodes = np.random.SeedSequence(EVALUATION_SEED, spawn_key=key).spawn(self.trial.improvement_episodes)
-        _seed_noise(player, self.updates)
+        seed_noise(player, self.updates)
         with closing(registry.make(self.trial.task, episodes, auto_reset=False)) as batch:
             return play(player, batch, self.beat, explore=hasattr(player, "policies")).returns
 
@@ -127,13 +126,6 @@ class _Watched:
     def __exit__(self, *_: object) -> None:
         if self.step is not None:
             self.learner.actor_step = self.step
-
-
-def _seed_noise(player: Any, seed: int) -> None:
-    """The same noise for every policy, whatever was played before."""
-    for generator in getattr(player, "generators", {}).values():
-        if isinstance(generator, torch.Generator):
-            generator.manual_seed(seed)
 
 
 def _gain(before: np.ndarray, after: np.ndarray) -> Diagnostics:

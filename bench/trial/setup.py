@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
 import numpy as np
 import torch
 
@@ -30,6 +34,29 @@ def evaluation_seeds(stream: str, count: int) -> list[np.random.SeedSequence]:
     """The seeds of the first `count` episodes of a stream; no two streams have one in common."""
     streams = np.random.SeedSequence(EVALUATION_SEED).spawn(len(EVALUATION_STREAMS))
     return streams[EVALUATION_STREAMS.index(stream)].spawn(count)
+
+
+def episode_seeds(seed: int, count: int) -> list[np.random.SeedSequence]:
+    """The seeds of episodes that a user asks for by a number: no trial trains or is evaluated on them."""
+    return np.random.SeedSequence([EVALUATION_SEED, seed]).spawn(count)
+
+
+def seed_noise(learner: Any, seed: int) -> None:
+    """Let a learner explore with the same noise whatever it did before."""
+    for generator in getattr(learner, "generators", {}).values():
+        if isinstance(generator, torch.Generator):
+            generator.manual_seed(seed)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """As trials compute: more threads add in another order."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def prepare_process(learner_threads: int = 1) -> None:

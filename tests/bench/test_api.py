@@ -22,7 +22,6 @@ from rich.console import Console
 
 import bench
 from algorithms import METHODS
-from bench import api
 from bench.report.__main__ import main as report
 from bench.runner.monitor import Bar
 from bench.store import files
@@ -36,6 +35,7 @@ from bench.trial import session, worker
 from bench.trial.collect import play_episodes
 from bench.trial.link import Progress
 from bench.trial.setup import evaluation_seeds
+from bench.trial.trained import TrainedTeam
 
 HOPPER: dict[str, Any] = {"name": "mamujoco/Hopper-3x1", "episode_length": 25}
 SMALL: dict[str, Any] = {"steps": 100, "episodes": 2, "envs": 2, "rollout_length": 25, "hidden_sizes": [16]}
@@ -274,13 +274,12 @@ def test_the_callers_process_is_as_before(settings: dict[str, float]) -> None:
 @pytest.mark.usefixtures("two_threads")
 def test_training_and_evaluation_compute_with_one_thread(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     team, threads = bench.load_team(trained), []
-    play = api.play_episodes
 
     def look(*arguments: Any) -> Any:
         threads.append(torch.get_num_threads())
-        return play(*arguments)
+        return play_episodes(*arguments)
 
-    monkeypatch.setattr(api, "play_episodes", look)
+    monkeypatch.setattr("bench.trial.trained.play_episodes", look)
     team.evaluate(episodes=1)
     monkeypatch.setattr(session, "play_episodes", look)
     train()
@@ -423,7 +422,7 @@ def test_a_task_that_is_no_longer_there_is_named(trained: Path, tmp_path: Path) 
 # act
 
 
-def observed(team: bench.api.TrainedTeam, *shape: int) -> list[np.ndarray]:
+def observed(team: TrainedTeam, *shape: int) -> list[np.ndarray]:
     draw = np.random.default_rng(0)
     return [draw.normal(size=(*shape, size)) for size in team.sizes.observation_sizes]
 
@@ -456,14 +455,14 @@ def test_actions_are_the_callers_own(trained: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def choosing(tmp_path_factory: pytest.TempPathFactory) -> bench.api.TrainedTeam:
+def choosing(tmp_path_factory: pytest.TempPathFactory) -> TrainedTeam:
     """Agents whose actions are choices: of three, masked, and of pairs."""
     folder = tmp_path_factory.mktemp("choosing")
     train("happo", "python:own_envs:Choosing", results=folder)
     return bench.load_team(bench.read(folder).trials["folder"][0])
 
 
-def test_choices_are_indices_and_a_forbidden_one_is_never_made(choosing: bench.api.TrainedTeam) -> None:
+def test_choices_are_indices_and_a_forbidden_one_is_never_made(choosing: TrainedTeam) -> None:
     seen = observed(choosing, 3)
     for allowed in range(3):
         mask = np.arange(3) == allowed
@@ -472,7 +471,7 @@ def test_choices_are_indices_and_a_forbidden_one_is_never_made(choosing: bench.a
         assert b.shape == (3, len(choosing.sizes.action_spaces[1].choices))  # type: ignore[union-attr]
 
 
-def test_a_masked_team_acts_in_its_task(choosing: bench.api.TrainedTeam) -> None:
+def test_a_masked_team_acts_in_its_task(choosing: TrainedTeam) -> None:
     batch = registry.make(choosing.task, np.random.SeedSequence(0).spawn(2))
     for _ in range(3):
         batch.step(choosing.act(batch.observations, batch.masks))
@@ -492,7 +491,7 @@ def test_a_masked_team_acts_in_its_task(choosing: bench.api.TrainedTeam) -> None
     ],
 )
 def test_arrays_that_do_not_fit_are_refused(
-    choosing: bench.api.TrainedTeam, seen: list[Any], masks: list[Any] | None, message: str
+    choosing: TrainedTeam, seen: list[Any], masks: list[Any] | None, message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
         choosing.act([np.zeros(x) for x in seen], masks and [None if x is None else np.ones(x) for x in masks])

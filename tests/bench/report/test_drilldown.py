@@ -196,7 +196,7 @@ def test_three_hundred_failed_trials_stay_below_two_megabytes() -> None:
     states = pd.DataFrame([{key: t[key] for key in ("task", "algorithm", "seed")} | state for t in trials])
     results = SuiteResults(Path("demo"), records, trials, None, updates)
     html = page.ENVIRONMENT.get_template("trials.html").render(
-        entries=drilldown.entries(results, states), settings_tables=drilldown.settings_tables(results)
+        entries=drilldown.entries(results, states), settings_tables=drilldown.settings_tables(results), videos=[]
     )
     assert len(html.encode()) < 2_000_000
     assert html.count("<path ") == 5 * count

@@ -277,6 +277,20 @@ def test_page_is_self_contained(suite: Path) -> None:
     assert "may not be compared with published v2 numbers" in html
 
 
+def test_videos_in_the_folder_of_the_suite_are_shown_from_there(suite: Path) -> None:
+    write_trial(suite)
+    for path in (suite / "videos" / "a b.mp4", trial_folder(suite, TASK, "mappo", 0) / "play.mp4"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"a video")
+    main([str(suite)])
+    html = (suite / "report.html").read_text()
+    assert re.findall(r'<video controls preload="none" src="(.*?)"', html) == [
+        "videos/a%20b.mp4",
+        "trials/mamujoco_HalfCheetah-6x1/mappo/seed-00/play.mp4",
+    ]
+    assert "media-src 'self'" in html
+
+
 def test_no_number_is_minus_zero(suite: Path) -> None:
     assert [page.number(value) for value in (-0.001, -0.0, -0.01, np.float64(-0.004))] == [
         "0.00",

@@ -14,7 +14,19 @@ from bench import check, run
 from bench.tasks import batch_contract, contract, random_episodes, registry
 
 LEGAL = (
-    *("Plain", "Early", "Named", "Choosing", "SmallIntegers", "Half", "Opposed", "DictState", "AttributeState"),
+    *(
+        "Plain",
+        "Early",
+        "Named",
+        "Choosing",
+        "Mixed",
+        "Drawn",
+        "SmallIntegers",
+        "Half",
+        "Opposed",
+        "DictState",
+        "AttributeState",
+    ),
     *("Emptied", "Length", "Counted", "Opening"),
 )
 BROKEN = {

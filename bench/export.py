@@ -1,0 +1,49 @@
+# PYTHON_ARGCOMPLETE_OK
+"""`python -m bench.export TRIAL DIR`: write a trained team in the layout of Hugging Face's hub, with a loader.
+
+Nothing is uploaded.
+"""
+
+from __future__ import annotations
+
+from bench.cli import command
+
+if __name__ == "__main__":
+    command.begin()
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench.store.files import StoreError
+from bench.store.trials import find_trial
+from bench.trial.exporting import export
+
+
+@command.entry
+def main(arguments: Sequence[str] | None = None) -> int:
+    """0 when all files are written, 2 when none is: bad input, a folder that is not empty, a missing package."""
+    parser = command.Parser(
+        prog="python -m bench.export",
+        description="Write the team that a trial trained as model.safetensors, config.json, README.md and policy.py.",
+    )
+    parser.add_argument("trial", type=Path, metavar="TRIAL", help="its folder, or SUITE/task/algorithm/seed")
+    parser.add_argument(
+        "into", type=Path, metavar="DIR", help="empty, not there, or with an earlier export of the trial"
+    )
+    parser.add_argument("--policy", choices=["best", "last"], default="best", help="default: best")
+    options = parser.parse_args(arguments)
+    try:
+        export(find_trial(options.trial), options.into, options.policy)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] != "safetensors":
+            raise
+        return command.refused("bench.export: needs the extra export: pip install '.[export]'")
+    except (StoreError, ValueError) as error:
+        return command.refused(f"bench.export: {error}")
+    print(options.into)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
