@@ -25,7 +25,7 @@ def restored(about: Mapping[str, Any]) -> Trial:
         every=about["evaluate"]["every"],
         episodes=about["evaluate"]["episodes"],
         evaluation_seeds=about["evaluation_seeds"],
-        learner_threads=about["learner_threads"],
+        learner_threads=about.get("learner_threads", 1),
     )
 
 

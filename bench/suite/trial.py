@@ -60,8 +60,8 @@ class Trial:
             "steps": self.steps,
             "evaluate": {"every": self.every, "episodes": self.episodes},
             "evaluation_seeds": self.evaluation_seeds,
-            "learner_threads": self.learner_threads,
             "numerics": algorithms.NUMERICS,
+            **({"learner_threads": self.learner_threads} if self.learner_threads > 1 else {}),
             **self.task.origin(),
         }
 

@@ -91,7 +91,7 @@ def refusal(folder: Path, **changes: Any) -> str:
         study.load(write_study(folder, **changes))
     message = str(refused.value)
     assert "\n" not in message
-    assert str(folder / "study_file.yaml") in message
+    assert "study_file.yaml" in message  # a long path is cut in its middle
     return message
 
 
