@@ -134,4 +134,4 @@ def test_the_suite_shares_actors_only_where_the_proposition_speaks_of_it() -> No
     assert shared == {"games/coordination-2", "games/coordination-4", "games/coordination-6"}
     assert {getattr(t.settings, "share_actors", False) for t in planned if t.label != "mappo-shared"} == {False}
     assert {t.settings.share_actors for t in planned if t.label == "mappo-shared"} == {"without_index"}  # type: ignore[union-attr]
-    assert {t.task.name for t in planned} == {*NAMES}
+    assert {t.task.name for t in planned} == {*NAMES} - {"games/random-1"}, "one random game in two minutes"
