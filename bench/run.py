@@ -33,6 +33,7 @@ from bench.store.places import working
 from bench.store.remote import Remote
 from bench.store.tracking import TRACKERS
 from bench.suite.model import SuiteError
+from bench.trial.budget import lengthen
 
 
 @command.entry
@@ -63,7 +64,7 @@ def _run(options: Namespace, backend: Backend) -> int:
     found: Prepared = isolated(
         prepared,
         *(options.suite, options.results, options.set, options.include, options.only, options.max_seeds),
-        *(options.env_threads, 0 if backend.remote else backend.jobs),
+        *(options.env_threads, 0 if backend.remote else backend.jobs, options.restart),
         say=lambda line: print(line, file=sys.stderr),
     )
     results = options.results / found.planned[0].suite
@@ -71,11 +72,13 @@ def _run(options: Namespace, backend: Backend) -> int:
     cores = effort.cores(found.planned[0])
     backend.share_out(cores)
     at_once = backend.at_once(cores)
-    print(describe(found.selected, found.prices, results, at_once), flush=True)
+    print(describe(found.selected, found.prices, results, at_once, found.longer), flush=True)
     if found.warning:
         print(found.warning, file=sys.stderr)
     if options.dry_run:
         return 0
+    if found.longer:
+        lengthen(found.longer, results)
     with tracked(working(results), options.log, say=lambda line: print(line, file=sys.stderr)):
         if options.until:
             return run_rounds(found, results, effort, backend, undecided_pairings)
@@ -121,6 +124,18 @@ def _parser() -> command.Parser:
         "--until",
         choices=["decided"],
         help="add seeds until the claims of the suite are decided; needs --max-seeds",
+    )
+    parser.add_argument(
+        "--keep",
+        dest="set",
+        action="append_const",
+        const="keep=true",
+        help="keep the last checkpoint of each trial, so that it can be given more steps: --set steps=...",
+    )
+    parser.add_argument(
+        "--restart",
+        action="store_true",
+        help="with more steps than the results have: start those trials over that have kept no checkpoint",
     )
     parser.add_argument("--max-seeds", type=positive, metavar="N", help="the most seeds that --until decided may use")
     add_effort(parser)

@@ -1,11 +1,14 @@
-"""Text of users, such as labels and names of tasks, as it was written: on the page, in figures, in LaTeX."""
+"""Numbers and text of users, such as labels, as they are shown: on the page, in figures, in LaTeX."""
 
 from __future__ import annotations
 
 import re
 
+import pandas as pd
 from markupsafe import Markup
 
+NONE = "–"
+"""Where there is no number."""
 LATEX = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
@@ -18,6 +21,18 @@ LATEX = {
     **{character: f"{{{character}}}" for character in "[]*"},  # after \\ and \midrule they would begin an option
     **{character: f"{character}{{}}" for character in "-'`,\""},  # two of them would be one other character
 }
+
+
+def number(value: float) -> str:
+    """A return with as many decimals as it can bear; a dash where there is none yet."""
+    if pd.isna(value):
+        return NONE
+    return f"{value:z,.{0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2}f}"
+
+
+def span(low: float, high: float) -> str:
+    """An interval as "[low, high]", or a dash: fewer than five seeds have none."""
+    return NONE if pd.isna(low) else f"[{number(low)}, {number(high)}]"
 
 
 def visible(text: str) -> str:
@@ -45,7 +60,7 @@ def latex_cell(text: str) -> str:
 
 def without_empty(rows: list[dict[str, str]]) -> list[dict[str, str]]:
     """Rows without the columns in which every one has a dash."""
-    kept = [key for key in (rows[0] if rows else {}) if any(row[key] != "–" for row in rows)]
+    kept = [key for key in (rows[0] if rows else {}) if any(row[key] != NONE for row in rows)]
     return [{key: row[key] for key in kept} for row in rows]
 
 

@@ -20,6 +20,7 @@ from bench.report import (
     aggregate,
     answer,
     audit,
+    budgets,
     drilldown,
     games,
     monotonic,
@@ -34,7 +35,7 @@ from bench.report.algorithms import Algorithms, in_order
 from bench.report.audit import tuning
 from bench.report.certificates_page import Certificates
 from bench.report.claims import Verdict
-from bench.report.formats import shown, visible
+from bench.report.formats import NONE, number, shown, span, visible
 from bench.report.load import SuiteResults, trial_name
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -50,7 +51,6 @@ SCRIPT = (TEMPLATES / "page.js").read_text()
 # The page may run this script and no other, whatever its labels say.
 ENVIRONMENT.globals["script"] = Markup(SCRIPT)
 ENVIRONMENT.globals["script_hash"] = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
-NONE = "–"
 FEW_GAPS = 20
 """Undone trials up to which each that has not begun is named too."""
 GLYPHS = {"o": "●", "s": "■", "D": "◆", "v": "▼", "^": "▲", "X": "✖", "P": "✚", "p": "⬟"}
@@ -59,18 +59,6 @@ GLYPHS = {"o": "●", "s": "■", "D": "◆", "v": "▼", "^": "▲", "X": "✖"
 def rows_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """A frame as one mapping per row."""
     return [{str(column): value for column, value in row.items()} for row in frame.to_dict("records")]
-
-
-def number(value: float) -> str:
-    """A return with as many decimals as it can bear; a dash where there is none yet."""
-    if pd.isna(value):
-        return NONE
-    return f"{value:z,.{0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2}f}"
-
-
-def span(low: float, high: float) -> str:
-    """An interval as "[low, high]", or a dash: fewer than five seeds have none."""
-    return NONE if pd.isna(low) else f"[{number(low)}, {number(high)}]"
 
 
 def count(found: int, planned: int) -> str:
@@ -309,6 +297,7 @@ def html(
         styles={label: suite.algorithms.styles[label] for label in labels},
         glyphs=GLYPHS,
         tables={task: [row for row in rows if row["task"] == task] for task in tasks},
+        budgets=budgets.rows(suite.records, table),
         planned=states["seed"].nunique(),
         mamujoco=any(task.startswith("mamujoco/") for task in tasks),
         compared=about.compared(suite, labels),

@@ -41,11 +41,11 @@ def budget_rows(study: StudyResults, curves: pd.DataFrame) -> list[dict[str, str
 
 def _number(value: float) -> str:
     """A normalised return: three decimals, in units of the reference."""
-    return page.NONE if pd.isna(value) else f"{value:z.3f}"
+    return formats.NONE if pd.isna(value) else f"{value:z.3f}"
 
 
 def _span(low: float, high: float) -> str:
-    return page.NONE if pd.isna(low) else f"[{_number(low)}, {_number(high)}]"
+    return formats.NONE if pd.isna(low) else f"[{_number(low)}, {_number(high)}]"
 
 
 def winners(curves: pd.DataFrame) -> list[str]:
@@ -74,7 +74,7 @@ def best_rows(study: StudyResults) -> list[dict[str, str]]:
                 "cut": str(states.get("pruned", 0)),
                 "diverged": str(states.get("fail", 0)),
                 "defaults": _number(defaults[label]),
-                "best": page.NONE if top is None else _number(top["value"]),
+                "best": formats.NONE if top is None else _number(top["value"]),
                 "better than the defaults": _beats(top, mine),
                 "time": page.duration(float(mine["seconds"].sum())),
                 "settings": "" if top is None else _settings(top),
@@ -93,7 +93,7 @@ def _beats(top: dict[str, Any] | None, mine: pd.DataFrame) -> str:
     """ "no", or in how many pairings of task and seed the best settings had the higher return."""
     first = mine[mine["default"] & (mine["state"] == "complete")]
     if top is None or first.empty:
-        return page.NONE
+        return formats.NONE
     if top["default"]:
         return "no"
     ours, theirs = json.loads(top["returns"]), json.loads(str(first["returns"].iloc[0]))

@@ -65,6 +65,10 @@ class Cost:
     evaluation: float = 0.0
     """Those of the seconds that one evaluation of the grid takes."""
 
+    def of_rest(self, share: float) -> Cost:
+        """The same where only so much of the trial is still to be computed."""
+        return replace(self, seconds=self.seconds * share)
+
 
 def refuse_replays_beyond_memory(trials: Sequence[Trial], jobs: int) -> None:
     """Raise SuiteError if the `jobs` largest replay buffers do not fit into memory together; 0: elsewhere."""
@@ -155,11 +159,12 @@ def _cost(trial: Trial, env_threads: int, fresh_episodes: bool, link: Link) -> C
     learning_steps = max(trial.steps - getattr(trial.settings, "warmup_steps", 0), 0)
     data = _data_bytes(trial)
     updates = trial.steps / (trial.settings.envs * trial.settings.rollout_length) * (team(trial.task).size + 1)
+    checkpoint = _replay_bytes(trial) / 2 + CHECKPOINT_BYTES
     return Cost(
         seconds=(trial.steps + episode_steps) * collecting + learning_steps * updating,
         memory=_resident_bytes() + data,
-        disk=updates * 150 + evaluations * trial.episodes * 20 + POLICY_BYTES,
-        checkpoint=_replay_bytes(trial) / 2 + CHECKPOINT_BYTES,
+        disk=updates * 150 + evaluations * trial.episodes * 20 + POLICY_BYTES + trial.keep * checkpoint,
+        checkpoint=checkpoint,
         evaluation=trial.episodes * length * collecting,
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from bench.store import files
 from bench.store.places import shared
 from bench.store.remote import Remote
 from bench.store.resolved import Resolved
-from bench.store.trials import merge, read_trials
+from bench.store.trials import merge, read_trials, trials_by_folder
 from bench.suite.claims import kept
 from bench.suite.model import SuiteError
 from bench.suite.trial import Trial
@@ -47,20 +47,26 @@ def join_tables(results: Path | Remote) -> None:
         merge(folder)
 
 
-def refuse_changed(planned: Sequence[Trial], folder: Path) -> None:
-    """A stored trial of the same name must have meant the same, and all in the folder the same budget."""
+def refuse_changed(planned: Sequence[Trial], folder: Path, longer: Collection[Trial] = ()) -> None:
+    """A stored trial of the same name must have meant the same, and all in the folder the same budget.
+
+    `longer`: trials that are given more steps than they had.
+    """
+    meant = {t.folder(folder) for t in longer}
     if (folder / "study.yaml").exists():
         raise SuiteError(f"{folder}: holds the results of a study; choose another name or folder")
     one = planned[0]
     budget: dict[str, Any] = {"steps": one.steps, "evaluate": {"every": one.every, "episodes": one.episodes}}
-    for stored in read_trials(folder):
+    for place, stored in trials_by_folder(folder).items():
         was = {key: stored[key] for key in budget}
-        if stored["status"] != "waiting" and was != budget:
+        if place not in meant and stored["status"] != "waiting" and was != budget:
             raise SuiteError(
                 f"{folder}: holds trials with {was}, not with {budget} (config {stored['config_hash']}, now "
                 f"{one.config_hash()}); choose another name or folder"
             )
     for t in planned:
+        if t.folder(folder) in meant:
+            continue
         about = read_status(t, folder)
         hash_then = about.get("config_hash")
         if about.get("status", "waiting") != "waiting" and hash_then != t.config_hash():

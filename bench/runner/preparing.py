@@ -28,6 +28,7 @@ from bench.suite.resolving import load, resolved, trials
 from bench.suite.shipped import find
 from bench.suite.trial import Trial
 from bench.tasks import registry
+from bench.trial.budget import lengthened, reached, refuse_to_start_over
 from bench.trial.link import Link
 from bench.trial.setup import learner_and_batch
 from bench.trial.status import read_status
@@ -52,6 +53,8 @@ class Prepared:
     """Those that this run was asked for."""
     prices: Mapping[Trial, Cost]
     """What each of them costs that is not done yet."""
+    longer: Sequence[Trial]
+    """Those of the planned that have ended, or stopped on their way, with fewer steps."""
     warning: str
     """About physics that differ from golden.json; mostly empty."""
 
@@ -100,12 +103,14 @@ def prepared(
     most_seeds: int | None,
     env_threads: int,
     jobs: int,
+    restart: bool,
     link: Link,
 ) -> Prepared:
     """Read a suite and measure its costs. `results` is where those of all suites lie.
 
     `most_seeds`: up to how many seeds are added until the claims of the suite are decided. `jobs`: trials at once on
-    this machine, whose replay buffers it must hold; 0 where they run elsewhere.
+    this machine, whose replay buffers it must hold; 0 where they run elsewhere. `restart`: whether trials that are
+    given more steps, and have kept no checkpoint, may start over.
     """
     link.at(f"reading {suite}")
     read, document = load(suite, changes, includes)
@@ -113,14 +118,17 @@ def prepared(
     planned = trials(read.model_copy(update={"seeds": looks[-1]}), suite, link.at)
     selected = only(planned, parts)
     own = _own(results / read.name, link)
-    refuse_changed(planned, own)
+    longer = lengthened(planned, own)
+    refuse_changed(planned, own, longer)
+    if not restart:
+        refuse_to_start_over(longer, results / read.name, own)
     agents = {t.task.label: registry.team(t.task).size for t in planned}
     meaning = replace(resolved(planned, agents), claims=claims(read, planned, suite), looks=looks)
     meaning = continued(meaning, own)
-    todo = [t for t in selected if read_status(t, own).get("status") != "done"]
+    todo = [t for t in selected if t in longer or read_status(t, own).get("status") != "done"]
     refuse_replays_beyond_memory(todo, jobs)
-    prices = costs(todo, env_threads, link=link)
-    return Prepared(document, meaning, read.seeds, planned, selected, prices, physics_warning(todo))
+    prices = {t: cost.of_rest(1 - reached(t, own) / t.steps) for t, cost in costs(todo, env_threads, link=link).items()}
+    return Prepared(document, meaning, read.seeds, planned, selected, prices, longer, physics_warning(todo))
 
 
 def _own(results: Path | Remote, link: Link) -> Path:

@@ -14,10 +14,16 @@ from bench.store.trials import GOLDEN
 from bench.suite.trial import Trial
 
 
-def describe(selected: Sequence[Trial], prices: Mapping[Trial, Cost], results: Path | Remote, at_once: int) -> str:
+def describe(
+    selected: Sequence[Trial],
+    prices: Mapping[Trial, Cost],
+    results: Path | Remote,
+    at_once: int,
+    longer: Sequence[Trial] = (),
+) -> str:
     """The selected trials, and the time, memory and disk that those still to run (`prices`) will need.
 
-    `at_once`: trials at once; 0 where nobody knows yet, and one is counted.
+    `at_once`: trials at once; 0 where nobody knows yet, and one is counted. `longer`: trials that are given more steps.
     """
     todo = list(prices)
     tasks = list(dict.fromkeys(t.task.label for t in selected))
@@ -42,6 +48,8 @@ def describe(selected: Sequence[Trial], prices: Mapping[Trial, Cost], results: P
         )
     if done := len(selected) - len(todo):
         lines.append(f"  {done} {'is' if done == 1 else 'are'} done already, {len(todo)} to run")
+    if longer:
+        lines.append(f"  longer      {counted(len(longer), 'trial')} had fewer steps, and go on from their checkpoints")
     if todo:
         seconds = [prices[t].seconds for t in todo]
         at_once = max(min(at_once, len(todo)), 1)

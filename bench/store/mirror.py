@@ -17,11 +17,11 @@ from typing import Any
 from bench.store import files, lease
 from bench.store.lease import Lease, TakenOver
 from bench.store.remote import MOST_COPIED, PART, Entry, Remote, StoreGone, Version
+from bench.store.trials import CHECKPOINTS
 
 NOTE = ".store.json"
 """In a folder: what is known of its files in the store."""
 STAYS = ("progress.json",)
-CHECKPOINTS = ("checkpoint.pt", "checkpoint.previous.pt")
 BEAT_SECONDS = 5.0
 Beat = Callable[[], object]
 """Called every few seconds while files travel."""

@@ -19,9 +19,9 @@ from filelock import FileLock
 
 from bench.store import files, lease
 from bench.store.files import StoreError
-from bench.store.mirror import BEAT_SECONDS, CHECKPOINTS, NOTE, Beat, Mirror
+from bench.store.mirror import BEAT_SECONDS, NOTE, Beat, Mirror
 from bench.store.remote import Changed, Entry, Remote, by_folder
-from bench.store.trials import LOCK
+from bench.store.trials import CHECKPOINTS, LOCK
 
 LEASE, TOKEN = ".lease", ".owner"
 """In a store: the lease of a trial, or of what belongs to no single one. In a folder here: the owner that it names."""

@@ -14,7 +14,7 @@ folders.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -40,10 +40,20 @@ RECORD_COLUMNS = (
 TABLES = ("records", "updates")
 LOCK = ".lock"
 """The file in a suite's folder that a process holds while it writes what belongs to no single trial."""
+FRESH_KINDS = ("final", "absolute")
+"""Kinds of records: episodes of the last and of the best policy, at the end."""
+AT = "@"
+"""In the kind of such an episode at the end of an earlier budget: `final@400000`."""
 FRESH_FACTOR = 10
 """At the end the last and the best policy each play this many times `episodes` (Gorsane et al. 2022)."""
 IDENTITY = ("suite", "task", "algorithm", "seed", "config_hash")
 """The keys of `trial.json` that say whose a file is; every table and checkpoint carries them."""
+CHECKPOINTS = ("checkpoint.pt", "checkpoint.previous.pt")
+"""Files of a trial that is at work: the last checkpoint and the one before it."""
+KEPT = "kept_checkpoint"
+"""The key of `trial.json` that says of a trial that is done that it has kept its last checkpoint."""
+EARLIER_BUDGETS = "earlier_budgets"
+"""The key of `trial.json` for the budgets that a trial had before it was given more steps: `steps`, `config_hash`."""
 GOLDEN = "golden"
 """What a trial's provenance says of physics that give the numbers of golden.json; anything else is how they differ."""
 
@@ -80,6 +90,15 @@ def read_trial_in_place(path: Path) -> dict[str, Any]:
     if path.parent.parts[-len(own.parts) :] != own.parts:
         raise StoreError(f"{path}: is that of {own}; it was copied or renamed: move it back, or delete it")
     return about
+
+
+def earlier_steps(owner: Mapping[str, Any], own: Mapping[str, Any], budgets: Iterable[Mapping[str, Any]]) -> int | None:
+    """The steps that a trial was to have when it wrote a file, if it has been given more since; None for another's.
+
+    `owner`: whose the file says it is. `own`: the identity of the trial now. `budgets`: those that it had earlier.
+    """
+    same = (budget for budget in budgets if owner == {**own, "config_hash": budget["config_hash"]})
+    return next((budget["steps"] for budget in same), None)
 
 
 def find_trial(named: Path) -> Path:
@@ -144,18 +163,32 @@ def _published(path: Path, _time: int, _size: int) -> Mapping[Path, dict[str, An
 def read_table_of(folder: Path, name: str, about: Mapping[str, Any]) -> pd.DataFrame:
     """The table `name` of the trial in a folder, of which `trial.json` says `about`.
 
-    Refuses another trial's table, and for one that is done any but the last that it wrote.
+    Refuses another trial's table, and for one that is done any but the last that it wrote. Until a trial with more
+    steps has written its own, the table is that of the earlier budget: its fresh episodes are of such a kind.
     """
     path = folder / f"{name}.parquet"
     try:
         frame, owner, checksum = files.read_table_with_metadata(path)
     except StoreError as error:
         raise StoreError(f"{error}; delete its folder to run this trial again") from error
+    if steps := earlier_steps(owner, identity(about), about.get(EARLIER_BUDGETS, ())):
+        return at_earlier_budget(frame, steps) if name == "records" else frame
     if owner != identity(about):
         raise StoreError(f"{path}: is that of {_whose(owner)}; delete its folder to run this trial again")
     if about["status"] == "done" and checksum != about["files"].get(path.name):
         raise StoreError(f"{path}: is not the one with which this trial ended; delete {folder} to run it again")
     return frame
+
+
+def at_earlier_budget(records: pd.DataFrame, steps: int) -> pd.DataFrame:
+    """Records in which the fresh episodes after so many steps are of kinds of their own: `final@400000`."""
+    fresh = records["kind"].isin(FRESH_KINDS)
+    return records.assign(kind=records["kind"].mask(fresh, records["kind"] + f"{AT}{steps}"))
+
+
+def of_earlier_budgets(records: pd.DataFrame) -> pd.Series:
+    """Which rows are fresh episodes of an earlier budget."""
+    return records["kind"].str.contains(AT, regex=False)
 
 
 def _whose(owner: Mapping[str, Any]) -> str:

@@ -11,13 +11,17 @@ import numpy as np
 import pandas as pd
 
 from bench.store import files, resolved
+from bench.store.checksums import Damaged, check_archive
 from bench.store.files import StoreError
 from bench.store.resolved import Resolved
 from bench.store.trials import (
+    CHECKPOINTS,
     FRESH_FACTOR,
+    KEPT,
     RECORD_COLUMNS,
     TABLES,
     joined,
+    of_earlier_budgets,
     read_table_of,
     trial_files,
     trials_by_folder,
@@ -89,6 +93,11 @@ def _files(abouts: Mapping[Path, Mapping[str, Any]]) -> tuple[str, str]:
                 read_table_of(folder, name, about)
         if about["status"] != "done":
             continue
+        if about.get(KEPT) and (kept := folder / CHECKPOINTS[0]).exists():
+            try:
+                check_archive(kept)
+            except Damaged as error:
+                return f"{kept}: {error}; delete it, or the trial cannot be given more steps", ""
         for name, checksum in about["files"].items():
             path = folder / name
             if not path.exists():
@@ -164,13 +173,16 @@ def _records_of(rows: pd.DataFrame, about: Mapping[str, Any]) -> str:
         return "points of the evaluation grid are missing"
     if (grid.groupby("step")["episode"].nunique() != episodes).any():
         return "an episode of an evaluation is there twice"
-    fresh = rows[rows["kind"] != "grid"].groupby("kind")["episode"].nunique().to_dict()
+    earlier = of_earlier_budgets(rows)
+    fresh = rows[(rows["kind"] != "grid") & ~earlier].groupby("kind")["episode"].nunique().to_dict()
     plays = done and "policy.pt" in about["files"]  # those of a study do not
     wanted = dict.fromkeys(("absolute", "final"), FRESH_FACTOR * episodes) if plays else {}
     if done and fresh != wanted:
         return f"fresh episodes are {fresh}, not {wanted}"
     if done and (set(rows.loc[rows["kind"] == "final", "step"]) - {about["steps"]}):
         return "final episodes of another policy than the last"
+    if (rows[earlier].groupby("kind")["episode"].nunique() != FRESH_FACTOR * episodes).any():
+        return "fresh episodes at the end of an earlier budget are missing"
     seconds = grid.drop_duplicates("step")["seconds"]
     return "" if seconds.is_monotonic_increasing else "the seconds of training fall"
 

@@ -118,6 +118,8 @@ class Suite(Matrix):
     tuning: dict[Name, Tuning] = {}
     """label -> how its settings were tuned."""
     claims: dict[Name, Claim] = {}
+    keep: bool = False
+    """Whether trials that are done keep their last checkpoint, so that they can be given more steps."""
 
 
 class Included(Strict):

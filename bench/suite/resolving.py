@@ -66,7 +66,7 @@ def trials(suite: Suite, path: Path, at: Callable[[str], None] = _nobody) -> lis
     `at` is told which task is made, which may never return.
     """
     _refuse_tuning_seeds(suite, path)
-    return over_seeds(suite, pairings(suite, path, at), suite.tuning)
+    return over_seeds(suite, pairings(suite, path, at), suite.tuning, suite.keep)
 
 
 def resolved(planned: Sequence[Trial], agents: Mapping[str, int] | None = None) -> Resolved:

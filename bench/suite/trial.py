@@ -37,6 +37,8 @@ class Trial:
     improvement_every: int = 0
     """Around every so many updates the return of the joint policy is measured; 0: never. It changes no other number."""
     improvement_episodes: int = 0
+    keep: bool = False
+    """Whether its last checkpoint stays, so that it can be given more steps."""
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle the method by its name, as functions are: the user's own may hold lambdas, which cannot be pickled."""
@@ -89,7 +91,9 @@ class Pairing(NamedTuple):
     settings: Settings
 
 
-def over_seeds(matrix: Matrix, pairings: Iterable[Pairing], tuning: Mapping[str, Tuning]) -> list[Trial]:
+def over_seeds(
+    matrix: Matrix, pairings: Iterable[Pairing], tuning: Mapping[str, Tuning], keep: bool = False
+) -> list[Trial]:
     """The trials of pairings, in rounds by seed: a suite that is stopped half-way is a complete smaller suite."""
     chosen = [*pairings]
     return [
@@ -105,6 +109,7 @@ def over_seeds(matrix: Matrix, pairings: Iterable[Pairing], tuning: Mapping[str,
             learner_threads=matrix.learner_threads,
             improvement_every=matrix.diagnostics.improvement_every,
             improvement_episodes=matrix.diagnostics.improvement_episodes,
+            keep=keep,
         )
         for seed in range(matrix.first_seed, matrix.first_seed + matrix.seeds)
         for pairing in chosen

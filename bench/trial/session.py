@@ -13,6 +13,7 @@ import hashlib
 import io
 import pickle
 import time
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypedDict
@@ -25,7 +26,14 @@ from algorithms import Diagnostics, Diverged, Rollout
 from bench.envs.errors import EnvError
 from bench.store import files
 from bench.store.checksums import Damaged, check_archive
-from bench.store.trials import FRESH_FACTOR
+from bench.store.trials import (
+    CHECKPOINTS,
+    EARLIER_BUDGETS,
+    FRESH_FACTOR,
+    earlier_steps,
+    of_earlier_budgets,
+    read_table_of,
+)
 from bench.suite.trial import Trial
 from bench.trial.collect import Collector, play_episodes
 from bench.trial.improvement import ImprovementMeter
@@ -33,10 +41,6 @@ from bench.trial.link import Link, Progress
 from bench.trial.setup import evaluation_seeds, learner_and_batch
 
 PROGRESS_SECONDS = 1.0
-CHECKPOINTS = ("checkpoint.pt", "checkpoint.previous.pt")
-"""The last one and the one before it."""
-
-
 OTHER_LAYOUT = (LookupError, ValueError, TypeError, AttributeError, RuntimeError, EOFError, pickle.UnpicklingError)
 """What reading a checkpoint of another version raises."""
 
@@ -54,9 +58,16 @@ class Best(TypedDict):
 class Session:
     """The running state of a trial between its checkpoints."""
 
-    def __init__(self, trial: Trial, folder: Path, env_threads: int = 1, link: Link | None = None):
+    def __init__(
+        self,
+        trial: Trial,
+        folder: Path,
+        env_threads: int = 1,
+        link: Link | None = None,
+        earlier_budgets: Sequence[Mapping[str, Any]] = (),
+    ):
         self.trial, self.folder, self.env_threads, self.link = trial, folder, env_threads, link or Link()
-        self.owner = trial.identity()
+        self.owner, self.earlier_budgets = trial.identity(), earlier_budgets
         folder.mkdir(parents=True, exist_ok=True)
         self._place = files.place(folder)
         self._identity: Diagnostics = {key: self.owner[key] for key in ("suite", "task", "algorithm", "seed")}
@@ -77,6 +88,7 @@ class Session:
                 ImprovementMeter(trial, self.learner, self.batch, self.link.beat) if trial.improvement_every else None
             )
             self._resume()
+            self._take_earlier_episodes()
         except BaseException:
             self.close()
             raise
@@ -91,7 +103,7 @@ class Session:
 
     def begin(self) -> None:
         """Evaluate the untrained policy, unless that was done."""
-        if not self.records:
+        if self.evaluation is None:
             self._evaluate_and_save()
 
     def train(self) -> None:
@@ -242,9 +254,18 @@ class Session:
             owner = saved["trial"]
         except OTHER_LAYOUT as error:
             raise self._other_version(path) from error
-        if owner != self.owner:
+        if owner != self.owner and not earlier_steps(owner, self.owner, self.earlier_budgets):
             raise Damaged(f"belongs to another trial: {owner}, not {self.owner}")
         return saved
+
+    def _take_earlier_episodes(self) -> None:
+        """The fresh episodes at the end of earlier budgets: the table has those that a checkpoint lacks."""
+        if not self.earlier_budgets or not (self.folder / "records.parquet").exists():
+            return
+        about = {**self.owner, "status": "running", EARLIER_BUDGETS: self.earlier_budgets}
+        table = read_table_of(self.folder, "records", about)
+        self.records = [part[~of_earlier_budgets(part)] for part in self.records]
+        self.records.insert(0, table[of_earlier_budgets(table)])
 
     def _load(self, path: Path, saved: dict[str, Any]) -> None:
         try:

@@ -17,7 +17,7 @@ from bench.store.mirror import Mirror
 from bench.store.places import trial_free, trial_held, working
 from bench.store.provenance import provenance
 from bench.store.remote import Remote
-from bench.store.trials import LOCK, NO_PHYSICS, published, read_trial_in_place
+from bench.store.trials import EARLIER_BUDGETS, LOCK, NO_PHYSICS, published, read_trial_in_place
 from bench.suite.trial import Trial
 from bench.tasks.registry import Task
 
@@ -122,6 +122,7 @@ def open_attempt(trial: Trial, folder: Path) -> dict[str, Any]:
         "attempts": old.get("attempts", 0) + 1,
         "started": old.get("started", now()),
         "earlier_provenance": old.get("earlier_provenance", []),
+        EARLIER_BUDGETS: old.get(EARLIER_BUDGETS, []),
     }
     if any(folder.glob("checkpoint*.pt")) and old["provenance"] != about["provenance"]:
         about["earlier_provenance"].append(old["provenance"])  # resumed under another commit, machine or physics

@@ -15,9 +15,10 @@ from bench.store.files import FolderGone, StoreError
 from bench.store.lease import TakenOver
 from bench.store.places import working
 from bench.store.remote import Remote
+from bench.store.trials import CHECKPOINTS, EARLIER_BUDGETS, KEPT
 from bench.suite.trial import Trial
 from bench.trial.link import Link
-from bench.trial.session import CHECKPOINTS, Session
+from bench.trial.session import Session
 from bench.trial.setup import prepare_process
 from bench.trial.status import Hold, close_attempt, held, now, open_attempt, read_status
 
@@ -63,10 +64,10 @@ def run(
             if hold is None:
                 return Outcome(trial, "busy")
             about = read_status(trial, suite_folder)
-            if about.get("status") == "done":
-                return _done(trial, about)
             if about.get("status", "waiting") != "waiting" and about["config_hash"] != trial.config_hash():
                 return Outcome(trial, "failed", f"{trial.folder(suite_folder)}: another run gave it other settings")
+            if about.get("status") == "done":
+                return _done(trial, about)
             return _attempt(trial, suite_folder, env_threads, until, link, hold)
     except TakenOver as error:
         link.say(str(error))
@@ -81,7 +82,7 @@ def _attempt(trial: Trial, suite_folder: Path, env_threads: int, until: int | No
     about = open_attempt(trial, folder)
     try:
         hold.save()
-        with closing(Session(trial, folder, env_threads, link)) as session:
+        with closing(Session(trial, folder, env_threads, link, about[EARLIER_BUDGETS])) as session:
             _train(session, trial.steps if until is None else until, hold)
             if until is None:
                 session.play_fresh_episodes()
@@ -103,8 +104,10 @@ def _attempt(trial: Trial, suite_folder: Path, env_threads: int, until: int | No
         last_evaluation=session.evaluation,
         finished=now(),
         files=session.checksums,
+        **({KEPT: True} if trial.keep else {}),
     )
-    for name in (*CHECKPOINTS, "progress.json"):
+    last, before = CHECKPOINTS
+    for name in (*([] if trial.keep else [last]), before, "progress.json"):
         (folder / name).unlink(missing_ok=True)
     return _done(trial, about)
 

@@ -20,7 +20,7 @@ from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 
 from algorithms import METHODS
-from bench.report import algorithms, page, plots, stats
+from bench.report import algorithms, formats, page, plots, stats
 from bench.report.__main__ import main
 from bench.report.algorithms import Algorithms, Style
 from bench.store import files
@@ -292,7 +292,7 @@ def test_videos_in_the_folder_of_the_suite_are_shown_from_there(suite: Path) -> 
 
 
 def test_no_number_is_minus_zero(suite: Path) -> None:
-    assert [page.number(value) for value in (-0.001, -0.0, -0.01, np.float64(-0.004))] == [
+    assert [formats.number(value) for value in (-0.001, -0.0, -0.01, np.float64(-0.004))] == [
         "0.00",
         "0.00",
         "-0.01",
