@@ -20,6 +20,7 @@ from bench.report.__main__ import main as report
 from bench.run import main
 from bench.store.lease import take
 from bench.store.remote import Remote
+from bench.store.trials import of_earlier_budgets
 from bench.suite.resolving import load, trials
 from bench.suite.trial import Trial
 from bench.trial import worker
@@ -122,6 +123,20 @@ class Robbed(Link):
 
     def say(self, line: str) -> None:
         self.said.append(line)
+
+
+def test_a_trial_is_given_more_steps_on_another_machine(
+    suite: Path, local: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = [str(suite), "--jobs", "1", "--only", "algorithm=happo", "--results", f"file://{tmp_path}/store"]
+    monkeypatch.setenv("MARL_BENCH_CACHE", str(tmp_path / "a"))
+    assert main([*command, "--keep", "--set", "steps=800"]) == 0
+    monkeypatch.setenv("MARL_BENCH_CACHE", str(tmp_path / "b"))
+    assert main(command) == 0
+    found = records(f"file://{tmp_path}/store/tiny")
+    pd.testing.assert_frame_equal(found[~of_earlier_budgets(found)].reset_index(drop=True), of_happo(local))
+    assert of_earlier_budgets(found).sum() == 40
+    assert verify([f"file://{tmp_path}/store/tiny"]) == 0
 
 
 def test_a_trial_that_was_taken_over_is_left_to_the_other_machine(

@@ -228,7 +228,7 @@ def test_a_budget_may_grow_twice(tmp_path: Path, at_once: Path) -> None:
 
 def test_the_report_shows_both_budgets(in_parts: Path) -> None:
     suite = loading.load(in_parts / "tiny")
-    states = stats.trial_states(suite.records, suite.trials)
+    states = stats.trial_states(suite.records, suite.trials, order=FIVE)
     rows = budgets.rows(suite.records, stats.returns_table(suite.records, states))
     assert [(row["algorithm"], row["steps"]) for row in rows[:4]] == [
         ("ippo", "100"),
@@ -244,7 +244,5 @@ def test_the_report_shows_both_budgets(in_parts: Path) -> None:
 def test_a_damaged_checkpoint_that_was_kept_is_found(tmp_path: Path) -> None:
     assert main(tmp_path, "--keep", *HAPPO) == 0
     path = folder_of(tmp_path, "happo") / "checkpoint.pt"
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(bytes(content))
+    path.write_bytes(path.read_bytes()[:-100])
     assert [f"{path}: " in line for line in wrong(tmp_path)] == [True]
