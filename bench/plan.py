@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         found: Prepared = isolated(
             prepared,
             *(options.suite, options.results, options.set, options.include, options.only, None),
-            *(options.env_threads, 0, True),
+            *(options.env_threads, 0, True, False),
             say=_say,
         )
         todo = in_order(found.prices, found.prices)

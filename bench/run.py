@@ -64,7 +64,12 @@ def _run(options: Namespace, backend: Backend) -> int:
     found: Prepared = isolated(
         prepared,
         *(options.suite, options.results, options.set, options.include, options.only, options.max_seeds),
-        *(options.env_threads, 0 if backend.remote else backend.jobs, options.restart),
+        *(
+            options.env_threads,
+            0 if backend.remote else backend.jobs,
+            options.restart,
+            options.dry_run and not backend.remote,
+        ),
         say=lambda line: print(line, file=sys.stderr),
     )
     results = options.results / found.planned[0].suite
@@ -73,6 +78,8 @@ def _run(options: Namespace, backend: Backend) -> int:
     backend.share_out(cores)
     at_once = backend.at_once(cores)
     print(describe(found.selected, found.prices, results, at_once, found.longer), flush=True)
+    if found.cores:
+        print(f"  cores       {found.cores}")
     if found.warning:
         print(found.warning, file=sys.stderr)
     if options.dry_run:

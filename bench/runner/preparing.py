@@ -15,6 +15,7 @@ from bench.runner.cost import Cost, costs, refuse_replays_beyond_memory
 from bench.runner.folder import continued, refuse_changed
 from bench.runner.process import Died, Limits, call
 from bench.runner.summary import physics_warning
+from bench.runner.threads import what_pays
 from bench.store.files import StoreError
 from bench.store.lease import repeatedly
 from bench.store.mirror import BEAT_SECONDS
@@ -55,6 +56,8 @@ class Prepared:
     """What each of them costs that is not done yet."""
     longer: Sequence[Trial]
     """Those of the planned that have ended, or stopped on their way, with fewer steps."""
+    cores: str
+    """How this machine's cores are best used; empty if nobody asked."""
     warning: str
     """About physics that differ from golden.json; mostly empty."""
 
@@ -104,13 +107,14 @@ def prepared(
     env_threads: int,
     jobs: int,
     restart: bool,
+    advised: bool,
     link: Link,
 ) -> Prepared:
     """Read a suite and measure its costs. `results` is where those of all suites lie.
 
     `most_seeds`: up to how many seeds are added until the claims of the suite are decided. `jobs`: trials at once on
     this machine, whose replay buffers it must hold; 0 where they run elsewhere. `restart`: whether trials that are
-    given more steps, and have kept no checkpoint, may start over.
+    given more steps, and have kept no checkpoint, may start over. `advised`: whether one wants to know what threads do.
     """
     link.at(f"reading {suite}")
     read, document = load(suite, changes, includes)
@@ -128,7 +132,8 @@ def prepared(
     todo = [t for t in selected if t in longer or read_status(t, own).get("status") != "done"]
     refuse_replays_beyond_memory(todo, jobs)
     prices = {t: cost.of_rest(1 - reached(t, own) / t.steps) for t, cost in costs(todo, env_threads, link=link).items()}
-    return Prepared(document, meaning, read.seeds, planned, selected, prices, longer, physics_warning(todo))
+    cores = what_pays(prices, link) if advised and prices else ""
+    return Prepared(document, meaning, read.seeds, planned, selected, prices, longer, cores, physics_warning(todo))
 
 
 def _own(results: Path | Remote, link: Link) -> Path:

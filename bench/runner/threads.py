@@ -1,0 +1,40 @@
+"""Whether threads within a trial pay on this machine, where there are fewer trials than cores."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+
+from bench.cli.command import counted
+from bench.runner.cost import Cost, costs
+from bench.suite.trial import Trial
+from bench.trial.link import Link
+
+LEAST_GAIN = 1.1
+"""A trial that becomes less fast than this many times as fast by threads is said not to."""
+
+
+def what_pays(prices: Mapping[Trial, Cost], link: Link | None = None) -> str:
+    """How this machine's cores are best used, in one line; where some are left over, the longest trial is measured."""
+    cores, trials = os.cpu_count() or 1, len(prices)
+    here, threads = f"{cores} for {counted(trials, 'trial')}", cores // max(trials, 1)
+    if threads < 2:
+        return f"{here}: one for each pays most"
+    longest = max(prices, key=lambda t: prices[t].seconds)
+    alone = _seconds(longest, 1, 1, link)
+    gains = {
+        f"--env-threads {threads}": alone / _seconds(longest, threads, 1, link),
+        f"--set learner_threads={threads}": alone / _seconds(longest, 1, threads, link),
+        "both": alone / _seconds(longest, threads, threads, link),
+    }
+    best = max(gains, key=lambda way: gains[way])
+    verdict = f"{best} pays most" if gains[best] >= LEAST_GAIN else "threads do not pay"
+    measured = ", ".join(f"{way} {gain:.1f} times as fast" for way, gain in gains.items())
+    return f"{here}: {verdict}; measured on {longest.name}: {measured}"
+
+
+def _seconds(trial: Trial, env_threads: int, learner_threads: int, link: Link | None) -> float:
+    """Those that a trial takes with so many threads."""
+    other = replace(trial, learner_threads=learner_threads)
+    return costs([other], env_threads, link=link)[other].seconds
