@@ -378,7 +378,7 @@ def interrupt(t: Trial, suite_folder: Path, target: Any, name: str, call: int, a
         patch.setattr(target, name, stops_at(call, getattr(target, name), after))
         with pytest.raises(Stop):
             worker.run(t, suite_folder)
-    assert read_trial(t.folder(suite_folder) / "trial.json")["status"] == "running"
+    assert read_trial(t.folder(suite_folder) / "trial.json")["status"] == "stopped"
     return t.folder(suite_folder)
 
 
