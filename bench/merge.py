@@ -26,8 +26,8 @@ from bench.store.files import StoreError
 from bench.store.remote import local_folder
 from bench.store.trials import LOCK, merge, read_trial_in_place, trial_files
 
-RANKS = ("waiting", "failed", "running", "done")
-"""Statuses of trials; the later one is further."""
+RANKS = {"waiting": 0, "failed": 1, "running": 2, "stopped": 2, "done": 3}
+"""Status of a trial -> how far that is."""
 SHARED = ("suite.yaml", "resolved.json")
 """Files that are not of a single trial, and are taken over where INTO has none."""
 
@@ -93,7 +93,7 @@ def _is_further(folder: Path, than: Path) -> bool:
 def _distance(folder: Path, status: str) -> tuple[int, int]:
     """How far a trial is: its status, then the step of its last evaluation."""
     path = folder / "records.parquet"
-    return RANKS.index(status), int(files.read_table(path)["step"].max()) if path.exists() else 0
+    return RANKS[status], int(files.read_table(path)["step"].max()) if path.exists() else 0
 
 
 def take_over(folder: Path, place: Path) -> None:

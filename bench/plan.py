@@ -185,23 +185,17 @@ def amount(count: float) -> str:
 def _parser() -> command.Parser:
     parser = command.Parser(prog="python -m bench.plan", description=__doc__)
     add_suite(parser)
+
+    def number(option: str, least: float, most: float, default: float, metavar: str, about: str) -> None:
+        about = f"{about}; default: {default:g}"
+        parser.add_argument(option, type=between(least, most), default=default, metavar=metavar, help=about)
+
     parser.add_argument(
         "--workers", type=up_to(100_000), required=True, metavar="N", help="workers; each runs one trial at a time"
     )
-    parser.add_argument(
-        "--speed",
-        type=between(0.01, 100),
-        default=1.0,
-        metavar="FACTOR",
-        help="how many times as fast as this machine a worker is; default: 1",
-    )
-    parser.add_argument(
-        "--fail-rate",
-        type=between(0, 1000),
-        default=0.0,
-        metavar="P",
-        help="failures per hour of each worker's process at work; it goes on from its checkpoint; default: 0",
-    )
+    number("--speed", 0.01, 100, 1.0, "FACTOR", "how many times as fast as this machine a worker is")
+    rate = "failures per hour of each worker's process at work; it goes on from its checkpoint"
+    number("--fail-rate", 0, 1000, 0.0, "P", rate)
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the simulated failures; default: 0")
     parser.add_argument(
         "--workers-per-node",
@@ -212,20 +206,8 @@ def _parser() -> command.Parser:
     parser.add_argument(
         "--node-memory", type=between(0.1, 1e6), metavar="GB", help="of each node; default: that of this machine"
     )
-    parser.add_argument(
-        "--store-files",
-        type=between(1, 1e9),
-        default=1000.0,
-        metavar="N",
-        help="files per second that the file system of the results takes; default: 1000",
-    )
-    parser.add_argument(
-        "--store-gb",
-        type=between(0.001, 1e6),
-        default=1.0,
-        metavar="GB",
-        help="GB per second that it takes; default: 1",
-    )
+    number("--store-files", 1, 1e9, 1000.0, "N", "files per second that the file system of the results takes")
+    number("--store-gb", 0.001, 1e6, 1.0, "GB", "GB per second that it takes")
     return parser
 
 

@@ -126,7 +126,8 @@ class Monitor(Display):
             yield f"        {state.trial.name}  {state.progress}"
 
     def _title(self) -> str:
-        left = (self.waiting_seconds + sum(state.left for state in [*self.running.values()])) / self.jobs
+        running = [*self.running.values()]
+        left = (self.waiting_seconds + sum(state.left for state in running)) / max(self.jobs, len(running))
         of, done, failed = counted(len(self.states), "trial"), self.counts["done"], self.counts["failed"]
         return f"{done:,} of {of} done, {failed} failed, about {clock(left)} left"
 

@@ -23,7 +23,7 @@ def describe(
 ) -> str:
     """The selected trials, and the time, memory and disk that those still to run (`prices`) will need.
 
-    `at_once`: trials at once; 0 where nobody knows yet, and one is counted. `longer`: trials that are given more steps.
+    `at_once`: trials at once; 0 where nobody knows yet. `longer`: trials that are given more steps.
     """
     todo = list(prices)
     tasks = list(dict.fromkeys(t.task.label for t in selected))
@@ -51,18 +51,29 @@ def describe(
     if longer:
         lines.append(f"  longer      {counted(len(longer), 'trial')} had fewer steps, and go on from their checkpoints")
     if todo:
-        seconds = [prices[t].seconds for t in todo]
-        at_once = max(min(at_once, len(todo)), 1)
-        memory = sum(sorted((prices[t].memory for t in todo), reverse=True)[:at_once])
-        checkpoints = sum(sorted((prices[t].checkpoint for t in todo), reverse=True)[:at_once])
-        disk = sum(prices[t].disk for t in todo) + checkpoints
-        lines += [
-            f"  steps       {todo[0].steps:,} per trial, {sum(t.steps for t in todo):,} in all",
-            f"  time        about {clock(max(sum(seconds) / at_once, max(seconds)))}, {at_once} at once",
-            f"  memory      about {memory / 1e9:.1f} GB",
-            f"  disk        about {disk / 1e6:,.0f} MB, {checkpoints / 1e6:,.0f} MB of it only while it runs",
-        ]
+        lines += _needs(prices, at_once)
     return "\n".join(lines)
+
+
+def _needs(prices: Mapping[Trial, Cost], at_once: int) -> list[str]:
+    """What the trials that are still to run will need."""
+    todo, seconds = list(prices), [cost.seconds for cost in prices.values()]
+    most = min(at_once or len(todo), len(todo))
+    memory = sorted((cost.memory for cost in prices.values()), reverse=True)
+    checkpoints = sum(sorted((cost.checkpoint for cost in prices.values()), reverse=True)[:most])
+    disk = sum(cost.disk for cost in prices.values()) + checkpoints
+    if at_once:
+        time = f"about {clock(max(sum(seconds) / most, max(seconds)))}, {most} at once"
+        space = f"about {sum(memory[:most]) / 1e9:.1f} GB"
+    else:
+        time = f"between about {clock(max(seconds))}, all at once, and {clock(sum(seconds))}, one after the other"
+        space = f"up to {memory[0] / 1e9:.1f} GB each"
+    return [
+        f"  steps       {todo[0].steps:,} per trial, {sum(t.steps for t in todo):,} in all",
+        f"  time        {time}",
+        f"  memory      {space}",
+        f"  disk        about {disk / 1e6:,.0f} MB, {checkpoints / 1e6:,.0f} MB of it only while it runs",
+    ]
 
 
 def physics_warning(todo: Sequence[Trial]) -> str:

@@ -14,15 +14,19 @@ folders.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
-from functools import lru_cache
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
+from functools import lru_cache, partial
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import pandas as pd
 
 from bench.store import files
 from bench.store.files import StoreError, slug
+from bench.store.joining import join
 
 RECORD_COLUMNS = (
     "suite",
@@ -206,14 +210,22 @@ def trial_table(suite_folder: Path, name: str, about: Mapping[str, Any]) -> pd.D
 
 def joined(suite_folder: Path, name: str) -> pd.DataFrame | None:
     """The table `name` of all trials of a suite, one below the other; None where no trial has it."""
-    parts = {}
-    for path in trial_files(suite_folder, f"{name}.parquet"):
-        about = read_trial_in_place(path.parent / "trial.json")
-        parts[path.parent] = read_table_of(path.parent, name, about)
-    if earlier := {folder: about for folder, about in published(suite_folder).items() if folder not in parts}:
-        parts |= _published_tables(suite_folder / f"{name}.parquet", earlier)
-    kept = [part for folder, part in sorted(parts.items()) if len(part)]
+    kept = [*tables(suite_folder, name)]
     return pd.concat(kept, ignore_index=True) if kept else None
+
+
+def tables(suite_folder: Path, name: str) -> Iterator[pd.DataFrame]:
+    """The table `name` of each trial of a suite that has rows, in the order of their folders."""
+    own = {path.parent for path in trial_files(suite_folder, f"{name}.parquet")}
+    earlier = {folder: about for folder, about in published(suite_folder).items() if folder not in own}
+    before = _published_tables(suite_folder / f"{name}.parquet", earlier) if earlier else {}
+    for folder in sorted({*own, *before}):
+        if folder in before:
+            table = before[folder]
+        else:
+            table = read_table_of(folder, name, read_trial_in_place(folder / "trial.json"))
+        if len(table):
+            yield table
 
 
 def _published_tables(path: Path, wanted: Mapping[Path, Mapping[str, Any]]) -> dict[Path, pd.DataFrame]:
@@ -232,7 +244,9 @@ def merge(suite_folder: Path) -> None:
     """
     if not trial_files(suite_folder, "trial.json"):
         return
-    tables = {name: joined(suite_folder, name) for name in TABLES}
-    for name, table in tables.items():
-        if table is not None:
-            files.write_table(suite_folder / f"{name}.parquet", table)
+    with ExitStack() as stack:
+        joined_files = {name: stack.enter_context(TemporaryFile(dir=suite_folder)) for name in TABLES}
+        there = [name for name, file in joined_files.items() if join(tables(suite_folder, name), file, suite_folder)]
+        for name in there:
+            path, file = suite_folder / f"{name}.parquet", joined_files[name]
+            files.write_bytes(path, partial(shutil.copyfileobj, file))

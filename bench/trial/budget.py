@@ -83,7 +83,7 @@ def lengthen(longer: Sequence[Trial], results: Path | Remote) -> None:
 def _with_more_steps(about: dict[str, Any], trial: Trial) -> dict[str, Any]:
     before = {"steps": about["steps"], "config_hash": about["config_hash"]}
     return {key: value for key, value in about.items() if key not in ("files", "finished", KEPT)} | {
-        "status": "failed" if about["status"] == "failed" else "running",
+        "status": "failed" if about["status"] == "failed" else "stopped",
         "steps": trial.steps,
         "config_hash": trial.config_hash(),
         EARLIER_BUDGETS: [*about.get(EARLIER_BUDGETS, []), before],

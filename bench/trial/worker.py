@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import signal
 import traceback
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from algorithms import Diverged
 from bench.envs.errors import EnvError, one_line, one_line_with_place
+from bench.store import files
 from bench.store.files import FolderGone, StoreError
 from bench.store.lease import TakenOver
 from bench.store.places import working
@@ -79,7 +80,7 @@ def run(
 def _attempt(trial: Trial, suite_folder: Path, env_threads: int, until: int | None, link: Link, hold: Hold) -> Outcome:
     folder = trial.folder(suite_folder)
     prepare_process(trial.learner_threads)
-    about = open_attempt(trial, folder)
+    about, place = open_attempt(trial, folder), files.place(folder)
     try:
         hold.save()
         with closing(Session(trial, folder, env_threads, link, about[EARLIER_BUDGETS])) as session:
@@ -87,7 +88,10 @@ def _attempt(trial: Trial, suite_folder: Path, env_threads: int, until: int | No
             if until is None:
                 session.play_fresh_episodes()
     except BaseException as error:  # the code of an environment may raise anything
-        if isinstance(error, Stopped | TakenOver) or (isinstance(error, KeyboardInterrupt) and _interruptible()):
+        if isinstance(error, Stopped) or (isinstance(error, KeyboardInterrupt) and _interruptible()):
+            _note_stop(folder, place, about, hold)
+            raise
+        if isinstance(error, TakenOver):
             raise
         if not isinstance(error, FolderGone):
             why, trace = hold.shown(_reason(error)), hold.shown(traceback.format_exc())
@@ -110,6 +114,14 @@ def _attempt(trial: Trial, suite_folder: Path, env_threads: int, until: int | No
     for name in (*([] if trial.keep else [last]), before, "progress.json"):
         (folder / name).unlink(missing_ok=True)
     return _done(trial, about)
+
+
+def _note_stop(folder: Path, place: tuple[int, int], about: dict[str, Any], hold: Hold) -> None:
+    """Say that nobody is at work on a trial any more, if that can be written."""
+    with suppress(OSError, StoreError):
+        files.refuse_other_place(folder, place)
+        close_attempt(folder, about, "stopped")
+        hold.save()
 
 
 def _train(session: Session, until: int, hold: Hold) -> None:

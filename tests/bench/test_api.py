@@ -18,12 +18,10 @@ import pytest
 import torch
 import yaml
 from filelock import FileLock
-from rich.console import Console
 
 import bench
 from algorithms import METHODS
 from bench.report.__main__ import main as report
-from bench.runner.monitor import Bar
 from bench.store import files
 from bench.store.files import StoreError
 from bench.store.trials import RECORD_COLUMNS, TABLES, read_trial
@@ -33,7 +31,6 @@ from bench.suite.trial import Trial
 from bench.tasks import registry
 from bench.trial import session, worker
 from bench.trial.collect import play_episodes
-from bench.trial.link import Progress
 from bench.trial.setup import evaluation_seeds
 from bench.trial.trained import TrainedTeam
 
@@ -298,18 +295,6 @@ def test_nothing_is_printed_where_there_is_no_terminal(capsys: pytest.CaptureFix
 def test_progress_that_is_asked_for_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     train(progress=True)
     assert "done  1/1  mamujoco/Hopper-3x1:episode_length=25 happo seed 0  return" in capsys.readouterr().out
-
-
-def test_the_bar_shows_how_far_the_trial_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    trial = planned(monkeypatch, "happo", HOPPER, **SMALL)
-    bar = Bar(trial)
-    bar.hear(Progress(trial.name, 25, seconds=0.5, evaluation=7.0))
-    console = Console(width=200, file=None)
-    with console.capture() as shown:
-        console.print(bar.table())
-    assert "happo seed 0" in shown.get()
-    assert "━" in shown.get()
-    assert "25 steps (25%)  return 7  50 steps/s  0:00:02 left" in shown.get()
 
 
 # load_team

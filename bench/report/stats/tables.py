@@ -37,7 +37,7 @@ def trial_states(
     Nor is a seed planned for all that is not of `own_seeds`: it has rows for the trials there are.
     Algorithms stand in `order`, then as they appear; tables and figures follow the order of these rows.
 
-    Columns: task, algorithm, seed; `state` (done, running, waiting, failed, incomplete, missing); `reached`, the last
+    Columns: task, algorithm, seed; `state` (done, running, stopped, waiting, failed, incomplete, missing); `reached`, the last
     step of the grid that was evaluated; `steps`, the budget of the task; `seconds` of training; `error`. Without
     trial.json files the budget is the last step that anyone reached on the task. `done` means that the last and the
     best policy were played on fresh episodes, as a trial does at the end of its budget.
@@ -85,7 +85,7 @@ def _ended(records: pd.DataFrame, budget: dict[Any, int]) -> set[tuple[str, str,
 
 
 def _state(trial: dict[str, Any] | None, begun: bool, ended: bool) -> str:
-    if trial is not None and trial["status"] in ("failed", "running", "waiting"):
+    if trial is not None and trial["status"] in ("failed", "running", "stopped", "waiting"):
         return str(trial["status"])
     if ended:
         return "done"

@@ -29,6 +29,14 @@ class Channel(Protocol):
     def is_set(self) -> bool: ...
 
 
+Function = Callable[[T, Channel], Any]
+"""What workers are given besides each piece of work."""
+Ask = Callable[[], dict[str, Any]]
+"""What a worker is; it gets no work where the answer is another one than here."""
+Hear = Callable[[Message], None]
+"""Where messages go."""
+
+
 @dataclass(frozen=True)
 class Work(Generic[T]):
     """What a worker is given, and what it needs there."""
@@ -80,13 +88,7 @@ class Backend(ABC):
         """How many pieces of work that need so many cores run at once, as things are now; 0 where nobody knows."""
 
     @abstractmethod
-    def run(
-        self,
-        function: Callable[[T, Channel], Any],
-        work: Iterable[Work[T]],
-        ask: Callable[[], dict[str, Any]],
-        hear: Callable[[Message], None],
-    ) -> Generator[Any]:
+    def run(self, function: Function[T], work: Iterable[Work[T]], ask: Ask, hear: Hear) -> Generator[Any]:
         """`function(item, channel)` for all work, which begins in its order; yields results, or Lost, as they come.
 
         Function, items and `ask` are pickled. `work` is asked for when there is room. A worker gets none unless `ask`

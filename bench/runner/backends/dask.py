@@ -7,6 +7,7 @@ cancelled, also because the command is gone, and when the worker is about to sto
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import os
 import pickle
@@ -17,14 +18,14 @@ from typing import Any
 from uuid import uuid4
 
 import distributed
-from distributed import Client, Future, get_worker
+from distributed import Client, Future, Security, get_worker, rpc
 from distributed.core import Status
 
-from bench.runner.backends import Message, Work
+from bench.runner.backends import Hear, Message, Work
 from bench.runner.backends.placing import Gone, Placed, Raised, Room
 from bench.suite.model import SuiteError
 
-CONNECT_SECONDS = 10.0
+CONNECT_SECONDS = 8.0
 SETTLE_SECONDS = 20.0
 RUNNING = (Status.running.name, Status.paused.name)
 _at_work = Counter[str]()
@@ -73,7 +74,7 @@ class Dask(Placed):
     def forget(self, handle: Hashable) -> None:
         self.client.cancel([handle], force=True)
 
-    def listen(self, hear: Callable[[Message], None]) -> None:
+    def listen(self, hear: Hear) -> None:
         self.client.subscribe_topic(self.topic, lambda event: hear(pickle.loads(event[1])))
 
     def settle(self, handles: Iterable[Hashable]) -> None:
@@ -127,10 +128,34 @@ async def _quiet(topic: str) -> None:
 
 
 def connect(address: str | None, jobs: int | None) -> Dask:
-    """Without `jobs` as many as the workers have room for."""
+    """Without `jobs` as many as the workers have room for. From now on Dask logs nothing in this process."""
     if address is None:
         raise SuiteError("--on dask: needs --address, that of a scheduler: tcp://HOST:8786")
+    _silence()
     try:
+        asyncio.run(_knock(address))
         return Dask(Client(address, timeout=CONNECT_SECONDS, set_as_default=False), jobs or 0)
-    except (OSError, ValueError) as error:
-        raise SuiteError(f"--address {address}: no scheduler of Dask answers there ({error})") from None
+    except Exception as error:  # what listens there may be anything, and answer anything
+        reason = str(error) or "it takes connections and says nothing"
+        raise SuiteError(
+            f"--address {address}: no scheduler of Dask answers there: {reason}; valid: tcp://HOST:8786"
+        ) from None
+
+
+async def _knock(address: str) -> None:
+    """Raise what is wrong with an address. A client that cannot begin is not only slow: its end prints a traceback."""
+    arguments = Security().get_connection_args("client")
+    async with (
+        asyncio.timeout(CONNECT_SECONDS + 1),  # Dask has none for what comes after the connection
+        rpc(address, timeout=CONNECT_SECONDS, connection_args=arguments) as there,
+    ):
+        about = await there.identity()
+    if about["type"] != "Scheduler":
+        raise ValueError(f"a {about['type']} of Dask does")
+
+
+def _silence() -> None:
+    """What Dask logs when its scheduler is gone or the command ends, the command says in a line of its own."""
+    for name in ("distributed", *logging.root.manager.loggerDict):
+        if name.partition(".")[0] in ("distributed", "tornado"):
+            logging.getLogger(name).setLevel(logging.CRITICAL + 1)

@@ -10,7 +10,7 @@ from typing import Any
 
 from joblib import Parallel, delayed
 
-from bench.runner.backends import Backend, Channel, Message, T, Work
+from bench.runner.backends import Ask, Backend, Function, Hear, T, Work
 from bench.suite.model import SuiteError
 
 
@@ -18,7 +18,7 @@ from bench.suite.model import SuiteError
 class Here:
     """The channel between two threads of one process."""
 
-    tell: Callable[[Message], None]
+    tell: Hear
     is_set: Callable[[], bool]
 
 
@@ -38,13 +38,7 @@ class Local(Backend):
         """No more than there are processors."""
         return min(self.jobs, os.cpu_count() or 1)
 
-    def run(
-        self,
-        function: Callable[[T, Channel], Any],
-        work: Iterable[Work[T]],
-        ask: Callable[[], dict[str, Any]],
-        hear: Callable[[Message], None],
-    ) -> Generator[Any]:
+    def run(self, function: Function[T], work: Iterable[Work[T]], ask: Ask, hear: Hear) -> Generator[Any]:
         """What the function raises goes through."""
         stop, at_work = threading.Event(), set[threading.Event]()
         channel = Here(hear, stop.is_set)

@@ -15,7 +15,8 @@ from collections.abc import Callable, Generator, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from bench.runner.backends import Backend, Channel, Lost, Message, Work, place
+from bench.cli.command import counted
+from bench.runner.backends import Ask, Backend, Channel, Function, Hear, Lost, T, Work, place
 
 POLL_SECONDS = 1.0
 MOST_LOSSES = 10
@@ -71,7 +72,7 @@ class Placed(Backend):
         """Have what was begun ended where it is, if its worker lives; `ended` need not say so."""
 
     @abstractmethod
-    def listen(self, hear: Callable[[Message], None]) -> None:
+    def listen(self, hear: Hear) -> None:
         """Hand what work tells to `hear` from now on."""
 
     @abstractmethod
@@ -83,13 +84,7 @@ class Placed(Backend):
         room = sum(int(room.cores // cores) for room in self.rooms().values())
         return min(room, self.jobs) if self.jobs else room
 
-    def run(
-        self,
-        function: Callable[..., Any],
-        work: Iterable[Work[Any]],
-        ask: Callable[[], dict[str, Any]],
-        hear: Callable[[Message], None],
-    ) -> Generator[Any]:
+    def run(self, function: Function[T], work: Iterable[Work[T]], ask: Ask, hear: Hear) -> Generator[Any]:
         """Each run asks the workers anew."""
         self.listen(hear)
         placing = _Placing(self, function, work, ask, hear)
@@ -102,14 +97,7 @@ class Placed(Backend):
 class _Placing:
     """One run: what waits, what is at work where, and what is free."""
 
-    def __init__(
-        self,
-        engine: Placed,
-        function: Callable[..., Any],
-        work: Iterable[Work[Any]],
-        ask: Callable[[], dict[str, Any]],
-        hear: Callable[[Message], None],
-    ):
+    def __init__(self, engine: Placed, function: Function[T], work: Iterable[Work[T]], ask: Ask, hear: Hear):
         self.engine, self.function, self.ask, self.hear = engine, function, ask, hear
         self.here = ask()
         self.queue = Queue(work)
@@ -120,6 +108,9 @@ class _Placing:
         """What each worker that is in order has to spare."""
         self.rooms: dict[str, Room] = {}
         self.losses = Counter[int]()
+        """Number of a piece of work -> how often it has lost its worker."""
+        self.dropped = Counter[str]()
+        """Worker -> how many pieces of work it has lost since the last look."""
         self.looked, self.idle_since, self.announced = -POLL_SECONDS, time.monotonic(), False
 
     def results(self) -> Generator[Any]:
@@ -148,9 +139,20 @@ class _Placing:
             del self.asked[handle]
         for handle in [h for h, (worker, _, _) in self.at_work.items() if worker not in self.rooms]:
             self.engine.forget(handle)
-            yield from self._give_back(*self.at_work.pop(handle)[1:])
+            yield from self._give_back(*self.at_work.pop(handle))
+        self._say_lost()
         for worker in [w for w in self.rooms if w not in before]:
             self.asked[self.engine.start(worker, _answer, Work(self.ask, cores=0))] = worker
+
+    def _say_lost(self) -> None:
+        """Say which workers have lost trials since the last look, most of them because they are gone."""
+        for worker, count in self.dropped.items():
+            trials = counted(count, "trial")
+            if worker in self.rooms:
+                self.hear(f"Worker {worker} dropped {trials}, to go on from the last checkpoint")
+            else:
+                self.hear(f"Worker {worker} is gone with {trials}, to go on elsewhere from the last checkpoint")
+        self.dropped.clear()
 
     def _judge(self, worker: str, found: Any) -> None:
         """Take a worker that is in order; say of another what differs."""
@@ -189,15 +191,16 @@ class _Placing:
             self.free[worker] = self.free[worker].less(work, -1)
         if isinstance(result, Gone):
             self._suspect(worker)
-            yield from self._give_back(number, work)
+            yield from self._give_back(worker, number, work)
         elif isinstance(result, Raised):
             yield Lost(work.item, result.reason)
         else:
             yield result
 
-    def _give_back(self, number: int, work: Work[Any]) -> Iterator[Lost[Any]]:
+    def _give_back(self, worker: str, number: int, work: Work[Any]) -> Iterator[Lost[Any]]:
         self.losses[number] += 1
         if self.losses[number] < MOST_LOSSES:
+            self.dropped[worker] += 1
             self.queue.back(number, work)
         else:
             yield Lost(work.item, f"{MOST_LOSSES} workers were lost under it")
@@ -253,6 +256,6 @@ class Queue:
         return f"{first.cores} free {'core' if first.cores == 1 else 'cores'} and {first.memory / 1e9:.1f} GB"
 
 
-def _answer(ask: Callable[[], dict[str, Any]], channel: Channel) -> dict[str, Any]:
+def _answer(ask: Ask, channel: Channel) -> dict[str, Any]:
     """On a worker that is asked what it is."""
     return ask()

@@ -15,7 +15,7 @@ import ray
 from ray.exceptions import GetTimeoutError, RayError, RayTaskError, TaskCancelledError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from bench.runner.backends import Message, Work
+from bench.runner.backends import Hear, Message, Work
 from bench.runner.backends.placing import POLL_SECONDS, Gone, Placed, Raised, Room
 from bench.suite.model import SuiteError
 
@@ -44,7 +44,7 @@ class Ray(Placed):
     def __init__(self, jobs: int):
         self.jobs = jobs
         self.mailbox = _mailbox()
-        self.hear: Callable[[Message], None] = print
+        self.hear: Hear = print
         self.at_work: set[Any] = set()
 
     def close(self) -> None:
@@ -84,7 +84,7 @@ class Ray(Placed):
         self.at_work.discard(handle)
         ray.cancel(handle)
 
-    def listen(self, hear: Callable[[Message], None]) -> None:
+    def listen(self, hear: Hear) -> None:
         self.hear = hear
 
     def settle(self, handles: Iterable[Any]) -> None:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -21,7 +23,7 @@ from uuid import uuid4
 import submitit
 from submitit.core.utils import FailedJobError, UncompletedJobError
 
-from bench.runner.backends import Backend, Lost, Message, NotBegun, T, Work, place
+from bench.runner.backends import Ask, Backend, Function, Hear, Lost, Message, NotBegun, T, Work, place
 from bench.suite.model import SuiteError
 
 POLL_SECONDS = 1.0
@@ -32,17 +34,26 @@ MOST_LOSSES = 3
 """So many tasks may end without a result before their work is given up; Slurm has restarted each as it is set up to."""
 OWN_GIGABYTES = 1.0
 """What a task takes beside its trial."""
+CLUSTERS = ("slurm", "local")
+TRUTH = {"true": True, "false": False}
+KINDS: dict[type, tuple[Callable[[str], Any], str]] = {
+    str: (str, "text"),
+    int: (int, "a whole number"),
+    float: (float, "a number"),
+    bool: (lambda text: TRUTH[text.lower()], "true or false"),
+}
+"""Type of a parameter -> how its value is read, and what it is for people."""
 
 
 class Slurm(Backend):
-    """A user of a cluster; `cluster=local` runs all tasks here at once, to try things out."""
+    """A user of a cluster; `cluster=local` runs tasks on this machine, to try things out."""
 
     endless = False
     pause = 10.0
 
     def __init__(self, jobs: int, parameters: dict[str, Any]):
         self.jobs, self.parameters = jobs, parameters
-        self.cluster = parameters.pop("cluster", "slurm")
+        self.cluster = parameters.pop("cluster", CLUSTERS[0])
         self.folder = Path(parameters.pop("folder", ".submitit")).absolute() / uuid4().hex[:12]
         self.executor([Work(None)])  # refuses parameters before anything is computed
 
@@ -59,34 +70,33 @@ class Slurm(Backend):
         return made
 
     def at_once(self, cores: int) -> int:
-        return self.jobs
+        """On a cluster as many as were asked for, which may have to wait, or nobody knows."""
+        return self.jobs or (0 if self.cluster == "slurm" else max((os.cpu_count() or 1) // cores, 1))
 
-    def run(
-        self,
-        function: Callable[[T, Any], Any],
-        work: Iterable[Work[T]],
-        ask: Callable[[], dict[str, Any]],
-        hear: Callable[[Message], None],
-    ) -> Generator[Any]:
-        """All at the beginning."""
+    def run(self, function: Function[T], work: Iterable[Work[T]], ask: Ask, hear: Hear) -> Generator[Any]:
+        """All is submitted at the beginning, on this machine as much as runs at once."""
         task, post, losses = _Task(function, ask, ask()), _Post(self.folder), Counter[int]()
-        all_work, again = [*work], list[int]()
-        at_work = self._submit(task, all_work, range(len(all_work)), post)
+        all_work, at_work = [*work], dict[submitit.Job[Any], int]()
+        waiting = [*range(len(all_work))]
+        most = len(all_work) if self.cluster == "slurm" else self.at_once(max((w.cores for w in all_work), default=1))
         try:
-            while at_work:
+            while waiting or at_work:
+                if begin := waiting[: most - len(at_work)]:
+                    at_work |= self._submit(task, all_work, begin, post)
+                    del waiting[: len(begin)]
                 for job in [job for job in at_work if job.done()]:
                     number = at_work.pop(job)
                     result = _result(job, all_work[number].item)
                     if isinstance(result, Lost) and losses[number] < MOST_LOSSES and _no_result(job):
                         losses[number] += 1
-                        again.append(number)
+                        waiting.insert(0, number)
+                        hear(
+                            f"A task of Slurm was lost with 1 trial, to go on from the last checkpoint: {result.reason}"
+                        )
                     else:
                         yield result
                 for message in post.take():
                     hear(message)
-                if again:
-                    at_work |= self._submit(task, all_work, again, post)
-                    again.clear()
                 time.sleep(POLL_SECONDS)
         finally:
             self._cancel([*at_work])
@@ -130,7 +140,7 @@ def _result(job: submitit.Job[Any], item: Any) -> Any:
 class _Task:
     """What a task does. submitit starts it again after a timeout with what `checkpoint` returns."""
 
-    def __init__(self, function: Callable[..., Any], ask: Callable[[], dict[str, Any]], here: dict[str, Any]):
+    def __init__(self, function: Function[Any], ask: Ask, here: dict[str, Any]):
         self.function, self.ask, self.here = function, ask, here
 
     def __call__(self, item: Any, box: Path) -> Any:
@@ -188,10 +198,33 @@ class _Post:
 
 def connect(address: str | None, jobs: int | None) -> Slurm:
     """`address`: parameters of submitit, such as slurm_partition=cpu,timeout_min=720."""
-    parameters: dict[str, Any] = {}
-    for part in (address or "").split(",") if address else []:
-        key, equals, value = part.partition("=")
-        if not (key and equals):
-            raise SuiteError(f"--address: {part!r} is not KEY=VALUE; for Slurm: slurm_partition=cpu,timeout_min=720")
-        parameters[key] = int(value) if value.isdigit() else value
+    parts = [part.partition("=") for part in (address or "").split(",") if address]
+    if wrong := ["".join(part) for part in parts if not all(part)]:
+        raise SuiteError(f"--address: {wrong[0]!r} is not KEY=VALUE; for Slurm: slurm_partition=cpu,timeout_min=720")
+    parameters = {key: _parsed(key, value) for key, _, value in parts}
+    cluster = parameters.get("cluster", CLUSTERS[0])
+    if cluster not in CLUSTERS:
+        raise SuiteError(f"--address cluster={cluster}: no such cluster; valid: {', '.join(CLUSTERS)}")
+    if cluster == "slurm" and not all(map(shutil.which, ("srun", "sbatch"))):
+        raise SuiteError(
+            "--on slurm: srun and sbatch are not installed here; run the command where jobs are submitted to the "
+            "cluster, or try it out on this machine: --address cluster=local"
+        )
     return Slurm(jobs or 0, parameters)
+
+
+def _parsed(key: str, value: str) -> Any:
+    """The value of a parameter. Raises SuiteError where submitit knows no such parameter, or it is of another type."""
+    types: dict[str, type] = {"cluster": str, "folder": str, **submitit.AutoExecutor._typed_parameters()}
+    of_slurm = sorted(f"slurm_{name}" for name in submitit.SlurmExecutor._valid_parameters())
+    if key in of_slurm:
+        return int(value) if value.isdigit() else TRUTH.get(value.lower(), value)
+    if key not in types:
+        valid = of_slurm if key.startswith("slurm_") else [*types, "slurm_..."]
+        like = "".join(f"did you mean {name}? " for name in get_close_matches(key, [*types, *of_slurm], 1))
+        raise SuiteError(f"--address {key}={value}: submitit knows no such parameter; {like}valid: {', '.join(valid)}")
+    parse, noun = KINDS[types[key]]
+    try:
+        return parse(value)
+    except (ValueError, KeyError):
+        raise SuiteError(f"--address {key}={value}: {value!r} is not {noun}") from None

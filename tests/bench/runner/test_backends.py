@@ -16,8 +16,9 @@ from bench.runner import folder
 from bench.runner.attempt import Effort
 from bench.runner.backends import NEEDS, Backend, Message, NotBegun, Work, connect, place
 from bench.runner.cost import Cost
-from bench.runner.monitor import MAX_ROWS, Monitor
+from bench.runner.monitor import MAX_ROWS, Bar, Monitor
 from bench.runner.pool import in_order, run_trials
+from bench.runner.summary import describe
 from bench.store.trials import read_trials
 from bench.suite.model import SuiteError
 from bench.suite.resolving import load, resolved, trials
@@ -158,7 +159,7 @@ def test_differences_name_both_values() -> None:
 
 
 def shown(monitor: Monitor) -> str:
-    console = Console(width=120, file=None)
+    console = Console(width=140, file=None)
     with console.capture() as captured:
         console.print(monitor.table())
     return captured.get()
@@ -187,6 +188,40 @@ def test_of_few_trials_the_table_shows_those_that_run(tmp_path: Path) -> None:
     assert "0 of 4 trials done, 0 failed, about 0:00:33 left" in text
     assert "50 (25%)" in text
     assert "of 2" not in text
+
+
+def test_where_nobody_knows_how_many_run_at_once_those_that_run_count(tmp_path: Path) -> None:
+    todo, _ = planned(tmp_path)
+    monitor = Monitor(todo, [10.0] * 4, 0)
+    for trial in todo[:2]:
+        monitor.hear(Progress(trial.name, 100, 1.0, 7.0))  # 1 s is left of each, 20 s of those that wait
+    assert "0 of 4 trials done, 0 failed, about 0:00:11 left" in shown(monitor)
+
+
+def test_the_bar_of_one_trial_shows_how_far_it_is(tmp_path: Path) -> None:
+    trial = planned(tmp_path)[0][0]
+    bar = Bar(trial)
+    bar.hear(Progress(trial.name, 50, seconds=1.0, evaluation=7.0))
+    text = shown(bar)
+    assert "happo seed 0" in text
+    assert "━" in text
+    assert "50 steps (25%)  return 7  50 steps/s  0:00:03 left" in text
+
+
+@pytest.mark.parametrize(
+    ("at_once", "time", "memory"),
+    [
+        (3, "about 0:00:20, 3 at once", "about 6.0 GB"),
+        (9, "about 0:00:15, 4 at once", "about 8.0 GB"),
+        (0, "between about 0:00:15, all at once, and 0:01:00, one after the other", "up to 2.0 GB each"),
+    ],
+)
+def test_a_plan_says_how_long_it_takes_where_that_is_known(
+    tmp_path: Path, at_once: int, time: str, memory: str
+) -> None:
+    todo, _ = planned(tmp_path)
+    text = describe(todo, {t: Cost(15.0, 2e9, 1.0, 1.0) for t in todo}, tmp_path, at_once)
+    assert f"  time        {time}\n  memory      {memory}\n" in text
 
 
 def test_this_machine_runs_as_many_trials_as_have_their_cores(monkeypatch: pytest.MonkeyPatch) -> None:

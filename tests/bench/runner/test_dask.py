@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import logging
 import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 from engines import assert_no_places, assert_same_records, finish, run_here, start, wait_until, with_status
 
-from bench.cli.command import INTERRUPTED
+from bench.cli.command import BAD_INPUT, INTERRUPTED
 from bench.runner.backends import connect, dask
 from bench.store.files import try_lock
 from bench.store.trials import trial_files
@@ -81,6 +84,7 @@ def test_ctrl_c_stops_the_trials_on_the_workers(tmp_path: Path, cluster: Cluster
     run.send_signal(signal.SIGINT)
     _, err = finish(run, INTERRUPTED, seconds=40)
     assert err == "Stopped. The same command goes on from the last evaluation of each trial.\n"
+    assert with_status(tmp_path, "stopped") == 1
     (folder,) = (path.parent for path in trial_files(tmp_path / "tiny", "trial.json"))
     lock = try_lock(folder / ".lock")
     assert lock is not None
@@ -104,13 +108,74 @@ def test_workers_that_are_killed_added_and_stopped_change_no_number(
     workers[1].terminate()
     out, _ = finish(run, seconds=600)
     assert out.count("  done  ") == 5 * seeds
+    assert " is gone with 1 trial, to go on elsewhere from the last checkpoint\n" in out
     run_here(here, seeds=seeds, steps=steps)
     assert_same_records(there, here)
     assert_no_places(there, cluster.address, socket.gethostname(), str(there))
     workers[1] = cluster.worker()
 
 
-def test_a_scheduler_that_does_not_answer_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.long
+def test_a_scheduler_that_is_killed_is_one_line_and_changes_no_number(tmp_path: Path) -> None:
+    there, here = tmp_path / "there", tmp_path / "here"
+    changes: dict[str, Any] = {"steps": 20_000, "algorithms": {"happo": None, "ippo": None}}
+    for attempt in ("killed", "again"):
+        (tmp_path / attempt).mkdir()
+        own = Cluster(tmp_path / attempt)
+        try:
+            for _ in range(2):
+                own.worker()
+            run = start(there, *on(own), **changes)
+            if attempt == "killed":
+                wait_until(lambda: trial_files(there / "tiny", "checkpoint.pt"), run)
+                own.started[0].kill()
+                _, err = finish(run, BAD_INPUT)
+                assert err.splitlines()[1:] == [
+                    "--on dask: the scheduler is gone; the same command goes on once there is one again"
+                ]
+            else:
+                finish(run)
+        finally:
+            own.close()
+    run_here(here, **changes)
+    assert_same_records(there, here)
+
+
+@pytest.mark.parametrize(
+    ("address", "reason"),
+    [
+        ("tcp://127.0.0.1:9", "Timed out trying to connect to tcp://127.0.0.1:9"),
+        ("there", "missing port number in address 'there'"),
+        ("ftp://there:8786", "unknown address scheme 'ftp'"),
+        ("tls://127.0.0.1:9", "TLS expects"),
+    ],
+)
+def test_a_scheduler_that_does_not_answer_is_one_line_and_leaves_no_client(
+    address: str, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(dask, "CONNECT_SECONDS", 0.1)
-    with pytest.raises(SuiteError, match=r"--address tcp://127.0.0.1:9: no scheduler of Dask answers there"):
-        connect("dask", "tcp://127.0.0.1:9", None)
+    monkeypatch.setattr(dask, "Client", None)  # one that cannot begin prints a traceback when it is collected
+    with pytest.raises(SuiteError) as raised:
+        connect("dask", address, None)
+    assert str(raised.value).startswith(f"--address {address}: no scheduler of Dask answers there: {reason}")
+    assert str(raised.value).endswith("; valid: tcp://HOST:8786")
+
+
+def test_what_is_no_scheduler_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dask, "Client", None)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def greet() -> None:
+            with server.accept()[0] as caller:
+                caller.sendall(b"SSH-2.0-OpenSSH_9.6\r\n")
+
+        threading.Thread(target=greet, daemon=True).start()
+        with pytest.raises(SuiteError, match="no scheduler of Dask answers there: "):
+            connect("dask", f"127.0.0.1:{server.getsockname()[1]}", None)
+
+
+def test_dask_logs_nothing_where_the_command_runs() -> None:
+    with pytest.raises(SuiteError):
+        connect("dask", "there", None)
+    for name in ("distributed.client", "distributed.comm.tcp", "distributed", "tornado.application"):
+        assert not logging.getLogger(name).isEnabledFor(logging.CRITICAL)

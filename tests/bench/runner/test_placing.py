@@ -118,6 +118,25 @@ def test_the_work_of_a_worker_that_is_gone_is_done_by_another() -> None:
     assert [item for _, item in engine.log].index(2) > engine.log.index(("two", 0))  # what came back goes first
 
 
+def test_a_worker_that_is_gone_with_its_work_is_said_once() -> None:
+    def leave(engine: Engine) -> None:
+        if len(engine.log) == 3:
+            engine.there.pop("one", None)
+
+    engine = Engine(one=Room(2, 0), two=Room(1, 0), idle=Room(0, 0))
+    engine.before_ending = leave
+    results, said = run(engine, [Work(k) for k in range(4)])
+    assert sorted(results) == [0, 2, 4, 6]
+    assert said == ["Worker one is gone with 2 trials, to go on elsewhere from the last checkpoint"]
+
+
+def test_a_worker_that_dropped_its_work_and_stays_is_said_once() -> None:
+    answers = [7, Gone()]
+    results, said = run(Engine(one=Room(2, 0)), [Work(7)], lambda item, channel: answers.pop())
+    assert results == [7]
+    assert said == ["Worker one dropped 1 trial, to go on from the last checkpoint"]
+
+
 def test_a_worker_that_comes_gets_work() -> None:
     def come(engine: Engine) -> None:
         if len(engine.log) == 1:

@@ -96,3 +96,4 @@ def test_ctrl_c_stops_the_trials_on_the_nodes(tmp_path: Path, nodes: Nodes) -> N
     run.send_signal(signal.SIGINT)
     _, err = finish(run, INTERRUPTED, seconds=60)
     assert "Stopped. The same command goes on" in err
+    wait_until(lambda: with_status(tmp_path, "stopped") == 1)

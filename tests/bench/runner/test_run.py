@@ -328,7 +328,7 @@ def test_a_keyboard_interrupt_stops_with_130_and_the_same_command_goes_on(
         assert main(tmp_path) == INTERRUPTED
     assert "same command goes on" in capsys.readouterr().err
     statuses = [about(tmp_path)[label]["status"] for label in TINY["algorithms"]]
-    assert statuses == ["done", "done", "running", "waiting", "waiting"]
+    assert statuses == ["done", "done", "stopped", "waiting", "waiting"]
     assert set(table(tmp_path, "records")["algorithm"]) == {"ippo", "mappo", "happo"}
     assert main(tmp_path) == 0
     assert_same_tables(tmp_path, alone)
@@ -404,7 +404,9 @@ def test_ctrl_c_ends_the_command_and_all_its_workers_and_the_same_command_finish
         if process.poll() is None or members(process.pid):
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-    assert "running" in {a["status"] for a in about(tmp_path).values()}
+    statuses = {a["status"] for a in about(tmp_path).values()}
+    assert "stopped" in statuses
+    assert "running" not in statuses
 
     assert main(tmp_path, jobs=2, **enough) == 0
     assert temporary(tmp_path) == []

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import signal
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
 import pytest
-from engines import assert_same_records, finish, run_here, start, wait_until
+from engines import assert_same_records, finish, run_here, start, wait_until, with_status
 
-from bench.runner.backends import connect
+from bench.cli.command import INTERRUPTED
+from bench.runner.backends import Work, connect, slurm
+from bench.runner.backends.slurm import Slurm
 from bench.store.trials import read_trials, trial_files
 from bench.suite.model import SuiteError
 
@@ -58,14 +63,86 @@ def test_tasks_that_time_out_and_are_killed_change_no_number(tmp_path: Path) -> 
     assert_same_records(there, here)
 
 
+@pytest.mark.long
+def test_ctrl_c_stops_the_tasks(tmp_path: Path) -> None:
+    address = f"cluster=local,folder={tmp_path / 'submitit'}"
+    run = start(tmp_path, "--on", "slurm", "--address", address, steps=1_000_000, algorithms={"happo": None})
+    wait_until(lambda: trial_files(tmp_path / "tiny", "checkpoint.pt"), run)
+    run.send_signal(signal.SIGINT)
+    _, err = finish(run, INTERRUPTED, seconds=60)
+    assert "Stopped. The same command goes on" in err
+    wait_until(lambda: with_status(tmp_path, "stopped") == 1)
+
+
 @pytest.mark.parametrize(
     ("address", "message"),
     [
         ("cpu", "--address: 'cpu' is not KEY=VALUE"),
-        ("cluster=local,walltime=3", "submitit refuses --address: .*walltime"),
-        ("cluster=nowhere", "submitit refuses --address: .*nowhere"),
+        (
+            "timeout_mn=3",
+            "--address timeout_mn=3: .* did you mean timeout_min. valid: cluster, folder, name, timeout_min",
+        ),
+        (
+            "cluster=local,walltime=3",
+            "--address walltime=3: submitit knows no such parameter; valid: cluster, folder, ",
+        ),
+        ("slurm_partiton=cpu", "did you mean slurm_partition. valid: slurm_account, "),
+        ("cluster=local,timeout_min=1h", "--address timeout_min=1h: '1h' is not a whole number"),
+        ("cluster=local,stderr_to_stdout=1", "--address stderr_to_stdout=1: '1' is not true or false"),
+        ("cluster=nowhere", "--address cluster=nowhere: no such cluster; valid: slurm, local"),
+        ("cluster=local,nodes=2", "submitit refuses --address: .*only one node"),
     ],
 )
 def test_parameters_that_submitit_does_not_know_are_refused(address: str, message: str) -> None:
     with pytest.raises(SuiteError, match=message):
         connect("slurm", address, None)
+
+
+def test_without_slurm_there_is_a_way_to_try(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(SuiteError, match=r"srun and sbatch are not installed here; .*: --address cluster=local"):
+        connect("slurm", "slurm_partition=cpu", None)
+
+
+def test_on_a_cluster_as_many_run_at_once_as_were_asked_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
+    folder = f"folder={tmp_path}"
+    assert [connect("slurm", folder, jobs).at_once(2) for jobs in (None, 7)] == [0, 7]
+
+
+def test_on_this_machine_as_many_run_at_once_as_have_their_cores(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    local = f"cluster=local,folder={tmp_path},mem_gb=1.5"
+    assert [connect("slurm", local, jobs).at_once(3) for jobs in (None, 7)] == [2, 7]
+
+
+class Job:
+    """A task that has ended as soon as one looks."""
+
+    def __init__(self, item: int, results: Path):
+        self.item, self.paths = item, SimpleNamespace(result_pickle=results)
+
+    def done(self, force_check: bool = False) -> bool:
+        return True
+
+    def result(self) -> int:
+        return 2 * self.item
+
+
+def test_on_this_machine_no_more_is_submitted_than_runs_at_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    submitted: list[int] = []
+
+    def submit(self: Slurm, task: Any, work: Any, numbers: list[int], post: Any) -> dict[Job, int]:
+        submitted.append(len(numbers))
+        return {Job(work[number].item, tmp_path): number for number in numbers}
+
+    monkeypatch.setattr(Slurm, "_submit", submit)
+    monkeypatch.setattr(slurm, "POLL_SECONDS", 0.0)
+    backend = connect("slurm", f"cluster=local,folder={tmp_path}", 2)
+    results = [*backend.run(lambda item, channel: item, [Work(k) for k in range(5)], dict, print)]
+    assert sorted(results) == [0, 2, 4, 6, 8]
+    assert submitted == [2, 2, 1]

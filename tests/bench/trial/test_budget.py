@@ -176,7 +176,7 @@ def test_trials_that_were_not_selected_have_the_new_budget_too(tmp_path: Path) -
     assert main(tmp_path, "--set", "steps=200", *HAPPO, **two) == 0
     assert {a["algorithm"]: (a["status"], a["steps"]) for a in read_trials(tmp_path / "tiny")} == {
         "happo": ("done", 200),
-        "mappo": ("running", 200),
+        "mappo": ("stopped", 200),
     }
     assert wrong(tmp_path) == []
     loaded = loading.load(tmp_path / "tiny")

@@ -378,8 +378,42 @@ def interrupt(t: Trial, suite_folder: Path, target: Any, name: str, call: int, a
         patch.setattr(target, name, stops_at(call, getattr(target, name), after))
         with pytest.raises(Stop):
             worker.run(t, suite_folder)
-    assert read_trial(t.folder(suite_folder) / "trial.json")["status"] == "running"
+    assert read_trial(t.folder(suite_folder) / "trial.json")["status"] != "done"
     return t.folder(suite_folder)
+
+
+@pytest.mark.parametrize("error", [worker.Stopped, KeyboardInterrupt])
+def test_a_trial_that_is_told_to_stop_says_that_it_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+) -> None:
+    t = planned(tmp_path)["happo"]
+
+    def train(self: session.Session) -> None:
+        raise error
+
+    monkeypatch.setattr(session.Session, "train", train)
+    with pytest.raises(error):
+        worker.run(t, tmp_path / "tiny")
+    about = read_trial(t.folder(tmp_path / "tiny") / "trial.json")
+    assert (about["status"], about["attempts"]) == ("stopped", 1)
+    assert (t.folder(tmp_path / "tiny") / "checkpoint.pt").exists()
+
+
+def test_a_trial_that_is_stopped_writes_nothing_where_its_folder_is_another_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    t = planned(tmp_path)["happo"]
+    folder = t.folder(tmp_path / "tiny")
+
+    def train(self: session.Session) -> None:
+        folder.rename(tmp_path / "moved")
+        folder.mkdir()
+        raise worker.Stopped
+
+    monkeypatch.setattr(session.Session, "train", train)
+    with pytest.raises(worker.Stopped):
+        worker.run(t, tmp_path / "tiny")
+    assert [*folder.iterdir()] == []
 
 
 @pytest.mark.parametrize("call", [1, 4, 5], ids=["before-the-first-update", "amid-a-stretch", "at-a-checkpoint"])
