@@ -26,7 +26,10 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from importlib import metadata
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from bench.store.remote import Remote
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("algorithms", "bench")
@@ -65,8 +68,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m bench.doctor",
         description="Check that this machine is ready to train: a line each, with the remedy where something is wrong.",
     )
-    parser.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="default: results")
-    folder = parser.parse_args(arguments).results
+    parser.add_argument(
+        "--results",
+        type=_place,
+        default=Path("results"),
+        metavar="DIR",
+        help="where results will go: a folder, or a place in a store, s3://BUCKET/PREFIX; default: results",
+    )
+    results = parser.parse_args(arguments).results
     checks: dict[str, Callable[[], Finding]] = {
         "python": python,
         "versions": versions,
@@ -74,7 +83,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "processor": processor,
         "threads": threads,
         "memory": memory,
-        "disk": lambda: disk(folder),
+        "disk": lambda: disk(results if isinstance(results, Path) else results.folder),
+        **({} if isinstance(results, Path) else {"store": lambda: store(results)}),
         "physics": physics,
         "learning": learning,
         "plotting": plotting,
@@ -91,6 +101,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         failed += word == "FAILED"
         print(f"{word:<8}{name}: {command.one_line(text)}", flush=True)
     return int(failed > 0)
+
+
+def _place(text: str) -> Path | Remote:
+    """A folder, or a place in a store, for which the packages are imported that are to be checked."""
+    if ":/" not in text:
+        return Path(text)
+    from bench.store.remote import location
+
+    return location(text)
 
 
 def _installation() -> str:
@@ -176,6 +195,17 @@ def disk(folder: Path) -> Finding:
     if free < NEEDED_DISK:
         raise Broken(text, "choose another folder: --results DIR")
     return Finding("ok", text)
+
+
+def store(place: Remote) -> Finding:
+    """It answers, takes what is written, and knows what leases need."""
+    from bench.store.files import StoreError
+
+    try:
+        place.refuse_without_conditions()
+    except StoreError as error:
+        raise Broken(str(error), "docs/object-stores.md has what a store needs") from None
+    return Finding("ok", f"{place} answers, and knows conditional writes")
 
 
 def physics() -> Finding:

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from object_store import BUCKET, S3, SECRET, serving
 
+from bench.store.client import client
 from bench.store.files import StoreError
-from bench.store.remote import Changed, Remote, StoreGone, Version, _client, local_folder, location
+from bench.store.remote import Changed, Remote, StoreGone, Version, local_folder, location
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +146,7 @@ def test_a_store_that_comes_back_is_asked_again(s3: S3, monkeypatch: pytest.Monk
 
 
 def test_a_store_that_stays_away_is_said_in_one_line(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
-    place = Remote(f"s3://{BUCKET}/away", lease=30)
+    place = Remote(f"s3://{BUCKET}/away", patience=30)
     place.write("one", b"1")
     now = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
@@ -164,4 +165,4 @@ def test_a_store_that_stays_away_is_said_in_one_line(s3: S3, monkeypatch: pytest
 def test_no_credentials_are_in_what_is_sent_to_other_processes(s3: S3) -> None:
     place = Remote(f"s3://{BUCKET}/sent")
     place.write("one", b"1")
-    assert SECRET not in repr(vars(place)) + repr(_client(place.url)[1])
+    assert SECRET not in repr(vars(place)) + repr(client(place.url)[1])
