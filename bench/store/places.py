@@ -165,7 +165,7 @@ def copied(results: Path | Remote, folder: Path | None = None) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / LOCK):
         if not Mirror(results, "", folder).claim():
-            raise StoreError(f"{folder}: holds other results than those of {results}; move them, or work elsewhere")
+            raise StoreError(f"{folder}: holds other results than those of {results}; move them, or run it elsewhere")
         return fetch(results, folder)
 
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
@@ -71,25 +72,31 @@ def of_happo(local: pd.DataFrame) -> pd.DataFrame:
     return local[local["algorithm"] == "happo"].reset_index(drop=True)
 
 
-def started(suite: Path, place: str, cache: Path, *more: str) -> subprocess.Popen[str]:
-    """A run on another machine, in a group of processes of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "bench.run", str(suite), "--results", place, *more],
-        cwd=ROOT,
-        env={**os.environ, "MARL_BENCH_CACHE": str(cache)},
-        start_new_session=True,
-        text=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+def started(suite: Path, place: str, cache: Path, *more: str, into: Path = Path(os.devnull)) -> subprocess.Popen[str]:
+    """A run on another machine, in a group of processes of its own, with all that it says in a file."""
+    with into.open("w") as output:
+        return subprocess.Popen(
+            [sys.executable, "-m", "bench.run", str(suite), "--results", place, *more],
+            cwd=ROOT,
+            env={**os.environ, "MARL_BENCH_CACHE": str(cache)},
+            start_new_session=True,
+            text=True,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+
+
+def in_the_middle(process: subprocess.Popen[str], s3: S3, prefix: str) -> None:
+    """Wait until the store has a checkpoint of a run."""
+    while not any(name.endswith("checkpoint.pt") for name in s3.objects(prefix)):
+        assert process.poll() is None
+        time.sleep(0.05)
 
 
 def killed_in_the_middle(process: subprocess.Popen[str], s3: S3, prefix: str) -> None:
     """SIGKILL for a run and all its processes, as soon as the store has a checkpoint of it."""
     try:
-        while not any(name.endswith("checkpoint.pt") for name in s3.objects(prefix)):
-            assert process.poll() is None
-            time.sleep(0.05)
+        in_the_middle(process, s3, prefix)
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
@@ -176,6 +183,36 @@ def test_a_run_that_was_killed_goes_on_on_another_machine(
     assert not any(name.endswith("checkpoint.pt") for name in found)
     for secret in (SECRET, str(tmp_path), str(ROOT), str(suite.parent), str(Path.home())):
         assert [name for name, content in found.items() if secret.encode() in content] == []
+
+
+def test_a_run_that_loses_its_store_says_so_once_and_goes_on_when_it_is_back(
+    suite: Path, local: pd.DataFrame, s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, said = f"s3://{BUCKET}/dies", tmp_path / "said"
+    options = ["--results", place, "--jobs", "1", "--lease", "2"]
+    process = started(suite, place, tmp_path / "a", *options[2:], into=said)
+    try:
+        in_the_middle(process, s3, "dies/")
+        os.killpg(process.pid, signal.SIGSTOP)  # the server takes half a second to stop
+        s3.stop()
+        os.killpg(process.pid, signal.SIGCONT)
+        assert process.wait(60) == 1
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        s3.start()
+    text = said.read_text()
+    assert text.count("not reached for") == text.count(f"{place}/tiny: not reached for") == 1
+    assert "failed" not in text
+    assert "StoreGone" not in text
+    stopped, again = text.splitlines()[-2:]
+    assert stopped == f"Stopped: 2 of 2 trials not done: {place}/tiny does not answer"
+    command = f"python -m bench.run {suite} --results {place} --jobs 1 --lease 2"
+    assert again == f"The same command goes on, on this machine: {command}"
+    monkeypatch.setenv("MARL_BENCH_CACHE", str(tmp_path / "a"))
+    assert main([str(suite), *options]) == 0
+    pd.testing.assert_frame_equal(records(f"{place}/tiny"), local)
+    assert sorted(read(f"{place}/tiny").trials["attempts"]) == [1, 2]
 
 
 def test_two_runs_at_once_share_the_trials(

@@ -75,7 +75,7 @@ def test_a_trial_is_found_by_suite_task_algorithm_and_seed(suite: Path, happo: P
         ("python:own_envs:Draw/happo/0", "no task 'python:own_envs:Draw' in .*; valid: python:own_envs:Drawn$"),
         ("python:own_envs:Drawn/maddgp/0", "no algorithm 'maddgp' in .*; valid: maddpg, ippo, happo$"),
         ("python:own_envs:Drawn/happo/x", "no seed 'x' in .*; valid: 0$"),
-        ("a/b", "SUITE/task/algorithm/seed, with a task in .*; valid: python:own_envs:Drawn$"),
+        ("a/b", "the form is SUITE/task/algorithm/seed, with a task in .*; valid: python:own_envs:Drawn$"),
     ],
 )
 def test_what_names_no_trial_is_refused_with_what_is_there(suite: Path, named: str, said: str) -> None:
