@@ -35,6 +35,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("algorithms", "bench")
 NEEDED_DISK, NEEDED_MEMORY = 2e9, 1.5e9
 """Bytes below which a run of the smaller suites may fail."""
+CACHE = "MARL_BENCH_CACHE"
+"""The variable that names where this machine works on results in a store."""
 RENDER_SECONDS = 20
 RENDER = """
 import mujoco
@@ -83,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "processor": processor,
         "threads": threads,
         "memory": memory,
-        "disk": lambda: disk(results if isinstance(results, Path) else results.folder),
+        "disk": lambda: disk(*((results, "--results") if isinstance(results, Path) else (results.folder, CACHE))),
         **({} if isinstance(results, Path) else {"store": lambda: store(results)}),
         "physics": physics,
         "learning": learning,
@@ -185,15 +187,15 @@ def memory() -> Finding:
     return Finding("ok", text)
 
 
-def disk(folder: Path) -> Finding:
-    """What is free where results go."""
+def disk(folder: Path, way: str) -> Finding:
+    """What is free where results go, or where a machine works on them; `way` names another folder."""
     place = next(path for path in (folder.resolve(), *folder.resolve().parents) if path.exists())
     if not os.access(place, os.W_OK):
-        raise Broken(f"{place} cannot be written to", "choose another folder: --results DIR")
+        raise Broken(f"{place} cannot be written to", f"choose another folder: {way} DIR")
     free = shutil.disk_usage(place).free
     text = f"{free / 1e9:.1f} GB free in {place}"
     if free < NEEDED_DISK:
-        raise Broken(text, "choose another folder: --results DIR")
+        raise Broken(text, f"choose another folder: {way} DIR")
     return Finding("ok", text)
 
 

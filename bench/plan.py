@@ -29,7 +29,6 @@ from bench.runner.cost import CHECKPOINT_BYTES, POLICY_BYTES, Cost, machine_memo
 from bench.runner.pool import in_order
 from bench.runner.preparing import Prepared, add_suite, isolated, prepared, start_seconds
 from bench.runner.simulation import DRIVER_SECONDS, FILES_THAT_STAY, WINDOW, Forecast, Job, forecast, simulate
-from bench.store.places import shown
 from bench.store.trials import FRESH_FACTOR
 from bench.suite.model import SuiteError
 from bench.suite.trial import Trial
@@ -62,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         jobs = [job(trial, found.prices[trial], start, options.speed) for trial in todo]
         _refuse_endless(todo, jobs, options.fail_rate)
     except SuiteError as error:
-        return command.refused(shown(options.results, error))
+        return command.refused(error)
     runs = simulate(jobs, options.workers, options.fail_rate, options.seed)
     seen = forecast(runs, options.workers, per_node)
     print("\n".join(_described(seen, todo, found, start, options)))

@@ -18,7 +18,7 @@ from bench.runner.summary import physics_warning
 from bench.store.files import StoreError
 from bench.store.lease import repeatedly
 from bench.store.mirror import BEAT_SECONDS
-from bench.store.places import fetch, working
+from bench.store.places import fetch, naming, working
 from bench.store.remote import Remote, location
 from bench.store.resolved import Resolved
 from bench.suite.claims import claims
@@ -112,12 +112,13 @@ def prepared(
     looks = _looks(read, most_seeds, suite)
     planned = trials(read.model_copy(update={"seeds": looks[-1]}), suite, link.at)
     selected = only(planned, parts)
-    own = _own(results / read.name, link)
-    refuse_changed(planned, own)
-    agents = {t.task.label: registry.team(t.task).size for t in planned}
-    meaning = replace(resolved(planned, agents), claims=claims(read, planned, suite), looks=looks)
-    meaning = continued(meaning, own)
-    todo = [t for t in selected if read_status(t, own).get("status") != "done"]
+    with naming(results, SuiteError):
+        own = _own(results / read.name, link)
+        refuse_changed(planned, own)
+        agents = {t.task.label: registry.team(t.task).size for t in planned}
+        meaning = replace(resolved(planned, agents), claims=claims(read, planned, suite), looks=looks)
+        meaning = continued(meaning, own)
+        todo = [t for t in selected if read_status(t, own).get("status") != "done"]
     refuse_replays_beyond_memory(todo, jobs)
     prices = costs(todo, env_threads, link=link)
     return Prepared(document, meaning, read.seeds, planned, selected, prices, physics_warning(todo))

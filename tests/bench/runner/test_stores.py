@@ -8,9 +8,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -19,14 +20,21 @@ from object_store import BUCKET, S3, SECRET, serving
 from bench.api import read
 from bench.report.__main__ import main as report
 from bench.run import main
+from bench.runner import pool
+from bench.runner.attempt import Effort
+from bench.runner.backends import Backend
+from bench.runner.backends.local import Here
+from bench.runner.cost import Cost
+from bench.runner.monitor import Monitor
 from bench.store.lease import take
-from bench.store.remote import Remote
+from bench.store.remote import Remote, StoreGone
 from bench.suite.resolving import load, trials
 from bench.suite.trial import Trial
 from bench.trial import worker
 from bench.trial.link import Link
 from bench.trial.session import Session
 from bench.trial.status import at_work
+from bench.trial.worker import Outcome
 from bench.verify import main as verify
 
 pytestmark = pytest.mark.usefixtures("sigterm_as_before")
@@ -230,6 +238,84 @@ def test_two_runs_at_once_share_the_trials(
     assert list(found.trials["attempts"]) == [1, 1]
     pd.testing.assert_frame_equal(found.records.drop(columns=TIMES), local)
     assert verify([f"{place}/tiny"]) == 0
+
+
+def test_a_suite_that_was_changed_is_refused_with_the_address_of_its_results(
+    suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MARL_BENCH_CACHE", str(tmp_path / "a"))
+    place = f"file://{tmp_path}/store"
+    assert main([str(suite), "--jobs", "1", "--results", place, "--only", "algorithm=happo"]) == 0
+    capsys.readouterr()
+    assert main([str(suite), "--results", place, "--set", "defaults.gamma=0.8"]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith(f"{place}/tiny/trials/games_driving/happo/seed-00: holds a trial with other settings")
+    assert str(tmp_path / "a") not in err
+
+
+class InTurn(Backend):
+    """One piece of work after the other."""
+
+    remote, pause = False, 0.0
+
+    def at_once(self, cores: int) -> int:
+        return 1
+
+    def run(self, function: Any, work: Any, ask: Any, hear: Any) -> Generator[Any]:
+        for each in work:
+            yield function(each.item, Here(hear, lambda: False))
+
+
+@pytest.fixture
+def run_of_two(suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Iterator[Outcome]]:
+    """The outcomes of two trials in a store; what attempts give is in `pool.Attempt`."""
+    monkeypatch.setenv("MARL_BENCH_CACHE", str(tmp_path / "a"))
+    monkeypatch.setattr(pool, "STORE_PAUSE", 0.0)
+    place = Remote(f"file://{tmp_path}/store/tiny")
+    place.folder.mkdir(parents=True)
+    todo = trials(load(suite)[0], suite)
+    monitor = Monitor(todo, [1.0, 1.0], 1)
+    prices = {t: Cost(1.0, 1e9, 1.0, 1.0) for t in todo}
+    return lambda: pool.outcomes(todo, place, Effort(), prices, InTurn(), monitor)
+
+
+def attempts(monkeypatch: pytest.MonkeyPatch, *statuses: str) -> list[str]:
+    """Let attempts end like this, one after the other, and then well; gives the trials that began."""
+    left, began = [*statuses], list[str]()
+
+    def attempt(priced: tuple[Trial, float], channel: Here) -> Outcome:
+        began.append(priced[0].label)
+        return Outcome(priced[0], left.pop(0) if left else "done", "gone for 3 s")
+
+    monkeypatch.setattr(pool, "Attempt", lambda *_: attempt)
+    return began
+
+
+def test_no_trial_begins_once_one_was_cut_off_from_a_store_that_stays_away(
+    run_of_two: Callable[[], Iterator[Outcome]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began = attempts(monkeypatch, "cut off")
+    monkeypatch.setattr(Remote, "answers", lambda _: False)
+    with pytest.raises(StoreGone, match="does not answer"):
+        [*run_of_two()]
+    assert began == ["ippo"]
+
+
+def test_a_trial_that_was_cut_off_goes_on_when_the_store_answers_again(
+    run_of_two: Callable[[], Iterator[Outcome]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began = attempts(monkeypatch, "cut off")
+    assert [(one.trial.label, one.status) for one in run_of_two()] == [("happo", "done"), ("ippo", "done")]
+    assert began == ["ippo", "happo", "ippo"]
+
+
+def test_a_trial_that_alone_is_cut_off_has_failed_after_its_retries(
+    run_of_two: Callable[[], Iterator[Outcome]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempts(monkeypatch, "cut off", "done", "cut off")
+    ended = [*run_of_two()]
+    assert [(one.trial.label, one.status) for one in ended] == [("happo", "done"), ("ippo", "failed")]
+    assert ended[1].error == "gone for 3 s"
 
 
 def test_results_may_lie_in_a_folder_that_is_used_as_a_store(

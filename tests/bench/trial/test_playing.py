@@ -212,6 +212,22 @@ def test_a_video_without_its_package_says_what_to_install(
     assert (status, err) == (2, "bench.play: a video needs the extra video: pip install '.[video]'\n")
 
 
+def test_a_video_of_what_cannot_be_drawn_is_refused_before_anything_is_printed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    game: dict[str, Any] = {"steps": 40, "episodes": 1, "envs": 10, "rollout_length": 4, "hidden_sizes": [8]}
+    bench.train("ippo", "games/driving", results=tmp_path, **game)
+    arguments = (tmp_path / "games/driving/ippo/0", "--video", tmp_path / "x.mp4")
+    capsys.readouterr()
+    assert run(capsys, *arguments) == (2, [], "bench.play: this task has no pictures: it is a table of numbers\n")
+
+
+def test_a_video_of_a_trial_in_a_store_needs_a_file(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        play.main(["s3://bucket/quick/task/happo/0", "--grid"])
+    assert "--video FILE.mp4 is needed: a video is not written into a store" in capsys.readouterr().err
+
+
 def test_a_film_that_fails_leaves_no_file(happo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(self: Any) -> None:
         raise NoPictures("the battery is empty")
