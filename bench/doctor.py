@@ -26,12 +26,17 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from importlib import metadata
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from bench.store.remote import Remote
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("algorithms", "bench")
 NEEDED_DISK, NEEDED_MEMORY = 2e9, 1.5e9
 """Bytes below which a run of the smaller suites may fail."""
+CACHE = "MARL_BENCH_CACHE"
+"""The variable that names where this machine works on results in a store."""
 RENDER_SECONDS = 20
 RENDER = """
 import mujoco
@@ -65,8 +70,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m bench.doctor",
         description="Check that this machine is ready to train: a line each, with the remedy where something is wrong.",
     )
-    parser.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="default: results")
-    folder = parser.parse_args(arguments).results
+    parser.add_argument(
+        "--results",
+        type=_place,
+        default=Path("results"),
+        metavar="DIR",
+        help="where results will go: a folder, or a place in a store, s3://BUCKET/PREFIX; default: results",
+    )
+    results = parser.parse_args(arguments).results
     checks: dict[str, Callable[[], Finding]] = {
         "python": python,
         "versions": versions,
@@ -74,7 +85,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "processor": processor,
         "threads": threads,
         "memory": memory,
-        "disk": lambda: disk(folder),
+        "disk": lambda: disk(*((results, "--results") if isinstance(results, Path) else (results.folder, CACHE))),
+        **({} if isinstance(results, Path) else {"store": lambda: store(results)}),
         "physics": physics,
         "learning": learning,
         "plotting": plotting,
@@ -91,6 +103,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         failed += word == "FAILED"
         print(f"{word:<8}{name}: {command.one_line(text)}", flush=True)
     return int(failed > 0)
+
+
+def _place(text: str) -> Path | Remote:
+    """A folder, or a place in a store, for which the packages are imported that are to be checked."""
+    if ":/" not in text:
+        return Path(text)
+    from bench.store.remote import location
+
+    return location(text)
 
 
 def _installation() -> str:
@@ -166,16 +187,27 @@ def memory() -> Finding:
     return Finding("ok", text)
 
 
-def disk(folder: Path) -> Finding:
-    """What is free where results go."""
+def disk(folder: Path, way: str) -> Finding:
+    """What is free where results go, or where a machine works on them; `way` names another folder."""
     place = next(path for path in (folder.resolve(), *folder.resolve().parents) if path.exists())
     if not os.access(place, os.W_OK):
-        raise Broken(f"{place} cannot be written to", "choose another folder: --results DIR")
+        raise Broken(f"{place} cannot be written to", f"choose another folder: {way} DIR")
     free = shutil.disk_usage(place).free
     text = f"{free / 1e9:.1f} GB free in {place}"
     if free < NEEDED_DISK:
-        raise Broken(text, "choose another folder: --results DIR")
+        raise Broken(text, f"choose another folder: {way} DIR")
     return Finding("ok", text)
+
+
+def store(place: Remote) -> Finding:
+    """It answers, takes what is written, and knows what leases need."""
+    from bench.store.files import StoreError
+
+    try:
+        place.refuse_without_conditions()
+    except StoreError as error:
+        raise Broken(str(error), "docs/object-stores.md has what a store needs") from None
+    return Finding("ok", f"{place} answers, and knows conditional writes")
 
 
 def physics() -> Finding:

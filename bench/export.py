@@ -13,10 +13,10 @@ if __name__ == "__main__":
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from bench.store.files import StoreError
-from bench.store.trials import find_trial
+from bench.store.places import shown, trial_copied
+from bench.store.remote import local_folder, location
 from bench.trial.exporting import export
 
 
@@ -27,20 +27,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m bench.export",
         description="Write the team that a trial trained as model.safetensors, config.json, README.md and policy.py.",
     )
-    parser.add_argument("trial", type=Path, metavar="TRIAL", help="its folder, or SUITE/task/algorithm/seed")
+    where = "its folder, or SUITE/task/algorithm/seed; SUITE may be s3://BUCKET/PREFIX/<suite>"
+    parser.add_argument("trial", type=location, metavar="TRIAL", help=where)
     parser.add_argument(
-        "into", type=Path, metavar="DIR", help="empty, not there, or with an earlier export of the trial"
+        "into", type=local_folder, metavar="DIR", help="empty, not there, or with an earlier export of the trial"
     )
     parser.add_argument("--policy", choices=["best", "last"], default="best", help="default: best")
     options = parser.parse_args(arguments)
     try:
-        export(find_trial(options.trial), options.into, options.policy)
+        export(trial_copied(options.trial), options.into, options.policy)
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] != "safetensors":
             raise
         return command.refused("bench.export: needs the extra export: pip install '.[export]'")
     except (StoreError, ValueError) as error:
-        return command.refused(f"bench.export: {error}")
+        return command.refused(f"bench.export: {shown(options.trial, error)}")
     print(options.into)
     return 0
 

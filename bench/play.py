@@ -24,8 +24,10 @@ from typing import Any
 from bench.cli.command import up_to
 from bench.envs import gl
 from bench.store.files import StoreError, slug
+from bench.store.places import shown, trial_copied
+from bench.store.remote import Remote, location
 from bench.store.resolved import Resolved
-from bench.store.trials import NO_PHYSICS, find_trial, read_trial, read_trial_in_place, trials_by_folder
+from bench.store.trials import NO_PHYSICS, read_trial, read_trial_in_place, trials_by_folder
 
 EPISODES, FILMED = 10, 1
 """Unless told; the second with a video."""
@@ -42,15 +44,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     named = None if options.video == IN_PLACE else options.video
     if named and named.suffix != ".mp4":
         parser.error(f"--video {named}: must end in .mp4")
+    if filmed and not named and isinstance(options.trial, Remote):
+        parser.error("--video FILE.mp4 is needed: a video is not written into a store")
     try:
-        place = find_trial(options.trial)
+        place = trial_copied(options.trial)
         about = read_trial(place / "trial.json")
         folders = _of_all_algorithms(place, about) if options.grid else [place]
         target = (named or _own_place(place, about, options.grid)) if filmed else None
         if filmed and about["provenance"].get("physics") != NO_PHYSICS:
             os.environ[gl.VARIABLE] = gl.way()  # before what follows imports MuJoCo
     except (StoreError, gl.NoPictures) as error:
-        return command.refused(f"bench.play: {error}")
+        return command.refused(f"bench.play: {shown(options.trial, error)}")
     return _play(folders, target, options.episodes or (FILMED if filmed else EPISODES), options)
 
 
@@ -63,13 +67,13 @@ def _play(folders: Sequence[Path], target: Path | None, count: int, options: Any
     try:
         teams = [load_team(folder, options.policy) for folder in folders]
         how = "sampled" if options.sampled else "deterministic"
-        print(f"{teams[0].task.label} seed {teams[0].seed}, {options.policy} policy, {how} actions", flush=True)
-        with playing.film(target) if target else nullcontext() as film:
+        with playing.film(target, teams) if target else nullcontext() as film:
+            print(f"{teams[0].task.label} seed {teams[0].seed}, {options.policy} policy, {how} actions", flush=True)
             seeds = episode_seeds(options.seed, count)
             ended = playing.episodes(teams, seeds, sampled=options.sampled, into=film)
             _print_returns([team.algorithm for team in teams], ended)
     except (StoreError, ValueError, EnvError, gl.NoPictures) as error:
-        return command.refused(f"bench.play: {error}")
+        return command.refused(f"bench.play: {shown(options.trial, error)}")
     if target:
         print(target)
     return 0
@@ -121,9 +125,9 @@ def _parser() -> command.Parser:
     )
     parser.add_argument(
         "trial",
-        type=Path,
+        type=location,
         metavar="TRIAL",
-        help="its folder, or SUITE/task/algorithm/seed as results/quick/.../happo/0",
+        help="its folder, or SUITE/task/algorithm/seed as results/quick/.../happo/0; SUITE may be s3://BUCKET/PREFIX/quick",
     )
     parser.add_argument("--policy", choices=["best", "last"], default="best", help="default: best")
     parser.add_argument(

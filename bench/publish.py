@@ -26,7 +26,7 @@ import pandas as pd
 from bench.cli.command import counted
 from bench.store import files
 from bench.store.files import StoreError
-from bench.store.places import copied
+from bench.store.places import copied, naming
 from bench.store.remote import local_folder, location
 from bench.store.trials import identity, joined, read_trials
 from bench.store.verifying import changed_suite
@@ -37,6 +37,7 @@ FIRST_UPDATES = 5
 """The first ones are kept, for `bench.verify --replay`."""
 FOLDERS = re.compile(r"(?<![\w./])(?:/[^\s/:'\"]+)*/(?=[^\s/:'\"])")
 """What stands before the last name of an absolute path."""
+PLACES = "folders of suites, results/<suite>, or their places in a store, s3://BUCKET/PREFIX/<suite>"
 COPIED = ("suite.yaml", "resolved.json")
 
 
@@ -47,17 +48,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m bench.publish",
         description="Make the compact form of a suite's results, to be kept in git.",
     )
-    parser.add_argument(
-        "results", type=location, nargs="+", metavar="RESULTS", help="folders of suites: results/<suite>"
-    )
+    parser.add_argument("results", type=location, nargs="+", metavar="RESULTS", help=PLACES)
     parser.add_argument(
         "--into", type=local_folder, required=True, metavar="DIR", help="folder that gets a folder per suite"
     )
     options = parser.parse_args(arguments)
     try:
-        for folder in map(copied, options.results):
-            target = options.into / folder.resolve().name
-            count = publish(folder, target)
+        for place in options.results:
+            with naming(place):
+                folder = copied(place)
+                target = options.into / folder.resolve().name
+                count = publish(folder, target)
             size = sum(path.stat().st_size for path in target.iterdir())
             print(f"{target}: {counted(count, 'trial')}, {size / 1e6:.1f} MB")
     except StoreError as error:

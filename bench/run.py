@@ -12,6 +12,7 @@ from bench.cli import command
 if __name__ == "__main__":
     command.begin()
 
+import shlex
 import sys
 from argparse import Action, ArgumentParser, Namespace
 from collections.abc import Sequence
@@ -29,8 +30,8 @@ from bench.runner.rounds import run_rounds
 from bench.runner.summary import describe
 from bench.runner.tracking import tracked
 from bench.store import files
-from bench.store.places import working
-from bench.store.remote import Remote
+from bench.store.places import patient, shown, working
+from bench.store.remote import Remote, StoreGone
 from bench.store.tracking import TRACKERS
 from bench.suite.model import SuiteError
 from bench.trial.budget import lengthen
@@ -46,16 +47,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for tracker in options.log:
         if find_spec(tracker) is None:
             parser.error(f"--log {tracker}: needs the extra {tracker}: pip install '.[{tracker}]'")
-    where: Path | Remote = options.results
-    if isinstance(where, Remote):
-        where = options.results = replace(where, lease=options.lease)
+    if isinstance(options.results, Remote):
+        options.results = replace(options.results, lease=options.lease)
     try:
         with backends.connect(options.on, options.address, options.jobs) as backend:
             return _run(options, backend)
     except SuiteError as error:
-        return command.refused(where.shown(error) if isinstance(where, Remote) else error)
+        return command.refused(shown(options.results, error))
     except files.StoreError as error:
-        command.refused(error)
+        command.refused(shown(options.results, error))
+        if isinstance(error, StoreGone):
+            again = ["python", "-m", "bench.run", *(sys.argv[1:] if arguments is None else arguments)]
+            print(f"The same command goes on, on this machine: {shlex.join(again)}", file=sys.stderr)
         return 1
 
 
@@ -72,7 +75,7 @@ def _run(options: Namespace, backend: Backend) -> int:
         ),
         say=lambda line: print(line, file=sys.stderr),
     )
-    results = options.results / found.planned[0].suite
+    results = patient(options.results / found.planned[0].suite)
     effort = Effort(options.env_threads, options.stall, options.retries)
     cores = effort.cores(found.planned[0])
     backend.share_out(cores)

@@ -23,8 +23,8 @@ from pathlib import Path
 
 from bench.cli.command import positive
 from bench.store.files import StoreError
-from bench.store.places import copied
-from bench.store.remote import location
+from bench.store.places import copied, shown
+from bench.store.remote import Remote, location
 from bench.store.trials import read_trials
 from bench.store.verifying import Finding, findings
 
@@ -57,15 +57,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for place, folder in folders.items():
         print(place)
         for found in [*findings(folder)]:
-            passed &= _printed(found)
+            passed &= _printed(found, place)
         if passed and options.replay:
             for found in _replayed(folder, options.replay):
-                passed &= _printed(found)
+                passed &= _printed(found, place)
     return int(not passed)
 
 
-def _printed(found: Finding) -> bool:
-    text = command.one_line(found.wrong or found.note)
+def _printed(found: Finding, place: Path | Remote) -> bool:
+    text = command.one_line(shown(place, found.wrong or found.note))
     print(f"  {'FAILED' if found.wrong else 'ok':<8}{found.check}" + (f": {text}" if text else ""), flush=True)
     return not found.wrong
 

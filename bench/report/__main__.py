@@ -112,6 +112,15 @@ def here(place: Path | Remote) -> Path:
         raise ReportError(str(error)) from None
 
 
+def loaded(place: Path | Remote) -> SuiteResults | study_results.StudyResults:
+    """The suite or study at a place; what is wrong with a copy is said of the place in the store."""
+    folder = here(place)
+    try:
+        return read(folder)
+    except ReportError as error:
+        raise ReportError(str(error).replace(str(folder), str(place))) from None
+
+
 def rewrite(folder: Path, refresh: int) -> str:
     """Write the report on a folder as it stands; returns one line that says how far its trials are."""
     results = read(folder)
@@ -143,19 +152,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given.watch:
             watch(places, here, rewrite)
             return 0
-        loaded = [read(here(place)) for place in places]
+        found = [loaded(place) for place in places]
         if given.strict_fair:
-            for one in loaded:
+            for one in found:
                 audit.refuse_unfair(one)
-        for one in loaded:
+        for one in found:
             if given.claims:
                 print("\n".join(answer.lines(one)) if isinstance(one, SuiteResults) else f"{one.name}: a study")
                 continue
             print(write_study(one) if isinstance(one, study_results.StudyResults) else write(one))
             if given.tensorboard and isinstance(one, SuiteResults):
                 print(f"tensorboard --logdir {shlex.quote(str(event_files.write(one)))}")
-        if len(loaded) > 1 and not given.claims:
-            print(write_together(loaded, compare=bool(given.suites)))
+        if len(found) > 1 and not given.claims:
+            print(write_together(found, compare=bool(given.suites)))
     except ReportError as error:
         return command.refused(f"bench.report: {error}")
     return 0

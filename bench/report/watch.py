@@ -67,7 +67,7 @@ def _look(
     except ReportError as error:  # a store that is away for a while
         return str(error), str(error)
     now = modified(folder)
-    return now, _line(folder, write) if now != before else ""
+    return now, _line(folder, write).replace(f"{folder}:", f"{place}:") if now != before else ""
 
 
 def _line(folder: Path, write: Callable[[Path, int], str]) -> str:

@@ -11,7 +11,7 @@ from bench.runner.backends import Channel
 from bench.runner.process import Died, Limits, call
 from bench.store.files import StoreError, refuse_other_place
 from bench.store.places import working
-from bench.store.remote import Remote
+from bench.store.remote import Remote, StoreGone
 from bench.suite.trial import Trial
 from bench.trial import worker
 from bench.trial.status import at_work, record_failure
@@ -54,7 +54,8 @@ class Attempt:
     def __call__(self, priced: tuple[Trial, float], channel: Channel) -> Outcome:
         """`priced`: a trial, and the bytes of memory that it is expected to take.
 
-        A trial at which another run is at work is `busy`, one that was told to stop `running`.
+        A trial at which another run is at work is `busy`, one that was told to stop `running`, one whose store was not
+        reached `cut off`.
         """
         trial, memory = priced
         try:
@@ -62,6 +63,8 @@ class Attempt:
                 refuse_other_place(working(self.results), self.began)
             if not self._is_free(trial, channel):
                 return Outcome(trial, "busy")
+        except StoreGone as gone:
+            return Outcome(trial, "cut off", str(gone))
         except (OSError, StoreError) as gone:  # a lost mount, a file system that became read-only
             return Outcome(trial, "failed", str(gone))
         limits = Limits(self.effort.stall, MEMORY_FACTOR * memory)

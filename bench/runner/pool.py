@@ -6,8 +6,10 @@ import shlex
 import sys
 import time
 from argparse import ArgumentParser
-from collections.abc import Generator, Iterable, Mapping, Sequence
-from contextlib import closing
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import closing, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -15,13 +17,13 @@ from bench.cli import command
 from bench.cli.command import INTERRUPTED, counted, positive, up_to
 from bench.runner import backends
 from bench.runner.attempt import Attempt, Effort, give_up
-from bench.runner.backends import Backend, Lost, NotBegun, Work, place
+from bench.runner.backends import Backend, Channel, Lost, NotBegun, Work, place
 from bench.runner.cost import Cost
 from bench.runner.folder import join_tables
 from bench.runner.monitor import Monitor
 from bench.store import files
 from bench.store.places import working
-from bench.store.remote import Remote
+from bench.store.remote import BRIEFLY, Remote, StoreGone
 from bench.suite.trial import Trial
 from bench.trial.worker import Outcome
 
@@ -58,8 +60,8 @@ def add_effort(parser: ArgumentParser) -> None:
 def run_trials(
     todo: Sequence[Trial], results: Path | Remote, effort: Effort, prices: Mapping[Trial, Cost], backend: Backend
 ) -> int:
-    """Run the trials, print how each ended, and join their tables."""
-    failed, seconds = 0, [prices[t].seconds for t in todo]
+    """Run the trials, print how each ended, and join their tables. Raises StoreGone where that is why it has to end."""
+    failed, left, seconds = 0, len(todo), [prices[t].seconds for t in todo]
     command.end_as_after_ctrl_c()
     try:
         with (
@@ -68,12 +70,16 @@ def run_trials(
         ):
             for outcome in ended:
                 monitor.ended(outcome)
-                failed += outcome.status == "failed"
-    except KeyboardInterrupt:
+                failed, left = failed + (outcome.status == "failed"), left - 1
         join_tables(results)
+    except StoreGone as gone:
+        what = f"{left} of {counted(len(todo), 'trial')} not done" if left else "the tables are not joined"
+        raise StoreGone(f"Stopped: {what}: {gone}") from None
+    except KeyboardInterrupt:
+        with suppress(StoreGone):  # readers join tables themselves
+            join_tables(results.waiting(BRIEFLY) if isinstance(results, Remote) else results)
         print("Stopped. The same command goes on from the last evaluation of each trial.", file=sys.stderr)
         return INTERRUPTED
-    join_tables(results)
     print(f"Records: {results / 'records.parquet'}   Report: python -m bench.report {shlex.quote(str(results))}")
     if failed:
         again = "tries it again" if failed == 1 else "tries them again"
@@ -92,27 +98,82 @@ def outcomes(
     """Run trials, as many at once as the back end has room for; yields outcomes as they come.
 
     A trial at which another run is at work is left to it, and taken up if that run ends before the trial does. So is
-    one whose worker is gone while the process that it started there still holds the trial's lock.
+    one whose worker is gone while the process that it started there still holds the trial's lock. A trial that was cut
+    off from its store is taken up again, at most as often as there are retries, once the store answers. Before that
+    none begins, and StoreGone is raised if it does not when all that was at work has ended.
     """
     if isinstance(results, Path) and backend.remote:
         results = results.absolute()
     began = None if backend.remote else files.place(working(results))
     attempt = Attempt(results, effort, began)
     pending, announced = {t.name: t for t in in_order(todo, prices)}, False
+    cuts = _Cuts(results, effort.retries, monitor)
+    function = attempt if backend.remote else cuts.noting(attempt)
     while pending:
-        work = [Work((t, prices[t].memory), effort.cores(t), round(prices[t].memory)) for t in pending.values()]
-        with closing(backend.run(attempt, work, partial(place.here, results), monitor.hear)) as ended:
+        work = (
+            Work((t, prices[t].memory), effort.cores(t), round(prices[t].memory))
+            for t in [*pending.values()]
+            if cuts.more_may_begin()
+        )
+        with closing(backend.run(function, work, partial(place.here, results), monitor.hear)) as ended:
             for outcome in ended:
                 if isinstance(outcome, Lost):
                     outcome = _given_up(outcome, results)
-                if outcome.status not in ("busy", "running"):
+                outcome = cuts.judged(outcome)
+                if outcome.status not in ("busy", "running", "cut off"):
                     del pending[outcome.trial.name]
                     yield outcome
-        if pending and not announced:
+        if pending and not cuts.over() and not announced:
             monitor.say(f"Waiting for {counted(len(pending), 'trial')} of another run in {results}")
             announced = True
         if pending:
             time.sleep(max(backend.pause, STORE_PAUSE) if isinstance(results, Remote) else backend.pause)
+
+
+class _Cuts:
+    """The trials that were cut off from their store since it answered last, and how often each was."""
+
+    def __init__(self, results: Path | Remote, most: int, monitor: Monitor):
+        self.results, self.most, self.monitor = results, most, monitor
+        self.now: set[str] = set()
+        self.counts = Counter[str]()
+
+    def noting(self, attempt: Attempt) -> Callable[[tuple[Trial, float], Channel], Outcome]:
+        """The same in threads of this process, where the next trial begins before outcomes are heard of."""
+
+        def noted(priced: tuple[Trial, float], channel: Channel) -> Outcome:
+            outcome = attempt(priced, channel)
+            self._note(outcome)
+            return outcome
+
+        return noted
+
+    def _note(self, outcome: Outcome) -> None:
+        if outcome.status == "cut off" and outcome.trial.name not in self.now:
+            if not self.now:
+                self.monitor.say(f"{outcome.error}; no trial begins until it answers")
+            self.now.add(outcome.trial.name)
+            self.counts[outcome.trial.name] += 1
+
+    def more_may_begin(self) -> bool:
+        return not self.now or self._answers()
+
+    def judged(self, outcome: Outcome) -> Outcome:
+        """An outcome; one that was cut off too often while others reach the store has failed."""
+        self._note(outcome)
+        if outcome.status == "cut off" and self.counts[outcome.trial.name] > self.most and self._answers():
+            return replace(outcome, status="failed")
+        return outcome
+
+    def over(self) -> bool:
+        """Whether trials were cut off, which may begin again. Raises StoreGone if they may not."""
+        cut, self.now = self.now, set()
+        if cut and not self._answers():
+            raise StoreGone(f"{self.results} does not answer")
+        return bool(cut)
+
+    def _answers(self) -> bool:
+        return isinstance(self.results, Remote) and self.results.answers()
 
 
 def _given_up(lost: Lost[tuple[Trial, float]], results: Path | Remote) -> Outcome:

@@ -19,7 +19,7 @@ from bench.runner.threads import what_pays
 from bench.store.files import StoreError
 from bench.store.lease import repeatedly
 from bench.store.mirror import BEAT_SECONDS
-from bench.store.places import fetch, working
+from bench.store.places import fetch, naming, working
 from bench.store.remote import Remote, location
 from bench.store.resolved import Resolved
 from bench.suite.claims import claims
@@ -121,15 +121,16 @@ def prepared(
     looks = _looks(read, most_seeds, suite)
     planned = trials(read.model_copy(update={"seeds": looks[-1]}), suite, link.at)
     selected = only(planned, parts)
-    own = _own(results / read.name, link)
-    longer = lengthened(planned, own)
-    refuse_changed(planned, own, longer)
-    if not restart:
-        refuse_to_start_over(longer, results / read.name, own)
-    agents = {t.task.label: registry.team(t.task).size for t in planned}
-    meaning = replace(resolved(planned, agents), claims=claims(read, planned, suite), looks=looks)
-    meaning = continued(meaning, own)
-    todo = [t for t in selected if t in longer or read_status(t, own).get("status") != "done"]
+    with naming(results, SuiteError):
+        own = _own(results / read.name, link)
+        longer = lengthened(planned, own)
+        refuse_changed(planned, own, longer)
+        if not restart:
+            refuse_to_start_over(longer, results / read.name, own)
+        agents = {t.task.label: registry.team(t.task).size for t in planned}
+        meaning = replace(resolved(planned, agents), claims=claims(read, planned, suite), looks=looks)
+        meaning = continued(meaning, own)
+        todo = [t for t in selected if t in longer or read_status(t, own).get("status") != "done"]
     refuse_replays_beyond_memory(todo, jobs)
     prices = {t: cost.of_rest(1 - reached(t, own) / t.steps) for t, cost in costs(todo, env_threads, link=link).items()}
     cores = what_pays(prices, link) if advised and prices else ""

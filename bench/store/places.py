@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,8 @@ from bench.store import files, lease
 from bench.store.files import StoreError
 from bench.store.mirror import BEAT_SECONDS, NOTE, Beat, Mirror
 from bench.store.remote import Changed, Entry, Remote, by_folder
-from bench.store.trials import CHECKPOINTS, LOCK
+from bench.store.resolved import NAME
+from bench.store.trials import CHECKPOINTS, LOCK, find_trial
 
 LEASE, TOKEN = ".lease", ".owner"
 """In a store: the lease of a trial, or of what belongs to no single one. In a folder here: the owner that it names."""
@@ -34,9 +36,29 @@ ATTEMPTS = 5
 POLL_SECONDS = 1.0
 
 
+def shown(results: Path | Remote, text: object) -> str:
+    """A message with the address of results in a store instead of the folder where this machine has them."""
+    return results.shown(text) if isinstance(results, Remote) else str(text)
+
+
+@contextmanager
+def naming(results: Path | Remote, *kinds: type[Exception]) -> Iterator[None]:
+    """Let each StoreError, or error of these kinds, name the address of results in a store."""
+    caught: tuple[type[Exception], ...] = (StoreError, *kinds)
+    try:
+        yield
+    except caught as error:
+        raise type(error)(shown(results, error.args[0])) from error  # whole: shown, it may be shortened
+
+
 def working(results: Path | Remote) -> Path:
     """The folder of this machine in which one works on results."""
     return results.folder if isinstance(results, Remote) else results
+
+
+def patient(results: Path | Remote) -> Path | Remote:
+    """The same results for a run that would lose work: it tries a lost store again for as long as leases last."""
+    return results.waiting(results.lease) if isinstance(results, Remote) else results
 
 
 @contextmanager
@@ -144,8 +166,25 @@ def copied(results: Path | Remote, folder: Path | None = None) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / LOCK):
         if not Mirror(results, "", folder).claim():
-            raise StoreError(f"{folder}: holds other results than those of {results}; move them away first")
+            raise StoreError(f"{folder}: holds other results than those of {results}; move them, or run it elsewhere")
         return fetch(results, folder)
+
+
+def trial_copied(named: Path | Remote) -> Path:
+    """The folder of a trial, as `find_trial` has it; of one in a store with a copy of its suite.
+
+    Raises StoreError for what names none.
+    """
+    if not isinstance(named, Remote):
+        return find_trial(named)
+    with naming(named):
+        suite, rest = named, ""
+        while suite.read(NAME) is None:
+            url, _, last = suite.url.rpartition("/")
+            if url.endswith(("/", ":")):
+                raise StoreError(f"{named}: no suite's results there; a trial is SUITE/task/algorithm/seed")
+            suite, rest = replace(suite, url=url), f"{last}/{rest}"
+        return find_trial(copied(suite) / rest)
 
 
 def _is_status(name: str) -> bool:

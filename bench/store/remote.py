@@ -4,7 +4,7 @@ All access goes through obstore, the Python face of Rust's object_store, for thr
 object only if it is not there or only if it is still the version that was read, is one argument there, the same for
 S3 and Google's store; in fsspec only the first has a common name, and the second is an argument of S3's interface and
 another one of Google's. It is one wheel without dependencies instead of s3fs, gcsfs, aiobotocore and aiohttp. And a
-write is there whole or not at all. boto3 finds credentials for S3, as obstore alone reads no profiles.
+write is there whole or not at all.
 
 Credentials are looked up by these libraries where the store's own tools look, in each process anew. They are in no
 object of ours, so none can get into a file, a message or another process. Nothing here imports torch or gymnasium.
@@ -19,25 +19,26 @@ import time
 from argparse import ArgumentTypeError
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from datetime import timedelta
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 from filelock import FileLock
 
+from bench.store.client import client, no_panic, passing, reason
 from bench.store.files import StoreError, write_bytes
 
 T = TypeVar("T")
 SCHEMES = ("s3", "gs", "file")
-CONNECT_SECONDS, REQUEST_SECONDS = 5, 120
 PART, PARTS_AT_ONCE = 16 << 20, 4
 """Bytes that one request transfers at most, of a file that goes in parts, and how many of them are in memory."""
 MOST_COPIED = 5_000_000_000
 """Bytes that S3 copies within itself in one request."""
 LONGEST_PAUSE = 15.0
 """Seconds between two attempts to reach a store."""
+BRIEFLY = 12.0
+"""Seconds for which a lost store is tried again by those who lose nothing: readers, and a run before it has begun."""
 CLOCK = ".clock"
 """An object that is written to learn what time it is in the store."""
 
@@ -82,9 +83,9 @@ class Remote:
 
     url: str
     lease: float = 180.0
-    """Seconds after which what was not renewed is free; so long a lost store is tried again, too."""
-    patient: bool = True
-    """Whether a lost store is tried again."""
+    """Seconds after which what was not renewed is free."""
+    patience: float = BRIEFLY
+    """Seconds for which a lost store is tried again."""
 
     def __str__(self) -> str:
         return self.url
@@ -93,12 +94,29 @@ class Remote:
         return replace(self, url=f"{self.url}/{name}")
 
     def shown(self, text: object) -> str:
-        """A message with this place in it instead of the folder where this machine works on it."""
-        return str(text).replace(str(self.folder), self.url)
+        """A message with addresses instead of this machine's folders for what lies here, above and below."""
+        shown, url = str(text), self.url
+        while "/" in url:
+            for purpose in ("work", "read"):
+                shown = shown.replace(str(_cached(purpose, url)), url)
+            url = url.rpartition("/")[0]
+        return shown
+
+    def waiting(self, seconds: float) -> Remote:
+        """The same place for those who try a lost store again for so long: a run at work as long as leases last."""
+        return replace(self, patience=seconds)
 
     def hasty(self) -> Remote:
         """The same place for those who cannot wait."""
-        return replace(self, patient=False)
+        return self.waiting(0)
+
+    def answers(self) -> bool:
+        """Whether the store can be reached now."""
+        try:
+            self.hasty().read(CLOCK)
+        except StoreGone:
+            return False
+        return True
 
     @property
     def folder(self) -> Path:
@@ -112,13 +130,16 @@ class Remote:
 
     def _cache(self, purpose: str) -> Path:
         parent, _, name = self.url.rpartition("/")
-        return cache() / purpose / hashlib.sha256(parent.encode()).hexdigest()[:12] / name
+        return _cached(purpose, parent) / name
 
     def entries(self, below: str = "") -> list[Entry]:
         """All objects, or those below a name, in the order of their names."""
-        if self.url.startswith("file:") and not Path(urlsplit(self.url).path).is_dir():
+        if self._no_folder():
             return []
-        listed = self._patiently(lambda api, store: [x for part in api.list(store, prefix=below or None) for x in part])
+        listed = self._patiently(
+            lambda api, store: [x for part in api.list(store, prefix=below or None) for x in part],
+            small=True,
+        )
         return sorted(Entry(x["path"], _version(x), x["size"]) for x in listed)
 
     def read(self, name: str) -> Found | None:
@@ -128,7 +149,11 @@ class Remote:
             got = api.get(store, name)
             return Found(bytes(got.bytes()), _version(got.meta), got.meta["last_modified"].timestamp())
 
-        return self._patiently(get, absent=None)
+        return None if self._no_folder() else self._patiently(get, small=True, absent=None)
+
+    def _no_folder(self) -> bool:
+        """Of a folder that is used as a store: whether it is not there, where to ask would make it."""
+        return self.url.startswith("file:") and not Path(urlsplit(self.url).path).is_dir()
 
     def download(self, name: str, entry: Entry, path: Path) -> None:
         """Write an object to a file, whole or not at all. Raises Changed if it is not as it was listed any more."""
@@ -197,25 +222,26 @@ class Remote:
 
         return self._patiently(put)
 
-    def _patiently(self, ask: Callable[[Any, Any], T], **absent: T) -> T:
+    def _patiently(self, ask: Callable[[Any, Any], T], small: bool = False, **absent: T) -> T:
         """What a request answers; tried again, with growing pauses, while the store cannot be reached.
 
-        `absent`: the answer where there is no such object.
+        `small`: those who wait briefly give it up sooner. `absent`: the answer where there is no such object.
         """
-        api, store = _client(self.url)
+        api, store = client(self.url, small and self.patience <= BRIEFLY)
         began, pause = time.monotonic(), 0.5
         while True:
             try:
-                return ask(api, store)
+                with no_panic(self.url):
+                    return ask(api, store)
             except (FileNotFoundError, api.exceptions.PreconditionError) as error:
                 if absent and "NoSuchBucket" not in str(error):
                     return absent["absent"]
-                raise Changed(f"{self.url}: {_reason(error)}") from None
+                raise Changed(f"{self.url}: {reason(error)}") from None
             except api.exceptions.BaseError as error:
-                if not _passing(error):
-                    raise StoreError(f"{self.url}: {_reason(error)}") from None
-                if (waited := time.monotonic() - began) + pause > self.lease * self.patient:
-                    raise StoreGone(f"{self.url}: not reached for {waited:.0f} s ({_reason(error)})") from None
+                if not passing(error):
+                    raise StoreError(f"{self.url}: {reason(error)}") from None
+                if (waited := time.monotonic() - began) + pause > self.patience:
+                    raise StoreGone(f"{self.url}: not reached for {waited:.0f} s ({reason(error)})") from None
             time.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
 
@@ -223,6 +249,8 @@ class Remote:
 def location(text: str) -> Path | Remote:
     """A folder, or a place in a store, as people write it on a command line."""
     if "://" not in text:
+        if re.match(rf"({'|'.join(SCHEMES)}):/", text):  # as a Path writes an address
+            raise ArgumentTypeError(f"{text!r} is neither a folder nor an address, which has two slashes: s3://BUCKET")
         return Path(text)
     parts = urlsplit(text)
     if parts.scheme not in SCHEMES:
@@ -234,6 +262,9 @@ def location(text: str) -> Path | Remote:
         wanted = "file:///FOLDER" if parts.scheme == "file" else f"{parts.scheme}://BUCKET/PREFIX"
         raise ArgumentTypeError(f"{text!r} is not {wanted}")
     path = "/".join(part for part in parts.path.split("/") if part)
+    if not re.fullmatch(r"[\w.-]*", parts.netloc) or {".", ".."} & {*path.split("/")} or not path.isprintable():
+        hint = "a bucket is of letters, digits and .-_, and no part of a prefix is . or .."
+        raise ArgumentTypeError(f"{text!r} is no address: {hint}")
     return Remote(f"{parts.scheme}://{parts.netloc}/{path}".rstrip("/"))
 
 
@@ -252,52 +283,9 @@ def cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "marl-trust-region-bench"
 
 
-@lru_cache
-def _client(url: str) -> tuple[Any, Any]:
-    """obstore, and its way to a place."""
-    parts = urlsplit(url)
-    try:
-        import obstore
-        import obstore.exceptions  # so that the one name has all
-        from obstore.store import GCSStore, LocalStore, S3Store
-
-        timeouts: Any = {
-            "connect_timeout": timedelta(seconds=CONNECT_SECONDS),
-            "timeout": timedelta(seconds=REQUEST_SECONDS),
-            "allow_http": True,  # where an endpoint was named so; no store's own endpoint is
-        }
-        # few attempts there, the others here: a process that waits there could not be told to stop
-        options: Any = {"client_options": timeouts, "retry_config": {"max_retries": 2}}
-        prefix = parts.path.strip("/") or None
-        if parts.scheme == "file":
-            return obstore, LocalStore(parts.path, mkdir=True)
-        if parts.scheme == "gs":
-            return obstore, GCSStore(parts.netloc, prefix=prefix, **options)
-        return obstore, S3Store(parts.netloc, prefix=prefix, **_aws(url), **options)
-    except ModuleNotFoundError as missing:
-        package = (missing.name or "").partition(".")[0]
-        hint = "pip install '.[store]'"
-        raise StoreError(f"{url}: the package {package} is not installed; {hint}") from None
-
-
-def _aws(url: str) -> dict[str, Any]:
-    """Credentials, region and endpoint as AWS's own tools find them."""
-    import boto3
-    from botocore.exceptions import BotoCoreError
-    from obstore.auth.boto3 import Boto3CredentialProvider
-
-    try:
-        session = boto3.Session()
-        found: dict[str, Any] = {"credential_provider": Boto3CredentialProvider(session)}
-        profile = session._session.get_scoped_config()
-    except BotoCoreError as error:  # no such profile, one that cannot be read
-        raise StoreError(f"{url}: {error}") from None
-    except ValueError:
-        raise StoreError(f"{url}: no credentials; set AWS_PROFILE, or AWS_ACCESS_KEY_ID and its secret") from None
-    asked = (os.environ.get("AWS_ENDPOINT_URL_S3"), os.environ.get("AWS_ENDPOINT_URL"), profile.get("endpoint_url"))
-    if endpoint := next(filter(None, asked), None):
-        found["endpoint"] = endpoint
-    return found
+def _cached(purpose: str, url: str) -> Path:
+    """The folder of this machine for what lies directly in a place."""
+    return cache() / purpose / hashlib.sha256(url.encode()).hexdigest()[:12]
 
 
 def _version(about: Any) -> Version:
@@ -311,23 +299,6 @@ def _part(name: str, options: Any, api: Any, store: Any) -> Any:
 
 def _head(name: str) -> Callable[[Any, Any], Any]:
     return lambda api, store: _version(api.head(store, name))
-
-
-def _passing(error: Exception) -> bool:
-    """Whether a request may succeed later: nobody answered, or the store had trouble of its own."""
-    if type(error).__name__ not in ("GenericError", "JoinError"):
-        return False
-    status = re.search(r"status code: (\d+)", str(error))
-    return status is None or int(status[1]) >= 500 or int(status[1]) in (408, 409, 429)
-
-
-def _reason(error: Exception) -> str:
-    """What a store or obstore says, without what only its developers read."""
-    text = str(error)
-    for pattern in (r"<Code>(\w+)</Code>", r'message: "([^"]+)"', r"status code: (\d+ [A-Z][\w ]*)"):
-        if found := re.search(pattern, text):
-            return found[1]
-    return text.split("\n", 1)[0][-200:]
 
 
 def by_folder(entries: Iterable[Entry]) -> dict[str, list[Entry]]:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from bench.store import files
 from bench.store.files import StoreError
-from bench.store.places import copied
+from bench.store.places import copied, naming
 from bench.store.remote import location
 from bench.store.trials import TABLES, joined, trials_by_folder
 
@@ -35,9 +35,14 @@ def read(folder: str | Path) -> Results:
     records or a broken file, and ValueError for another address than that of a store.
     """
     try:
-        folder = copied(location(str(folder)))
+        place = location(str(folder))
     except ArgumentTypeError as error:
         raise ValueError(str(error)) from None
+    with naming(place):
+        return _read(copied(place))
+
+
+def _read(folder: Path) -> Results:
     found = {name: _table(folder, name) for name in TABLES}
     if found["records"] is None:
         raise StoreError(f"{folder}: no records there; the results of a suite have trials/ or records.parquet")

@@ -17,6 +17,7 @@ import json
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
+from difflib import get_close_matches
 from functools import lru_cache, partial
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -60,10 +61,10 @@ EARLIER_BUDGETS = "earlier_budgets"
 """The key of `trial.json` for the budgets that a trial had before it was given more steps: `steps`, `config_hash`."""
 GOLDEN = "golden"
 """What a trial's provenance says of physics that give the numbers of golden.json; anything else is how they differ."""
-
-
 NO_PHYSICS = "without MuJoCo"
 """What it says of tasks that run without MuJoCo."""
+MOST_NAMED = 5
+"""So many names are listed where one is not found."""
 
 
 def trial_folder(suite_folder: Path, task: str, label: str, seed: int) -> Path:
@@ -108,20 +109,51 @@ def earlier_steps(owner: Mapping[str, Any], own: Mapping[str, Any], budgets: Ite
 def find_trial(named: Path) -> Path:
     """The folder of a trial from itself, or from `SUITE/task/algorithm/seed`: results/quick/mamujoco/Ant-4x2/happo/0.
 
-    Raises StoreError for what names none, with those that there are.
+    A task is named by its label, by an end of it that no other has, or without its options where no other has the rest.
+    Raises StoreError for what names none, with what is there.
     """
     if (named / "trial.json").exists():
         return named
     *parts, label, seed = named.parts if len(named.parts) > 2 else ("", "", "")
-    number = seed.removeprefix("seed-")
     suites = [Path(*parts[:k]) for k in range(len(parts), 0, -1) if (Path(*parts[:k]) / "trials").is_dir()]
+    if not suites:
+        raise StoreError(f"{named}: no trial there; valid: its folder, or SUITE/task/algorithm/seed")
+    number = seed.removeprefix("seed-")
     for suite in suites if number.isdecimal() else []:
         task = "/".join(parts[len(suite.parts) :])
         if ((found := trial_folder(suite, task, label, int(number))) / "trial.json").exists():
             return found
-    known = [path.parent for suite in suites[:1] for path in trial_files(suite, "trial.json")]
-    there = f"; {len(known)} are in {suites[0]}, the first is {known[0]}" if known else ""
-    raise StoreError(f"{named}: no trial there; valid: its folder, or SUITE/task/algorithm/seed{there}")
+    return _found_by_name(named, suites[0], ("/".join(parts[len(suites[0].parts) :]), label, number))
+
+
+def _found_by_name(named: Path, suite: Path, names: tuple[str, str, str]) -> Path:
+    """The folder of a trial of a suite whose task is not named by its label, or StoreError."""
+    left = {path.parent: read_trial(path) for path in trial_files(suite, "trial.json")}
+    for what, wanted in zip(("task", "algorithm", "seed"), names, strict=True):
+        there = {path: str(about[what]) for path, about in left.items()}
+        chosen = _meant(what, wanted, {*there.values()})
+        if chosen is None:
+            raise StoreError(f"{named}: no trial there; {_none_of(what, wanted, suite, {*there.values()})}")
+        left = {path: about for path, about in left.items() if there[path] == chosen}
+    return next(iter(left))
+
+
+def _meant(what: str, wanted: str, names: set[str]) -> str | None:
+    """The one of these names that is meant, which may be written as in the name of a folder; None if none is."""
+    exact = [name for name in names if wanted in (name, slug(name)) or (what == "seed" and wanted.lstrip("0") == name)]
+    if what != "task" or exact:
+        return exact[0] if exact else None
+    near = [name for name in names if wanted and f"/{wanted}:" in f"/{name}:"]
+    return near[0] if len(near) == 1 else None
+
+
+def _none_of(what: str, wanted: str, suite: Path, names: set[str]) -> str:
+    """What is wrong with a name, and which are valid, those that are near it before the others."""
+    near = get_close_matches(wanted, names, MOST_NAMED)
+    valid = [*near, *sorted(names - {*near}, key=lambda name: (len(name), name))]
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    wrong = f"no {what} {wanted!r}" if wanted else "the form is SUITE/task/algorithm/seed, with a task"
+    return f"{wrong} in {suite}; valid: {', '.join(valid[:MOST_NAMED]) or 'none'}{more}"
 
 
 def trial_files(suite_folder: Path, name: str) -> list[Path]:

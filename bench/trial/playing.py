@@ -16,6 +16,7 @@ from bench.envs import rendering
 from bench.envs.gl import NoPictures
 from bench.store import files
 from bench.tasks import registry
+from bench.tasks.registry import Task
 from bench.trial.collect import Episodes, moments, play
 from bench.trial.setup import one_thread, seed_noise
 from bench.trial.trained import TrainedTeam
@@ -60,8 +61,11 @@ class Film:
 
 
 @contextmanager
-def film(path: Path) -> Iterator[Film]:
-    """A film that is at `path` when all of it is made, and not before. Raises NoPictures where no video can be made."""
+def film(path: Path, teams: Sequence[TrainedTeam]) -> Iterator[Film]:
+    """A film of teams that is at `path` when all of it is made, and not before.
+
+    Raises NoPictures before anything is played where no video can be made, or none of what a team plays.
+    """
     try:
         import imageio_ffmpeg
 
@@ -70,11 +74,21 @@ def film(path: Path) -> Iterator[Film]:
         raise NoPictures("a video needs the extra video: pip install '.[video]'") from None
     except RuntimeError as error:  # of a package without the program
         raise NoPictures(f"a video needs ffmpeg: {error}") from None
+    for task in {team.task.label: team.task for team in teams}.values():
+        _refuse_without_pictures(task)
     with TemporaryDirectory() as folder:
         part = Path(folder) / "part.mp4"
         with closing(Film(part)) as made:
             yield made
         files.write_bytes(path, part.read_bytes())
+
+
+def _refuse_without_pictures(task: Task) -> None:
+    with (
+        closing(registry.make(task, [np.random.SeedSequence(0)], auto_reset=False, drawn=True)) as batch,
+        closing(rendering.camera(batch, ONE)) as camera,
+    ):
+        camera.picture()
 
 
 def episodes(

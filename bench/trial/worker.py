@@ -14,8 +14,8 @@ from bench.envs.errors import EnvError, one_line, one_line_with_place
 from bench.store import files
 from bench.store.files import FolderGone, StoreError
 from bench.store.lease import TakenOver
-from bench.store.places import working
-from bench.store.remote import Remote
+from bench.store.places import shown, working
+from bench.store.remote import Remote, StoreGone
 from bench.store.trials import CHECKPOINTS, EARLIER_BUDGETS, KEPT
 from bench.suite.trial import Trial
 from bench.trial.link import Link
@@ -31,7 +31,7 @@ class Stopped(BaseException):
 @dataclass(frozen=True)
 class Outcome:
     """How a trial ended: `done`, or `failed` with the reason; `running` where it stopped earlier as it was told to;
-    `busy` where another process is at work on it."""
+    `busy` where another process is at work on it; `cut off` where its store was not reached, with the reason."""
 
     trial: Trial
     status: str
@@ -55,9 +55,9 @@ def run(
 
     This process holds the trial's lock meanwhile, and nobody else writes its files. `results`: the folder of the suite,
     or its place in a store, which then gets the trial after each evaluation; one that another machine took over
-    meanwhile is `busy`. With `until`, a step of the evaluation grid, it stops there and plays no final episodes; before
-    the last step the outcome is `running`, and the checkpoint is kept. `env_threads` threads step the environments;
-    results do not depend on it.
+    meanwhile is `busy`, one that did not reach the store is `cut off`, and left as if it had been killed. With `until`,
+    a step of the evaluation grid, it stops there and plays no final episodes; before the last step the outcome is
+    `running`, and the checkpoint is kept. `env_threads` threads step the environments; results do not depend on it.
     """
     suite_folder, link = working(results), link or Link()
     try:
@@ -66,15 +66,16 @@ def run(
                 return Outcome(trial, "busy")
             about = read_status(trial, suite_folder)
             if about.get("status", "waiting") != "waiting" and about["config_hash"] != trial.config_hash():
-                return Outcome(trial, "failed", f"{trial.folder(suite_folder)}: another run gave it other settings")
-            if about.get("status") == "done":
-                return _done(trial, about)
+                other = f"{trial.folder(suite_folder)}: another run gave it other settings"
+                return Outcome(trial, "failed", shown(results, other))
             return _attempt(trial, suite_folder, env_threads, until, link, hold)
     except TakenOver as error:
         link.say(str(error))
         return Outcome(trial, "busy")
+    except StoreGone as error:
+        return Outcome(trial, "cut off", str(error))
     except Exception as error:  # not even the failure could be written: a full disk, a lost mount, a broken trial.json
-        return Outcome(trial, "failed", _reason(error))
+        return Outcome(trial, "failed", shown(results, _reason(error)))
 
 
 def _attempt(trial: Trial, suite_folder: Path, env_threads: int, until: int | None, link: Link, hold: Hold) -> Outcome:
@@ -91,12 +92,12 @@ def _attempt(trial: Trial, suite_folder: Path, env_threads: int, until: int | No
         if isinstance(error, Stopped) or (isinstance(error, KeyboardInterrupt) and _interruptible()):
             _note_stop(folder, place, about, hold)
             raise
-        if isinstance(error, TakenOver):
+        if isinstance(error, TakenOver | StoreGone):
             raise
+        why = hold.shown(_reason(error))
         if not isinstance(error, FolderGone):
-            why, trace = hold.shown(_reason(error)), hold.shown(traceback.format_exc())
-            close_attempt(folder, about, "failed", error=why, traceback=trace)
-        return Outcome(trial, "failed", _reason(error), diverged=isinstance(error, Diverged))
+            close_attempt(folder, about, "failed", error=why, traceback=hold.shown(traceback.format_exc()))
+        return Outcome(trial, "failed", why, diverged=isinstance(error, Diverged))
     if session.step < trial.steps:
         return Outcome(trial, "running", seconds=session.seconds, evaluation=session.evaluation)
     about = close_attempt(
@@ -144,5 +145,7 @@ def _interruptible() -> bool:
 
 def _reason(error: BaseException) -> str:
     """In one line; with the place in the code where it is not one of ours, whose messages say what is wrong."""
-    ours = isinstance(error, Diverged | EnvError | StoreError | OSError)
+    if isinstance(error, StoreError):  # names a file or a place, and means no kind of error by its class
+        return " ".join(str(error).split())
+    ours = isinstance(error, Diverged | EnvError | OSError)
     return one_line(error) if ours else one_line_with_place(error)

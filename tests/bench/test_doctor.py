@@ -12,6 +12,7 @@ import pytest
 
 from bench import doctor
 from bench.envs import fingerprint
+from bench.store.remote import Remote
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -35,6 +36,19 @@ def test_a_machine_that_is_ready(capsys: pytest.CaptureFixture[str], tmp_path: P
     status, said = lines(capsys, "--results", str(tmp_path / "not" / "there"))
     assert (status, [line for line in said.values() if not line.startswith("ok")]) == (0, [])
     assert f"GB free in {tmp_path}" in said["disk"]
+
+
+def test_a_store_is_asked_for_what_leases_need(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MARL_BENCH_CACHE", str(tmp_path / "cache"))
+    _, said = lines(capsys, "--results", f"file://{tmp_path}/store")
+    assert said["store"] == f"ok      store: file://{tmp_path}/store answers, and knows conditional writes"
+    assert said["disk"].endswith(f"free in {tmp_path}")
+    monkeypatch.setattr(Remote, "replace", lambda self, name, content, version: self.write(name, content))
+    status, said = lines(capsys, "--results", f"file://{tmp_path}/store")
+    assert status == 1
+    assert "this store knows no conditional writes" in said["store"]
 
 
 @pytest.mark.parametrize(

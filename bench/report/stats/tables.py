@@ -37,10 +37,10 @@ def trial_states(
     Nor is a seed planned for all that is not of `own_seeds`: it has rows for the trials there are.
     Algorithms stand in `order`, then as they appear; tables and figures follow the order of these rows.
 
-    Columns: task, algorithm, seed; `state` (done, running, stopped, waiting, failed, incomplete, missing); `reached`, the last
-    step of the grid that was evaluated; `steps`, the budget of the task; `seconds` of training; `error`. Without
-    trial.json files the budget is the last step that anyone reached on the task. `done` means that the last and the
-    best policy were played on fresh episodes, as a trial does at the end of its budget.
+    Columns: task, algorithm, seed; `state` (done, running, stopped, waiting, failed, incomplete, missing);
+    `reached`, the last step of the grid that was evaluated; `steps`, the budget of the task; `seconds` of training;
+    `error`. Without trial.json files the budget is the last step that anyone reached on the task. `done` means that
+    the last and the best policy were played on fresh episodes, as a trial does at the end of its budget.
     """
     grid = records[records["kind"] == "grid"]
     ends = grid.groupby(["task", "algorithm", "seed"], observed=True)

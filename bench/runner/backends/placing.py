@@ -212,7 +212,7 @@ class _Placing:
         elif not self.announced and time.monotonic() - self.idle_since > 2 * POLL_SECONDS:
             self.announced = True
             needs = self.queue.needs()
-            self.hear(f"Waiting for a worker in order with {needs}; {len(self.rooms)} workers are there")
+            self.hear(f"Waiting for a worker with {needs}; {len(self.rooms)} workers are there")
 
 
 class Queue:
@@ -253,7 +253,8 @@ class Queue:
     def needs(self) -> str:
         """What the first piece of work needs, for people."""
         _, first = min((heap[0] for heap in self.waiting.values() if heap), key=lambda entry: entry[0])
-        return f"{first.cores} free {'core' if first.cores == 1 else 'cores'} and {first.memory / 1e9:.1f} GB"
+        cores = "a free core" if first.cores == 1 else f"{first.cores} free cores"
+        return f"{cores} and {first.memory / 1e9:.1f} GB"
 
 
 def _answer(ask: Ask, channel: Channel) -> dict[str, Any]:

@@ -8,8 +8,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -18,8 +20,14 @@ from object_store import BUCKET, S3, SECRET, serving
 from bench.api import read
 from bench.report.__main__ import main as report
 from bench.run import main
+from bench.runner import pool
+from bench.runner.attempt import Effort
+from bench.runner.backends import Backend
+from bench.runner.backends.local import Here
+from bench.runner.cost import Cost
+from bench.runner.monitor import Monitor
 from bench.store.lease import take
-from bench.store.remote import Remote
+from bench.store.remote import Remote, StoreGone
 from bench.store.trials import of_earlier_budgets
 from bench.suite.resolving import load, trials
 from bench.suite.trial import Trial
@@ -27,6 +35,7 @@ from bench.trial import worker
 from bench.trial.link import Link
 from bench.trial.session import Session
 from bench.trial.status import at_work
+from bench.trial.worker import Outcome
 from bench.verify import main as verify
 
 pytestmark = pytest.mark.usefixtures("sigterm_as_before")
@@ -72,25 +81,31 @@ def of_happo(local: pd.DataFrame) -> pd.DataFrame:
     return local[local["algorithm"] == "happo"].reset_index(drop=True)
 
 
-def started(suite: Path, place: str, cache: Path, *more: str) -> subprocess.Popen[str]:
-    """A run on another machine, in a group of processes of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "bench.run", str(suite), "--results", place, *more],
-        cwd=ROOT,
-        env={**os.environ, "MARL_BENCH_CACHE": str(cache)},
-        start_new_session=True,
-        text=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+def started(suite: Path, place: str, cache: Path, *more: str, into: Path = Path(os.devnull)) -> subprocess.Popen[str]:
+    """A run on another machine, in a group of processes of its own, with all that it says in a file."""
+    with into.open("w") as output:
+        return subprocess.Popen(
+            [sys.executable, "-m", "bench.run", str(suite), "--results", place, *more],
+            cwd=ROOT,
+            env={**os.environ, "MARL_BENCH_CACHE": str(cache)},
+            start_new_session=True,
+            text=True,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+
+
+def in_the_middle(process: subprocess.Popen[str], s3: S3, prefix: str) -> None:
+    """Wait until the store has a checkpoint of a run."""
+    while not any(name.endswith("checkpoint.pt") for name in s3.objects(prefix)):
+        assert process.poll() is None
+        time.sleep(0.05)
 
 
 def killed_in_the_middle(process: subprocess.Popen[str], s3: S3, prefix: str) -> None:
     """SIGKILL for a run and all its processes, as soon as the store has a checkpoint of it."""
     try:
-        while not any(name.endswith("checkpoint.pt") for name in s3.objects(prefix)):
-            assert process.poll() is None
-            time.sleep(0.05)
+        in_the_middle(process, s3, prefix)
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
@@ -193,6 +208,36 @@ def test_a_run_that_was_killed_goes_on_on_another_machine(
         assert [name for name, content in found.items() if secret.encode() in content] == []
 
 
+def test_a_run_that_loses_its_store_says_so_once_and_goes_on_when_it_is_back(
+    suite: Path, local: pd.DataFrame, s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, said = f"s3://{BUCKET}/dies", tmp_path / "said"
+    options = ["--results", place, "--jobs", "1", "--lease", "2"]
+    process = started(suite, place, tmp_path / "a", *options[2:], into=said)
+    try:
+        in_the_middle(process, s3, "dies/")
+        os.killpg(process.pid, signal.SIGSTOP)  # the server takes half a second to stop
+        s3.stop()
+        os.killpg(process.pid, signal.SIGCONT)
+        assert process.wait(60) == 1
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        s3.start()
+    text = said.read_text()
+    assert text.count("not reached for") == text.count(f"{place}/tiny: not reached for") == 1
+    assert "failed" not in text
+    assert "StoreGone" not in text
+    stopped, again = text.splitlines()[-2:]
+    assert stopped == f"Stopped: 2 of 2 trials not done: {place}/tiny does not answer"
+    command = f"python -m bench.run {suite} --results {place} --jobs 1 --lease 2"
+    assert again == f"The same command goes on, on this machine: {command}"
+    monkeypatch.setenv("MARL_BENCH_CACHE", str(tmp_path / "a"))
+    assert main([str(suite), *options]) == 0
+    pd.testing.assert_frame_equal(records(f"{place}/tiny"), local)
+    assert sorted(read(f"{place}/tiny").trials["attempts"]) == [1, 2]
+
+
 def test_two_runs_at_once_share_the_trials(
     suite: Path, local: pd.DataFrame, s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -210,6 +255,86 @@ def test_two_runs_at_once_share_the_trials(
     assert verify([f"{place}/tiny"]) == 0
 
 
+def test_a_suite_that_was_changed_is_refused_with_the_address_of_its_results(
+    suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MARL_BENCH_CACHE", str(tmp_path / "a"))
+    place = f"file://{tmp_path}/store"
+    assert main([str(suite), "--jobs", "1", "--results", place, "--only", "algorithm=happo"]) == 0
+    capsys.readouterr()
+    assert main([str(suite), "--results", place, "--set", "defaults.gamma=0.8"]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("file://")  # long names are shortened in the middle
+    assert "happo/seed-00: holds a trial with other settings" in err
+    assert err.count("file://") == 2
+    assert "/work/" not in err, "a folder of this machine's cache"
+
+
+class InTurn(Backend):
+    """One piece of work after the other."""
+
+    remote, pause = False, 0.0
+
+    def at_once(self, cores: int) -> int:
+        return 1
+
+    def run(self, function: Any, work: Any, ask: Any, hear: Any) -> Generator[Any]:
+        for each in work:
+            yield function(each.item, Here(hear, lambda: False))
+
+
+@pytest.fixture
+def run_of_two(suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Iterator[Outcome]]:
+    """The outcomes of two trials in a store; what attempts give is in `pool.Attempt`."""
+    monkeypatch.setenv("MARL_BENCH_CACHE", str(tmp_path / "a"))
+    monkeypatch.setattr(pool, "STORE_PAUSE", 0.0)
+    place = Remote(f"file://{tmp_path}/store/tiny")
+    place.folder.mkdir(parents=True)
+    todo = trials(load(suite)[0], suite)
+    monitor = Monitor(todo, [1.0, 1.0], 1)
+    prices = {t: Cost(1.0, 1e9, 1.0, 1.0) for t in todo}
+    return lambda: pool.outcomes(todo, place, Effort(), prices, InTurn(), monitor)
+
+
+def attempts(monkeypatch: pytest.MonkeyPatch, *statuses: str) -> list[str]:
+    """Let attempts end like this, one after the other, and then well; gives the trials that began."""
+    left, began = [*statuses], list[str]()
+
+    def attempt(priced: tuple[Trial, float], channel: Here) -> Outcome:
+        began.append(priced[0].label)
+        return Outcome(priced[0], left.pop(0) if left else "done", "gone for 3 s")
+
+    monkeypatch.setattr(pool, "Attempt", lambda *_: attempt)
+    return began
+
+
+def test_no_trial_begins_once_one_was_cut_off_from_a_store_that_stays_away(
+    run_of_two: Callable[[], Iterator[Outcome]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began = attempts(monkeypatch, "cut off")
+    monkeypatch.setattr(Remote, "answers", lambda _: False)
+    with pytest.raises(StoreGone, match="does not answer"):
+        [*run_of_two()]
+    assert began == ["ippo"]
+
+
+def test_a_trial_that_was_cut_off_goes_on_when_the_store_answers_again(
+    run_of_two: Callable[[], Iterator[Outcome]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began = attempts(monkeypatch, "cut off")
+    assert [(one.trial.label, one.status) for one in run_of_two()] == [("happo", "done"), ("ippo", "done")]
+    assert began == ["ippo", "happo", "ippo"]
+
+
+def test_a_trial_that_alone_is_cut_off_has_failed_after_its_retries(
+    run_of_two: Callable[[], Iterator[Outcome]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempts(monkeypatch, "cut off", "done", "cut off")
+    ended = [*run_of_two()]
+    assert [(one.trial.label, one.status) for one in ended] == [("happo", "done"), ("ippo", "failed")]
+    assert ended[1].error == "gone for 3 s"
+
+
 def test_results_may_lie_in_a_folder_that_is_used_as_a_store(
     suite: Path, local: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -223,7 +348,7 @@ def test_a_trial_outlives_a_lost_connection_and_says_when_it_stays_lost(
     suite: Path, local: pd.DataFrame, s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MARL_BENCH_CACHE", str(tmp_path / "a"))
-    place = Remote(f"s3://{BUCKET}/lost/tiny", lease=3)
+    place = Remote(f"s3://{BUCKET}/lost/tiny", lease=3, patience=3)
     trial = next(t for t in trials(load(suite)[0], suite) if t.label == "happo")
     with monkeypatch.context() as patch:
         pauses = []
@@ -237,10 +362,10 @@ def test_a_trial_outlives_a_lost_connection_and_says_when_it_stays_lost(
         assert worker.run(trial, place, until=400, link=Cut(s3)).status == "running"
         assert pauses[:2] == [0.5, 1.0]
     outcome = worker.run(trial, place, link=Cut(s3))
-    assert outcome.status == "failed"
-    assert outcome.error.startswith(f"StoreGone: {place}: not reached for ")
+    assert outcome.status == "cut off"
+    assert outcome.error.startswith(f"{place}: not reached for ")
     about = json.loads((trial.folder(place.folder) / "trial.json").read_text())
-    assert (about["status"], (trial.folder(place.folder) / "checkpoint.pt").exists()) == ("failed", True)
+    assert (about["status"], (trial.folder(place.folder) / "checkpoint.pt").exists()) == ("running", True)
     s3.start()
     assert worker.run(trial, place).status == "done"
     pd.testing.assert_frame_equal(records(str(place)), of_happo(local))

@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 from object_store import BUCKET, S3, serving
 
+from bench import publish, verify
 from bench.store import files
 from bench.store.files import StoreError
 from bench.store.lease import Lease, TakenOver, take
 from bench.store.mirror import Mirror
-from bench.store.places import LEASE, copied, shared, trial_free, trial_held
+from bench.store.places import LEASE, copied, shared, trial_copied, trial_free, trial_held
 from bench.store.remote import Entry, Remote, Version, by_folder
+from bench.store.results import read
 
 TRIAL = "trials/task/happo/seed-00"
 
@@ -266,6 +268,47 @@ def test_a_copy_is_not_mixed_with_other_results(suite: Remote, tmp_path: Path) -
         copied(suite, tmp_path / "results")
     with pytest.raises(StoreError, match="no results there"):
         copied(suite / "nothing")
+
+
+def test_a_copy_of_another_place_with_the_same_name_is_not_overwritten(suite: Remote, tmp_path: Path) -> None:
+    with shared(suite) as own:
+        files.write_text(own / "suite.yaml", "name: mine")
+    other = Remote(suite.url.replace("/mine", "/other/mine"))
+    with shared(other) as own:
+        files.write_text(own / "suite.yaml", "name: other")
+    copied(suite, tmp_path / "results")
+    with pytest.raises(StoreError, match=f"holds other results than those of {other}; move them"):
+        copied(other, tmp_path / "results")
+    assert (tmp_path / "results" / "suite.yaml").read_text() == "name: mine"
+
+
+def test_a_trial_in_a_store_is_found_as_one_in_a_folder_and_copied(suite: Remote) -> None:
+    with shared(suite) as own:
+        files.write_text(own / "resolved.json", "{}")
+    about = {"suite": "mine", "task": "task", "algorithm": "happo", "seed": 0, "config_hash": "", "status": "done"}
+    files.write_sealed_json(folder(suite) / "trial.json", about | {"steps": 1, "evaluate": {}})
+    mirror(suite).save()
+    for named in ("task/happo/0", TRIAL):
+        assert trial_copied(suite / named) == suite.copy / TRIAL
+    with pytest.raises(StoreError, match=f"{suite}/task/ippo/0: no trial there; no algorithm 'ippo' in {suite}; valid"):
+        trial_copied(suite / "task/ippo/0")
+    with pytest.raises(StoreError, match="no suite's results there; a trial is SUITE/task/algorithm/seed"):
+        trial_copied(Remote(f"{suite.url}s") / "task/happo/0")
+
+
+def test_what_is_wrong_with_a_copy_is_said_of_the_place(
+    suite: Remote, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(suite, trial_json="damaged", records_parquet="r")
+    mirror(suite).save()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(StoreError, match=f"^{suite}/{TRIAL}/trial.json: "):
+        read(str(suite))
+    assert publish.main([str(suite), "--into", str(tmp_path / "into")]) == 2
+    assert verify.main([str(suite)]) == 1
+    out, err = capsys.readouterr()
+    assert f"FAILED  trials: {suite}/{TRIAL}/trial.json: " in out
+    assert err.startswith(f"{suite}/{TRIAL}/trial.json: ")
 
 
 def test_texts_for_others_name_no_folder_of_this_machine(suite: Remote) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 import time
 from argparse import ArgumentTypeError
@@ -11,8 +12,10 @@ from pathlib import Path
 import pytest
 from object_store import BUCKET, S3, SECRET, serving
 
+from bench.store.client import client
 from bench.store.files import StoreError
-from bench.store.remote import Changed, Remote, StoreGone, Version, _client, local_folder, location
+from bench.store.places import patient
+from bench.store.remote import Changed, Remote, StoreGone, Version, local_folder, location
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +42,17 @@ def test_another_address_is_refused_with_what_is_valid(wrong: str) -> None:
         location(wrong)
 
 
+@pytest.mark.parametrize("wrong", ["s3://bucket/a/../b", "s3://bucket/./a", "s3://two words/a", "s3://bucket/a\x1bb"])
+def test_an_address_that_no_store_can_have_is_refused(wrong: str) -> None:
+    with pytest.raises(ArgumentTypeError, match=r"is no address: a bucket is of letters, digits and \.-_, and no part"):
+        location(wrong)
+
+
+def test_an_address_that_lost_a_slash_is_no_folder() -> None:
+    with pytest.raises(ArgumentTypeError, match=r"'s3:/bucket/a' is neither a folder nor an address"):
+        location(str(Path("s3://bucket/a")))
+
+
 @pytest.mark.parametrize("wrong", [f"s3://key:{SECRET}@bucket/a", f"s3://bucket/a?secret={SECRET}"])
 def test_credentials_in_an_address_are_refused_and_not_shown(wrong: str) -> None:
     with pytest.raises(ArgumentTypeError, match="credentials come from the environment") as refused:
@@ -63,6 +77,34 @@ def test_a_missing_bucket_and_a_missing_profile_are_said_at_once(s3: S3, monkeyp
     monkeypatch.setenv("AWS_PROFILE", "nobody")
     with pytest.raises(StoreError, match=r"s3://missing/b: .*profile \(nobody\) could not be found"):
         Remote("s3://missing/b").entries()
+
+
+@pytest.mark.parametrize("name", ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT"])
+@pytest.mark.parametrize("value", ["foo", "localhost:9000", "ftp://host", "http://", "http://a b", "http://a:99999"])
+def test_an_endpoint_that_is_none_is_refused_with_what_is_valid(
+    s3: S3, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.delenv("AWS_ENDPOINT_URL")
+    monkeypatch.setenv(name, value)
+    wanted = f"s3://b/x: {name}='{value}' is not http://HOST:PORT or https://HOST, the endpoint of a store"
+    with pytest.raises(StoreError, match=f"^{wanted}$"):
+        Remote("s3://b/x").entries()
+
+
+def test_an_endpoint_with_credentials_is_refused_and_not_shown(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://somebody:{SECRET}@host")
+    with pytest.raises(StoreError, match="AWS_ENDPOINT_URL holds an @") as refused:
+        Remote("s3://endpoint-with-secret/x").entries()
+    assert SECRET not in str(refused.value)
+
+
+def test_a_panic_of_obstore_is_an_error_like_others_without_what_it_held(
+    s3: S3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", f"{SECRET}\n")  # which fits into no header
+    with pytest.raises(StoreError, match=r"^s3://panic/x: obstore broke down before it") as refused:
+        Remote("s3://panic/x").entries()
+    assert SECRET not in str(refused.value)
 
 
 def test_credentials_may_come_from_a_profile(s3: S3, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -145,7 +187,7 @@ def test_a_store_that_comes_back_is_asked_again(s3: S3, monkeypatch: pytest.Monk
 
 
 def test_a_store_that_stays_away_is_said_in_one_line(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
-    place = Remote(f"s3://{BUCKET}/away", lease=30)
+    place = Remote(f"s3://{BUCKET}/away", patience=30)
     place.write("one", b"1")
     now = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
@@ -161,7 +203,40 @@ def test_a_store_that_stays_away_is_said_in_one_line(s3: S3, monkeypatch: pytest
         s3.start()
 
 
+def test_readers_and_runs_that_have_not_begun_give_up_soon(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "sleep", lambda seconds: now.__setitem__(0, now[0] + seconds))
+    s3.stop()
+    try:
+        with pytest.raises(StoreGone, match="not reached for 8 s"):
+            Remote(f"s3://{BUCKET}/away").entries()
+        now[0] = 0.0
+        with pytest.raises(StoreGone, match="not reached for 166 s"):
+            patient(Remote(f"s3://{BUCKET}/away")).entries()  # type: ignore[union-attr]
+    finally:
+        s3.start()
+
+
+def test_a_store_that_takes_calls_and_does_not_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.store.client.LISTING_SECONDS", 0.5)
+    for name, value in {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": SECRET}.items():
+        monkeypatch.setenv(name, value)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.getsockname()[1]}")
+        with pytest.raises(StoreGone, match="s3://silent/x: not reached for"):
+            Remote("s3://silent/x", patience=0.1).entries()
+
+
+def test_messages_have_addresses_in_the_place_of_folders_of_this_machine() -> None:
+    results = Remote("s3://bucket/marl")
+    suite = results / "quick"
+    assert results.shown(f"{suite.folder}/trials: no") == f"{suite}/trials: no"
+    assert (suite / "task/happo/0").shown(f"{suite.copy}: no") == f"{suite}: no"
+    assert results.shown(f"{Remote('s3://other/x').folder}") == str(Remote("s3://other/x").folder)
+
+
 def test_no_credentials_are_in_what_is_sent_to_other_processes(s3: S3) -> None:
     place = Remote(f"s3://{BUCKET}/sent")
     place.write("one", b"1")
-    assert SECRET not in repr(vars(place)) + repr(_client(place.url)[1])
+    assert SECRET not in repr(vars(place)) + repr(client(place.url)[1])

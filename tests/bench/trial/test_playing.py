@@ -18,7 +18,7 @@ from bench.envs import gl
 from bench.envs.gl import NoPictures
 from bench.store import files
 from bench.store.files import StoreError
-from bench.store.trials import find_trial, read_trial
+from bench.store.trials import find_trial, read_trial, trial_folder
 from bench.trial import playing
 from bench.trial.setup import episode_seeds
 
@@ -69,10 +69,40 @@ def test_a_trial_is_found_by_suite_task_algorithm_and_seed(suite: Path, happo: P
     assert find_trial(happo) == happo
 
 
-@pytest.mark.parametrize("named", ["python:own_envs:Drawn/mappo/0", "python:own_envs:Drawn/happo/x", "a/b"])
-def test_what_names_no_trial_is_refused_with_one_that_is_there(suite: Path, named: str) -> None:
-    with pytest.raises(StoreError, match=r"no trial there; valid: .*; 3 are in .*, the first is .*happo/seed-00"):
+@pytest.mark.parametrize(
+    ("named", "said"),
+    [
+        ("python:own_envs:Draw/happo/0", "no task 'python:own_envs:Draw' in .*; valid: python:own_envs:Drawn$"),
+        ("python:own_envs:Drawn/maddgp/0", "no algorithm 'maddgp' in .*; valid: maddpg, ippo, happo$"),
+        ("python:own_envs:Drawn/happo/x", "no seed 'x' in .*; valid: 0$"),
+        ("a/b", "the form is SUITE/task/algorithm/seed, with a task in .*; valid: python:own_envs:Drawn$"),
+    ],
+)
+def test_what_names_no_trial_is_refused_with_what_is_there(suite: Path, named: str, said: str) -> None:
+    with pytest.raises(StoreError, match=f"no trial there; {said}"):
         find_trial(suite / named)
+
+
+def planned(suite: Path, *tasks: str) -> None:
+    """Trials of HAPPO that have not begun."""
+    about = {"suite": "s", "algorithm": "happo", "seed": 0, "config_hash": "", "status": "waiting"}
+    for task in tasks:
+        folder = trial_folder(suite, task, "happo", 0)
+        files.write_sealed_json(folder / "trial.json", about | {"task": task, "steps": 1, "evaluate": {}})
+
+
+@pytest.mark.parametrize("named", ["Ant-4x2:obsk=2", "mamujoco/Ant-4x2", "mamujoco/Ant-4x2:obsk=2", "Ant-4x2"])
+def test_a_task_may_be_named_without_what_no_other_task_needs(tmp_path: Path, named: str) -> None:
+    planned(tmp_path, "mamujoco/Ant-4x2:obsk=2", "mamujoco/Hopper-3x1")
+    assert find_trial(tmp_path / named / "happo" / "0") == trial_folder(tmp_path, "mamujoco/Ant-4x2:obsk=2", "happo", 0)
+
+
+def test_a_task_that_could_be_two_is_refused_with_both(tmp_path: Path) -> None:
+    both = ("mamujoco/Ant-4x2:obsk=1", "mamujoco/Ant-4x2:obsk=2")
+    planned(tmp_path, *both)
+    with pytest.raises(StoreError) as refused:
+        find_trial(tmp_path / "mamujoco/Ant-4x2/happo/0")
+    assert all(label in str(refused.value) for label in both)
 
 
 def test_outside_of_a_suite_a_trial_is_not_found(tmp_path: Path) -> None:
@@ -180,6 +210,22 @@ def test_a_video_without_its_package_says_what_to_install(
     monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
     status, _, err = run(capsys, happo, "--video", tmp_path / "x.mp4")
     assert (status, err) == (2, "bench.play: a video needs the extra video: pip install '.[video]'\n")
+
+
+def test_a_video_of_what_cannot_be_drawn_is_refused_before_anything_is_printed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    game: dict[str, Any] = {"steps": 40, "episodes": 1, "envs": 10, "rollout_length": 4, "hidden_sizes": [8]}
+    bench.train("ippo", "games/driving", results=tmp_path, **game)
+    arguments = (tmp_path / "games/driving/ippo/0", "--video", tmp_path / "x.mp4")
+    capsys.readouterr()
+    assert run(capsys, *arguments) == (2, [], "bench.play: this task has no pictures: it is a table of numbers\n")
+
+
+def test_a_video_of_a_trial_in_a_store_needs_a_file(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        play.main(["s3://bucket/quick/task/happo/0", "--grid"])
+    assert "--video FILE.mp4 is needed: a video is not written into a store" in capsys.readouterr().err
 
 
 def test_a_film_that_fails_leaves_no_file(happo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

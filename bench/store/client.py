@@ -1,0 +1,128 @@
+"""The way to an object store: obstore and what it is told of credentials, endpoint and patience.
+
+Credentials are looked up where the store's own tools look, by boto3 for S3, as obstore alone reads no profiles. None
+gets into a message: an endpoint that holds some is not shown.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from functools import lru_cache
+from typing import Any
+from urllib.parse import urlsplit
+
+from bench.store.files import StoreError
+
+CONNECT_SECONDS, REQUEST_SECONDS, LISTING_SECONDS = 5, 120, 15
+"""After which one request is given up: nobody took the call, it is not over, it is not over and is small."""
+ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "endpoint_url", "AWS_ENDPOINT")
+"""What names the endpoint, the first before the others: `endpoint_url` of the profile, obstore's own name last."""
+
+
+@lru_cache
+def client(url: str, brief: bool = False) -> tuple[Any, Any]:
+    """obstore, and its way to a place. Raises StoreError for what environment or profile say and nobody can use.
+
+    `brief`: for small requests, made once, of those who cannot wait.
+    """
+    parts = urlsplit(url)
+    try:
+        import obstore
+        import obstore.exceptions  # so that the one name has all
+        from obstore.store import GCSStore, LocalStore, S3Store
+    except ModuleNotFoundError as missing:
+        raise _not_installed(url, missing) from None
+    timeouts: Any = {
+        "connect_timeout": timedelta(seconds=CONNECT_SECONDS),
+        "timeout": timedelta(seconds=LISTING_SECONDS if brief else REQUEST_SECONDS),
+        "allow_http": True,  # where an endpoint was named so; no store's own endpoint is
+    }
+    # few attempts there, the others here: a process that waits there could not be told to stop
+    options: Any = {"client_options": timeouts, "retry_config": {"max_retries": 0 if brief else 2}}
+    prefix = parts.path.strip("/") or None
+    try:
+        with no_panic(url):
+            if parts.scheme == "file":
+                return obstore, LocalStore(parts.path, mkdir=True)
+            if parts.scheme == "gs":
+                return obstore, GCSStore(parts.netloc, prefix=prefix, **options)
+            return obstore, S3Store(parts.netloc, prefix=prefix, **_aws(url), **options)
+    except (ValueError, obstore.exceptions.BaseError) as error:
+        raise StoreError(f"{url}: {reason(error)}") from None
+
+
+def _not_installed(url: str, missing: ModuleNotFoundError) -> StoreError:
+    package = (missing.name or "").partition(".")[0]
+    return StoreError(f"{url}: the package {package} is not installed; pip install '.[store]'")
+
+
+def _aws(url: str) -> dict[str, Any]:
+    """Credentials, region and endpoint as AWS's own tools find them."""
+    try:
+        import boto3
+        from botocore.exceptions import BotoCoreError
+        from obstore.auth.boto3 import Boto3CredentialProvider
+    except ModuleNotFoundError as missing:
+        raise _not_installed(url, missing) from None
+    try:
+        session = boto3.Session()
+        found: dict[str, Any] = {"credential_provider": Boto3CredentialProvider(session)}
+        profile = session._session.get_scoped_config()
+    except BotoCoreError as error:  # no such profile, one that cannot be read
+        raise StoreError(f"{url}: {error}") from None
+    except ValueError:
+        raise StoreError(f"{url}: no credentials; set AWS_PROFILE, or AWS_ACCESS_KEY_ID and its secret") from None
+    asked = {name: (profile if name == "endpoint_url" else os.environ).get(name) for name in ENDPOINTS}
+    if name := next((name for name, value in asked.items() if value), None):
+        found["endpoint"] = _endpoint(url, name, str(asked[name]))
+    return found
+
+
+def _endpoint(url: str, name: str, value: str) -> str:
+    """A checked endpoint: of one that is none obstore panics only when it asks."""
+    wanted = "http://HOST:PORT or https://HOST"
+    called = "endpoint_url of the profile" if name == "endpoint_url" else name
+    if "@" in value:
+        hint = "credentials come from the environment or a profile, never from an endpoint"
+        raise StoreError(f"{url}: {called} holds an @, and is not {wanted}; {hint}")
+    try:
+        parts = urlsplit(value)
+        fine = bool(re.fullmatch(r"https?://[\w.:\[\]-]+(/[\w./~-]*)?", value) and parts.hostname and parts.port != 0)
+    except ValueError:  # of a port beyond 65535, a bracket
+        fine = False
+    if not fine:
+        raise StoreError(f"{url}: {called}={value!r} is not {wanted}, the endpoint of a store")
+    return value
+
+
+@contextmanager
+def no_panic(url: str) -> Iterator[None]:
+    """Raise StoreError where obstore panics, which is no Exception in Python. What it held is not said."""
+    try:
+        yield
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        hint = "perhaps the environment or the profile has an endpoint, region or key that no request can hold"
+        raise StoreError(f"{url}: obstore broke down before it had an answer; {hint}") from None
+
+
+def passing(error: Exception) -> bool:
+    """Whether a request may succeed later: nobody answered, or the store had trouble of its own."""
+    if type(error).__name__ not in ("GenericError", "JoinError"):
+        return False
+    status = re.search(r"status code: (\d+)", str(error))
+    return status is None or int(status[1]) >= 500 or int(status[1]) in (408, 409, 429)
+
+
+def reason(error: Exception) -> str:
+    """What a store or obstore says, without what only its developers read."""
+    text = str(error)
+    for pattern in (r"<Code>(\w+)</Code>", r'message: "([^"]+)"', r"status code: (\d+ [A-Z][\w ]*)"):
+        if found := re.search(pattern, text):
+            return found[1]
+    return text.split("\n", 1)[0].rpartition(" - ")[2][-200:]
