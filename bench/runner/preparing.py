@@ -112,12 +112,13 @@ def prepared(
     looks = _looks(read, most_seeds, suite)
     planned = trials(read.model_copy(update={"seeds": looks[-1]}), suite, link.at)
     selected = only(planned, parts)
-    with naming(results, SuiteError):
-        own = _own(results / read.name, link)
-        refuse_changed(planned, own)
+    place = results / read.name
+    with naming(place):
+        own = _own(place, link)
+        refuse_changed(planned, place)
         agents = {t.task.label: registry.team(t.task).size for t in planned}
         meaning = replace(resolved(planned, agents), claims=claims(read, planned, suite), looks=looks)
-        meaning = continued(meaning, own)
+        meaning = continued(meaning, place)
         todo = [t for t in selected if read_status(t, own).get("status") != "done"]
     refuse_replays_beyond_memory(todo, jobs)
     prices = costs(todo, env_threads, link=link)

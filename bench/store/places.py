@@ -42,11 +42,11 @@ def shown(results: Path | Remote, text: object) -> str:
 
 
 @contextmanager
-def naming(results: Path | Remote, *kinds: type[Exception]) -> Iterator[None]:
-    """Let each StoreError, or error of these kinds, name the address of results in a store."""
+def naming(results: Path | Remote) -> Iterator[None]:
+    """Let each StoreError name the address of results in a store."""
     try:
         yield
-    except (StoreError, *kinds) as error:
+    except StoreError as error:
         raise type(error)(shown(results, error)) from error
 
 
