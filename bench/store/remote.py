@@ -273,7 +273,7 @@ def local_folder(text: str) -> Path:
     found = location(text)
     if isinstance(found, Remote):
         raise ArgumentTypeError(
-            f"{text!r} is no folder, which this needs; docs/object-stores.md: which commands take an address"
+            f"{text!r} is no folder, which this needs; docs/object-stores.md says what takes an address"
         )
     return found
 
