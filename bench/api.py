@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from argparse import ArgumentTypeError
 from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
@@ -18,6 +19,7 @@ from algorithms import SettingError
 from algorithms.registry import Settings
 from bench.runner.folder import join_tables, refuse_changed
 from bench.runner.monitor import Bar
+from bench.store.remote import local_folder
 from bench.store.results import Results, read
 from bench.store.trials import trial_table
 from bench.suite.methods import method
@@ -82,8 +84,10 @@ def train(
         RuntimeError: The training failed, for example because it diverged. What there is stays in `results`.
         bench.store.files.StoreError: A file in `results` cannot be read.
     """
-    if "://" in str(results):
-        raise ValueError(f"results: {str(results)!r} is no folder; bench.run trains into stores")
+    try:
+        local_folder(str(results))
+    except ArgumentTypeError as error:
+        raise ValueError(f"results: {error}; bench.run trains into stores") from None
     suite = {
         "name": "train" if results is None else Path(results).resolve().name,
         "steps": steps,

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from bench.store import files
-from bench.store.places import shared
+from bench.store.places import shared, shown, working
 from bench.store.remote import Remote
 from bench.store.resolved import Resolved
 from bench.store.trials import merge, read_trials, trials_by_folder
@@ -24,21 +24,22 @@ from bench.trial.status import read_status
 def prepare(planned: Sequence[Trial], document: dict[str, Any], resolved: Resolved, results: Path | Remote) -> None:
     """Write the suite file, what it was resolved to, and a `trial.json` for each trial that has not started."""
     with shared(results) as folder:
-        refuse_changed(planned, folder)
+        refuse_changed(planned, results)
         files.write_text(folder / "suite.yaml", yaml.safe_dump(document, sort_keys=False))
-        replace(continued(resolved, folder), suite_file=files.sha256(folder / "suite.yaml")).write(folder)
+        replace(continued(resolved, results), suite_file=files.sha256(folder / "suite.yaml")).write(folder)
         for trial in planned:
             status.register(trial, folder)
 
 
-def continued(resolved: Resolved, folder: Path) -> Resolved:
+def continued(resolved: Resolved, results: Path | Remote) -> Resolved:
     """What a suite was resolved to, with what its folder knows: which claims came first, how often one has looked."""
+    folder = working(results)
     before = Resolved.read(folder)
     ended = sum(about["status"] in ("done", "failed") for about in read_trials(folder))
     if before is None:
-        return replace(resolved, claims=kept(resolved.claims, {}, ended, folder))
+        return replace(resolved, claims=kept(resolved.claims, {}, ended, results))
     looks = {*resolved.looks, *before.looks} if ended else {*resolved.looks}
-    return replace(resolved, claims=kept(resolved.claims, before.claims, ended, folder), looks=sorted(looks))
+    return replace(resolved, claims=kept(resolved.claims, before.claims, ended, results), looks=sorted(looks))
 
 
 def join_tables(results: Path | Remote) -> None:
@@ -47,21 +48,22 @@ def join_tables(results: Path | Remote) -> None:
         merge(folder)
 
 
-def refuse_changed(planned: Sequence[Trial], folder: Path, longer: Collection[Trial] = ()) -> None:
+def refuse_changed(planned: Sequence[Trial], results: Path | Remote, longer: Collection[Trial] = ()) -> None:
     """A stored trial of the same name must have meant the same, and all in the folder the same budget.
 
     `longer`: trials that are given more steps than they had.
     """
+    folder = working(results)
     meant = {t.folder(folder) for t in longer}
     if (folder / "study.yaml").exists():
-        raise SuiteError(f"{folder}: holds the results of a study; choose another name or folder")
+        raise SuiteError(f"{results}: holds the results of a study; choose another name or folder")
     one = planned[0]
     budget: dict[str, Any] = {"steps": one.steps, "evaluate": {"every": one.every, "episodes": one.episodes}}
     for place, stored in trials_by_folder(folder).items():
         was = {key: stored[key] for key in budget}
         if place not in meant and stored["status"] != "waiting" and was != budget:
             raise SuiteError(
-                f"{folder}: holds trials with {was}, not with {budget} (config {stored['config_hash']}, now "
+                f"{results}: holds trials with {was}, not with {budget} (config {stored['config_hash']}, now "
                 f"{one.config_hash()}); choose another name or folder"
             )
     for t in planned:
@@ -70,7 +72,8 @@ def refuse_changed(planned: Sequence[Trial], folder: Path, longer: Collection[Tr
         about = read_status(t, folder)
         hash_then = about.get("config_hash")
         if about.get("status", "waiting") != "waiting" and hash_then != t.config_hash():
+            own = shown(results, t.folder(folder))
             raise SuiteError(
-                f"{t.folder(folder)}: holds a trial with other settings (config {hash_then}, now {t.config_hash()}); "
-                f"choose another name or folder, or delete {t.folder(folder).parent}"
+                f"{own}: holds a trial with other settings (config {hash_then}, now {t.config_hash()}); "
+                f"choose another name or folder, or delete {own.rpartition('/')[0]}"
             )

@@ -121,15 +121,16 @@ def prepared(
     looks = _looks(read, most_seeds, suite)
     planned = trials(read.model_copy(update={"seeds": looks[-1]}), suite, link.at)
     selected = only(planned, parts)
-    with naming(results, SuiteError):
-        own = _own(results / read.name, link)
+    place = results / read.name
+    with naming(place):
+        own = _own(place, link)
         longer = lengthened(planned, own)
-        refuse_changed(planned, own, longer)
+        refuse_changed(planned, place, longer)
         if not restart:
-            refuse_to_start_over(longer, results / read.name, own)
+            refuse_to_start_over(longer, place)
         agents = {t.task.label: registry.team(t.task).size for t in planned}
         meaning = replace(resolved(planned, agents), claims=claims(read, planned, suite), looks=looks)
-        meaning = continued(meaning, own)
+        meaning = continued(meaning, place)
         todo = [t for t in selected if t in longer or read_status(t, own).get("status") != "done"]
     refuse_replays_beyond_memory(todo, jobs)
     prices = {t: cost.of_rest(1 - reached(t, own) / t.steps) for t, cost in costs(todo, env_threads, link=link).items()}

@@ -42,13 +42,12 @@ def shown(results: Path | Remote, text: object) -> str:
 
 
 @contextmanager
-def naming(results: Path | Remote, *kinds: type[Exception]) -> Iterator[None]:
-    """Let each StoreError, or error of these kinds, name the address of results in a store."""
-    caught: tuple[type[Exception], ...] = (StoreError, *kinds)
+def naming(results: Path | Remote) -> Iterator[None]:
+    """Let each StoreError name the address of results in a store."""
     try:
         yield
-    except caught as error:
-        raise type(error)(shown(results, error.args[0])) from error  # whole: shown, it may be shortened
+    except StoreError as error:
+        raise type(error)(shown(results, error)) from error
 
 
 def working(results: Path | Remote) -> Path:

@@ -272,7 +272,9 @@ def local_folder(text: str) -> Path:
     """The same where only a folder will do."""
     found = location(text)
     if isinstance(found, Remote):
-        raise ArgumentTypeError(f"{text!r} is no folder, which this needs; docs/object-stores.md: what works on stores")
+        raise ArgumentTypeError(
+            f"{text!r} is no folder, which this needs; docs/object-stores.md says what takes an address"
+        )
     return found
 
 

@@ -45,13 +45,13 @@ def _undecidable(claim: model.Claim) -> str:
     return ""
 
 
-def kept(now: Mapping[str, Claim], before: Mapping[str, Claim], ended: int, folder: Path) -> dict[str, Claim]:
-    """The claims of a folder in which so many trials have ended: those are still what was stated before."""
+def kept(now: Mapping[str, Claim], before: Mapping[str, Claim], ended: int, place: object) -> dict[str, Claim]:
+    """The claims of a place in which so many trials have ended: those are still what was stated before."""
     for name, claim in before.items():
         if ended and (name not in now or replace(now[name], ended_before=claim.ended_before) != claim):
             changed = next(_changes(claim, now[name])) if name in now else "is not there any more"
             raise SuiteError(
-                f"{folder}: claims.{name}: {changed}, but it was stated before the results that are there; keep it, or "
+                f"{place}: claims.{name}: {changed}, but it was stated before the results that are there; keep it, or "
                 "choose another name or folder"
             )
     known = {name: claim.ended_before for name, claim in before.items()}

@@ -28,10 +28,10 @@ SKIP = "skip"
 
 
 class SuiteError(Exception):
-    """A suite that cannot be run; shown as one printable line."""
+    """A suite that cannot be run; the message is one printable line."""
 
-    def __str__(self) -> str:
-        return one_line(self.args[0])
+    def __init__(self, message: str):
+        super().__init__(one_line(message))
 
 
 class Strict(BaseModel):

@@ -9,7 +9,7 @@ from typing import Any
 
 from bench.cli.command import counted
 from bench.store import files
-from bench.store.places import shared
+from bench.store.places import shared, shown, working
 from bench.store.remote import Remote
 from bench.store.trials import CHECKPOINTS, EARLIER_BUDGETS, KEPT
 from bench.suite.model import SuiteError
@@ -39,13 +39,13 @@ def reached(trial: Trial, folder: Path) -> int:
     return int(files.read_json(progress)["step"]) if progress.exists() else 0
 
 
-def refuse_to_start_over(longer: Sequence[Trial], results: Path | Remote, folder: Path) -> None:
-    """Raise SuiteError where trials have ended without keeping a checkpoint. `folder`: where one works on `results`."""
-    lost = [t for t in longer if not _goes_on(t, results, folder)]
+def refuse_to_start_over(longer: Sequence[Trial], results: Path | Remote) -> None:
+    """Raise SuiteError where trials have ended without keeping a checkpoint."""
+    lost = [t for t in longer if not _goes_on(t, results)]
     if lost:
         names = ", ".join(t.name for t in lost[:NAMED])
         more = f" and {len(lost) - NAMED} more" if len(lost) > NAMED else ""
-        steps = read_status(lost[0], folder)["steps"]
+        steps = read_status(lost[0], working(results))["steps"]
         raise SuiteError(
             f"{results}: {counted(len(lost), 'trial')} ended at {steps:,} steps and kept no checkpoint to go on from: "
             f"{names}{more}; --restart starts them over, --set name=... leaves them as they are, and --keep keeps "
@@ -53,13 +53,14 @@ def refuse_to_start_over(longer: Sequence[Trial], results: Path | Remote, folder
         )
 
 
-def _goes_on(trial: Trial, results: Path | Remote, folder: Path) -> bool:
+def _goes_on(trial: Trial, results: Path | Remote) -> bool:
     """Whether a trial loses nothing: it stopped on its way, or has kept its checkpoint."""
-    about = read_status(trial, folder)
+    about = read_status(trial, working(results))
     if about["status"] != "done":
         return True
     # checkpoints in a store are not brought here to look
-    return bool(about.get(KEPT)) and (isinstance(results, Remote) or (trial.folder(folder) / CHECKPOINTS[0]).exists())
+    there = isinstance(results, Remote) or (trial.folder(results) / CHECKPOINTS[0]).exists()
+    return there and bool(about.get(KEPT))
 
 
 def lengthen(longer: Sequence[Trial], results: Path | Remote) -> None:
@@ -73,7 +74,9 @@ def lengthen(longer: Sequence[Trial], results: Path | Remote) -> None:
             if not (place / "trial.json").exists():
                 raise SuiteError(f"{results}: published trials cannot be given more steps; choose another --results")
             if at_work(trial, results):
-                raise SuiteError(f"{place}: another process is at work on this trial with fewer steps; wait for it")
+                raise SuiteError(
+                    f"{shown(results, place)}: another process is at work on this trial with fewer steps; wait for it"
+                )
         for trial in longer:
             about = read_status(trial, folder)
             if _is_shorter(about, trial):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from argparse import ArgumentTypeError
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ from torch import Tensor
 from algorithms import Discrete, Learner, SettingError, Team
 from algorithms.registry import Settings
 from bench.store.files import StoreError
+from bench.store.remote import local_folder
 from bench.store.trials import read_trial
 from bench.suite.restored import restored
 from bench.tasks import registry
@@ -114,11 +116,15 @@ def load_team(folder: str | Path, policy: Literal["best", "last"] = "best") -> T
         policy: `best`: the policy with the highest mean return on the evaluation grid; `last`: the last one.
 
     Raises:
-        ValueError: Another policy than these, or a task or an algorithm that is not installed here.
+        ValueError: Another policy than these, a place in a store, or a task or an algorithm that is not installed here.
         bench.store.files.StoreError: The folder holds no finished trial, or one of another version of the benchmark.
     """
     if policy not in ("best", "last"):
         raise ValueError(f"policy: {policy!r} is neither 'best' nor 'last'")
+    try:
+        local_folder(str(folder))
+    except ArgumentTypeError as error:
+        raise ValueError(f"folder: {error}; bench.read has those of copies") from None
     about, path = _about(Path(folder)), Path(folder) / "policy.pt"
     try:
         trial = restored(about)

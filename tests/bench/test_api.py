@@ -545,3 +545,15 @@ def test_an_environment_that_breaks_its_contract_is_refused_in_the_words_of_the_
     with pytest.raises(ValueError, match=r"NaNReward happo seed 0: rewards: that of b at step 5 of seed 0 is nan"):
         bench.train("happo", task, results=tmp_path, **SMALL)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("place", ["s3://bucket/quick", Path("s3://bucket/quick")])
+def test_a_place_in_a_store_is_refused_where_a_folder_is_needed(
+    place: str | Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=r"^results: 's3:.*; bench.run trains into stores$"):
+        bench.train("ippo", "games/driving", results=place)
+    with pytest.raises(ValueError, match=r"^folder: 's3:.*; bench.read has those of copies$"):
+        bench.load_team(place)
+    assert [*tmp_path.iterdir()] == []

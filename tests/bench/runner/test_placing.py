@@ -232,3 +232,9 @@ def test_a_queue_gives_what_came_back_first() -> None:
     assert queue.take(lambda work: True) == (0, Work("a"))
     assert queue.take(lambda work: True) == (1, Work("b", 2))
     assert queue.empty()
+
+
+def test_what_work_needs_is_said_in_words() -> None:
+    queue = Queue([Work("a", memory=3 * 10**9)])
+    assert not queue.empty()
+    assert queue.needs() == "a free core and 3.0 GB"

@@ -9,6 +9,7 @@ import pytest
 from object_store import BUCKET, S3, serving
 
 from bench import publish, verify
+from bench.report.__main__ import main as report
 from bench.store import files
 from bench.store.files import StoreError
 from bench.store.lease import Lease, TakenOver, take
@@ -306,9 +307,12 @@ def test_what_is_wrong_with_a_copy_is_said_of_the_place(
         read(str(suite))
     assert publish.main([str(suite), "--into", str(tmp_path / "into")]) == 2
     assert verify.main([str(suite)]) == 1
+    assert report([str(suite)]) == 2
     out, err = capsys.readouterr()
     assert f"FAILED  trials: {suite}/{TRIAL}/trial.json: " in out
-    assert err.startswith(f"{suite}/{TRIAL}/trial.json: ")
+    published, reported = err.splitlines()
+    assert published.startswith(f"{suite}/{TRIAL}/trial.json: ")
+    assert reported.startswith(f"bench.report: {suite}/{TRIAL}/trial.json: ")
 
 
 def test_texts_for_others_name_no_folder_of_this_machine(suite: Remote) -> None:
