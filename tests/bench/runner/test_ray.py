@@ -102,9 +102,7 @@ def test_ctrl_c_stops_the_trials_on_the_nodes(tmp_path: Path, nodes: Nodes) -> N
     wait_until(lambda: with_status(tmp_path, "stopped") == 1)
 
 
-@pytest.mark.parametrize(
-    ("address", "reason"), [("there", "it has no port"), ("127.0.0.1:9", ".*refused"), ("127.0.0.1:99999", ".*port")]
-)
+@pytest.mark.parametrize(("address", "reason"), [("there", "it has no port"), ("127.0.0.1:9", ".*refused")])
 def test_a_cluster_that_does_not_answer_is_one_line(address: str, reason: str) -> None:
     with pytest.raises(SuiteError, match=f"--address {address}: no cluster of Ray answers there: {reason}.*; valid: "):
         connect("ray", address, None)
