@@ -108,7 +108,7 @@ def test_workers_that_are_killed_added_and_stopped_change_no_number(
     workers[1].terminate()
     out, _ = finish(run, seconds=600)
     assert out.count("  done  ") == 5 * seeds
-    assert " is gone with 1 trial, to go on elsewhere from the last checkpoint\n" in out
+    assert seeds == 1 or " is gone with 1 trial, to go on elsewhere from the last checkpoint\n" in out
     run_here(here, seeds=seeds, steps=steps)
     assert_same_records(there, here)
     assert_no_places(there, cluster.address, socket.gethostname(), str(there))
@@ -118,7 +118,7 @@ def test_workers_that_are_killed_added_and_stopped_change_no_number(
 @pytest.mark.long
 def test_a_scheduler_that_is_killed_is_one_line_and_changes_no_number(tmp_path: Path) -> None:
     there, here = tmp_path / "there", tmp_path / "here"
-    changes: dict[str, Any] = {"steps": 20_000, "algorithms": {"happo": None, "ippo": None}}
+    changes: dict[str, Any] = {"steps": 6000, "algorithms": {"happo": None, "ippo": None}}
     for attempt in ("killed", "again"):
         (tmp_path / attempt).mkdir()
         own = Cluster(tmp_path / attempt)

@@ -16,7 +16,9 @@ import pytest
 from engines import assert_no_places, assert_same_records, finish, run_here, start, wait_until, with_status
 
 from bench.cli.command import INTERRUPTED
+from bench.runner.backends import connect
 from bench.store.trials import trial_files
+from bench.suite.model import SuiteError
 
 pytestmark = [pytest.mark.long, pytest.mark.usefixtures("sigterm_as_before")]
 CLUSTER = """
@@ -85,6 +87,7 @@ def test_nodes_that_are_killed_added_and_stopped_change_no_number(tmp_path: Path
     nodes.do("stop")
     out, _ = finish(run, seconds=600)
     assert out.count("  done  ") == 10
+    assert " is gone with 1 trial, to go on elsewhere from the last checkpoint\n" in out
     run_here(here, **changes)
     assert_same_records(there, here)
     assert_no_places(there, nodes.address, socket.gethostname(), str(there))
@@ -97,3 +100,9 @@ def test_ctrl_c_stops_the_trials_on_the_nodes(tmp_path: Path, nodes: Nodes) -> N
     _, err = finish(run, INTERRUPTED, seconds=60)
     assert "Stopped. The same command goes on" in err
     wait_until(lambda: with_status(tmp_path, "stopped") == 1)
+
+
+@pytest.mark.parametrize(("address", "reason"), [("there", "it has no port"), ("127.0.0.1:9", ".*refused")])
+def test_a_cluster_that_does_not_answer_is_one_line(address: str, reason: str) -> None:
+    with pytest.raises(SuiteError, match=f"--address {address}: no cluster of Ray answers there: {reason}.*; valid: "):
+        connect("ray", address, None)

@@ -1,0 +1,31 @@
+"""Which of two copies of a trial `bench.merge` takes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from bench.merge import further
+from bench.store import files
+from bench.store.trials import identity, trial_folder
+
+
+def trial(suite: Path, status: str, step: int) -> Path:
+    """A trial that was evaluated last at a step."""
+    about: dict[str, Any] = {"suite": "s", "task": "t", "algorithm": "happo", "seed": 0, "config_hash": "0"}
+    about |= {"status": status, "steps": 300, "evaluate": {"every": 100, "episodes": 1}}
+    folder = trial_folder(suite, "t", "happo", 0)
+    files.write_sealed_json(folder / "trial.json", about)
+    files.write_table(folder / "records.parquet", pd.DataFrame({"step": [0, step]}), identity(about))
+    return folder
+
+
+@pytest.mark.parametrize(("here", "there"), [("running", "stopped"), ("stopped", "running"), ("failed", "stopped")])
+def test_of_two_copies_that_have_not_ended_the_further_one_is_taken(tmp_path: Path, here: str, there: str) -> None:
+    trial(tmp_path / "here", here, 100)
+    folder = trial(tmp_path / "there", there, 200)
+    assert [found for found, _ in further(tmp_path / "here", [tmp_path / "there"])] == [folder]
+    assert further(tmp_path / "there", [tmp_path / "here"]) == []
