@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] != "safetensors":
             raise
-        return command.refused("bench.export: needs the extra export: pip install '.[export]'")
+        return command.refused("bench.export: needs the extra export: pip install -e '.[export]'")
     except (StoreError, ValueError) as error:
         return command.refused(f"bench.export: {shown(options.trial, error)}")
     print(options.into)

@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("--until decided needs --max-seeds N, and the other way round, and the whole suite: no --only")
     for tracker in options.log:
         if find_spec(tracker) is None:
-            parser.error(f"--log {tracker}: needs the extra {tracker}: pip install '.[{tracker}]'")
+            return command.refused(f"--log {tracker}: needs the extra {tracker}: pip install -e '.[{tracker}]'")
     if isinstance(options.results, Remote):
         options.results = replace(options.results, lease=options.lease)
     try:
@@ -80,15 +80,15 @@ def _run(options: Namespace, backend: Backend) -> int:
     cores = effort.cores(found.planned[0])
     backend.share_out(cores)
     at_once = backend.at_once(cores)
-    print(describe(found.selected, found.prices, results, at_once, found.longer), flush=True)
+    print(describe(found.selected, found.prices, results, at_once, found.longer, found.lost), flush=True)
     if found.cores:
         print(f"  cores       {found.cores}")
     if found.warning:
         print(found.warning, file=sys.stderr)
     if options.dry_run:
         return 0
-    if found.longer:
-        lengthen(found.longer, results)
+    if found.longer or found.lost:
+        lengthen(found.planned, found.lost, results)
     with tracked(working(results), options.log, say=lambda line: print(line, file=sys.stderr)):
         if options.until:
             return run_rounds(found, results, effort, backend, undecided_pairings)

@@ -6,7 +6,7 @@ import base64
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -154,7 +154,8 @@ def gaps(suite: SuiteResults, states: pd.DataFrame) -> list[dict[str, str]]:
     ]
     for row in rows_of(undone[~waiting]):
         reached = "0" if pd.isna(row["reached"]) else f"{row['reached']:,.0f}"
-        attempts = known.get((row["task"], row["algorithm"], row["seed"]), {}).get("attempts", 1)
+        trial = known.get((row["task"], row["algorithm"], row["seed"]), {})
+        attempts = trial.get("attempts", 1)
         tried = f"attempt {attempts}: " if attempts > 1 else ""
         error = row["error"].strip()
         rows.append(
@@ -162,7 +163,7 @@ def gaps(suite: SuiteResults, states: pd.DataFrame) -> list[dict[str, str]]:
                 "trial": trial_name(row),
                 "state": row["state"],
                 "reached": f"{reached} of {row['steps']:,}",
-                "why": tried + error.splitlines()[-1].strip() if error else tried.rstrip(": "),
+                "why": tried + error.splitlines()[-1].strip() if error else tried.rstrip(": ") or _more_steps(trial),
                 "traceback": error if "\n" in error else "",
             }
         )
@@ -202,6 +203,12 @@ def facts(suite: SuiteResults, states: pd.DataFrame) -> dict[str, str]:
         evaluation = sum(trial.get("evaluation_seconds") or 0.0 for trial in trials)
         found["evaluation time"] = duration(evaluation)
     return found
+
+
+def _more_steps(trial: Mapping[str, Any]) -> str:
+    """Where a trial had ended before it was given more steps."""
+    ends = [f"{budget['steps']:,}" for budget in trial.get("earlier_budgets", []) if "files" in budget]
+    return f"ended at {ends[-1]} steps, given more" if ends else ""
 
 
 def _skipped(suite: SuiteResults) -> dict[str, str]:

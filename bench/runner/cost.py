@@ -64,10 +64,13 @@ class Cost:
     """Bytes on disk while it runs."""
     evaluation: float = 0.0
     """Those of the seconds that one evaluation of the grid takes."""
+    share: float = 1.0
+    """Of the steps, those still to be made."""
 
-    def of_rest(self, share: float) -> Cost:
-        """The same where only so much of the trial is still to be computed."""
-        return replace(self, seconds=self.seconds * share)
+    @property
+    def seconds_left(self) -> float:
+        """Those of the steps still to be made."""
+        return self.seconds * self.share
 
 
 def refuse_replays_beyond_memory(trials: Sequence[Trial], jobs: int) -> None:

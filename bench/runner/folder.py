@@ -54,10 +54,19 @@ def refuse_changed(planned: Sequence[Trial], results: Path | Remote, longer: Col
     `longer`: trials that are given more steps than they had.
     """
     folder = working(results)
-    meant = {t.folder(folder) for t in longer}
     if (folder / "study.yaml").exists():
         raise SuiteError(f"{results}: holds the results of a study; choose another name or folder")
-    one = planned[0]
+    for t in planned:
+        about = read_status(t, folder)
+        if t in longer or about.get("status", "waiting") == "waiting" or about["config_hash"] == t.config_hash():
+            continue
+        own = shown(results, t.folder(folder))
+        fewer = "; steps can only be added" if about["steps"] > t.steps else ""
+        raise SuiteError(
+            f"{own}: holds a trial with other settings ({'; '.join(status.differences(about, t))}; config "
+            f"{about['config_hash']}, now {t.config_hash()}){fewer}; choose another name or folder, or delete it"
+        )
+    one, meant = planned[0], {t.folder(folder) for t in longer}
     budget: dict[str, Any] = {"steps": one.steps, "evaluate": {"every": one.every, "episodes": one.episodes}}
     for place, stored in trials_by_folder(folder).items():
         was = {key: stored[key] for key in budget}
@@ -65,15 +74,4 @@ def refuse_changed(planned: Sequence[Trial], results: Path | Remote, longer: Col
             raise SuiteError(
                 f"{results}: holds trials with {was}, not with {budget} (config {stored['config_hash']}, now "
                 f"{one.config_hash()}); choose another name or folder"
-            )
-    for t in planned:
-        if t.folder(folder) in meant:
-            continue
-        about = read_status(t, folder)
-        hash_then = about.get("config_hash")
-        if about.get("status", "waiting") != "waiting" and hash_then != t.config_hash():
-            own = shown(results, t.folder(folder))
-            raise SuiteError(
-                f"{own}: holds a trial with other settings (config {hash_then}, now {t.config_hash()}); "
-                f"choose another name or folder, or delete {own.rpartition('/')[0]}"
             )

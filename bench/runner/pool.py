@@ -61,7 +61,7 @@ def run_trials(
     todo: Sequence[Trial], results: Path | Remote, effort: Effort, prices: Mapping[Trial, Cost], backend: Backend
 ) -> int:
     """Run the trials, print how each ended, and join their tables. Raises StoreGone where that is why it has to end."""
-    failed, left, seconds = 0, len(todo), [prices[t].seconds for t in todo]
+    failed, left, seconds = 0, len(todo), [prices[t].seconds_left for t in todo]
     command.end_as_after_ctrl_c()
     try:
         with (
@@ -185,4 +185,4 @@ def _given_up(lost: Lost[tuple[Trial, float]], results: Path | Remote) -> Outcom
 
 def in_order(trials: Iterable[Trial], prices: Mapping[Trial, Cost]) -> list[Trial]:
     """Trials in rounds by seed, the longest of each round first: short ones fill what is left at its end."""
-    return sorted(trials, key=lambda t: (t.seed, -prices[t].seconds))
+    return sorted(trials, key=lambda t: (t.seed, -prices[t].seconds_left))

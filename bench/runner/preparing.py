@@ -29,7 +29,7 @@ from bench.suite.resolving import load, resolved, trials
 from bench.suite.shipped import find
 from bench.suite.trial import Trial
 from bench.tasks import registry
-from bench.trial.budget import lengthened, reached, refuse_to_start_over
+from bench.trial.budget import lengthened, reached, refuse_to_start_over, starting_over
 from bench.trial.link import Link
 from bench.trial.setup import learner_and_batch
 from bench.trial.status import read_status
@@ -56,6 +56,8 @@ class Prepared:
     """What each of them costs that is not done yet."""
     longer: Sequence[Trial]
     """Those of the planned that have ended, or stopped on their way, with fewer steps."""
+    lost: Sequence[Trial]
+    """Those of the selected that have ended with fewer steps and start over."""
     cores: str
     """How this machine's cores are best used; empty if nobody asked."""
     warning: str
@@ -126,16 +128,20 @@ def prepared(
         own = _own(place, link)
         longer = lengthened(planned, own)
         refuse_changed(planned, place, longer)
+        lost = starting_over(selected, place)
         if not restart:
-            refuse_to_start_over(longer, place)
+            refuse_to_start_over(lost, place)
         agents = {t.task.label: registry.team(t.task).size for t in planned}
         meaning = replace(resolved(planned, agents), claims=claims(read, planned, suite), looks=looks)
         meaning = continued(meaning, place)
         todo = [t for t in selected if t in longer or read_status(t, own).get("status") != "done"]
     refuse_replays_beyond_memory(todo, jobs)
-    prices = {t: cost.of_rest(1 - reached(t, own) / t.steps) for t, cost in costs(todo, env_threads, link=link).items()}
+    prices = costs(todo, env_threads, link=link)
+    prices = {t: replace(cost, share=1 - reached(t, own) / t.steps * (t not in lost)) for t, cost in prices.items()}
     cores = what_pays(prices, link) if advised and prices else ""
-    return Prepared(document, meaning, read.seeds, planned, selected, prices, longer, cores, physics_warning(todo))
+    return Prepared(
+        document, meaning, read.seeds, planned, selected, prices, longer, lost, cores, physics_warning(todo)
+    )
 
 
 def _own(results: Path | Remote, link: Link) -> Path:

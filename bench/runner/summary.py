@@ -20,10 +20,12 @@ def describe(
     results: Path | Remote,
     at_once: int,
     longer: Sequence[Trial] = (),
+    lost: Sequence[Trial] = (),
 ) -> str:
     """The selected trials, and the time, memory and disk that those still to run (`prices`) will need.
 
-    `at_once`: trials at once; 0 where nobody knows yet. `longer`: trials that are given more steps.
+    `at_once`: trials at once; 0 where nobody knows yet. `longer`: trials of the suite that are given more steps;
+    `lost`: those selected that start over.
     """
     todo = list(prices)
     tasks = list(dict.fromkeys(t.task.label for t in selected))
@@ -48,16 +50,29 @@ def describe(
         )
     if done := len(selected) - len(todo):
         lines.append(f"  {done} {'is' if done == 1 else 'are'} done already, {len(todo)} to run")
-    if longer:
-        lines.append(f"  longer      {counted(len(longer), 'trial')} had fewer steps, and go on from their checkpoints")
+    if longer or lost:
+        lines.append(f"  longer      {_more_steps(selected, longer, lost)}")
     if todo:
         lines += _needs(prices, at_once)
     return "\n".join(lines)
 
 
+def _more_steps(selected: Sequence[Trial], longer: Sequence[Trial], lost: Sequence[Trial]) -> str:
+    """What becomes of trials that are given more steps."""
+    chosen = {*selected}
+    going_on = [t for t in longer if t in chosen and t not in lost]
+    others = [t for t in longer if t not in chosen]
+    parts = [
+        f"{counted(len(going_on), 'trial')} to go on from fewer steps" if going_on else "",
+        f"{counted(len(lost), 'trial')} to start over" if lost else "",
+        f"{counted(len(others), 'trial')} not selected, and no longer done: more steps are for all" if others else "",
+    ]
+    return "; ".join(filter(None, parts))
+
+
 def _needs(prices: Mapping[Trial, Cost], at_once: int) -> list[str]:
     """What the trials that are still to run will need."""
-    todo, seconds = list(prices), [cost.seconds for cost in prices.values()]
+    todo, seconds = list(prices), [cost.seconds_left for cost in prices.values()]
     most = min(at_once or len(todo), len(todo))
     memory = sorted((cost.memory for cost in prices.values()), reverse=True)
     checkpoints = sum(sorted((cost.checkpoint for cost in prices.values()), reverse=True)[:most])
@@ -68,8 +83,10 @@ def _needs(prices: Mapping[Trial, Cost], at_once: int) -> list[str]:
     else:
         time = f"between about {clock(max(seconds))}, all at once, and {clock(sum(seconds))}, one after the other"
         space = f"up to {memory[0] / 1e9:.1f} GB each"
+    steps, left = sum(t.steps for t in todo), sum(round(t.steps * cost.share) for t, cost in prices.items())
+    still = f", {left:,} still to be made" if left < steps else ""
     return [
-        f"  steps       {todo[0].steps:,} per trial, {sum(t.steps for t in todo):,} in all",
+        f"  steps       {todo[0].steps:,} per trial, {steps:,} in all{still}",
         f"  time        {time}",
         f"  memory      {space}",
         f"  disk        about {disk / 1e6:,.0f} MB, {checkpoints / 1e6:,.0f} MB of it only while it runs",

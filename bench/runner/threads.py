@@ -20,7 +20,7 @@ def what_pays(prices: Mapping[Trial, Cost], link: Link | None = None) -> str:
     cores, trials = os.cpu_count() or 1, len(prices)
     here, threads = f"{cores} for {counted(trials, 'trial')}", cores // max(trials, 1)
     if threads < 2:
-        return f"{here}: one for each pays most"
+        return f"{here}: a core each, and threads would not help"
     longest = max(prices, key=lambda t: prices[t].seconds)
     alone = _seconds(longest, 1, 1, link)
     gains = {
@@ -30,7 +30,7 @@ def what_pays(prices: Mapping[Trial, Cost], link: Link | None = None) -> str:
     }
     best = max(gains, key=lambda way: gains[way])
     verdict = f"{best} pays most" if gains[best] >= LEAST_GAIN else "threads do not pay"
-    measured = ", ".join(f"{way} {gain:.1f} times as fast" for way, gain in gains.items())
+    measured = ", ".join(f"{way} {gain:.2g} times as fast" for way, gain in gains.items())
     return f"{here}: {verdict}; measured on {longest.name}: {measured}"
 
 

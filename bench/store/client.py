@@ -57,7 +57,7 @@ def client(url: str, brief: bool = False) -> tuple[Any, Any]:
 
 def _not_installed(url: str, missing: ModuleNotFoundError) -> StoreError:
     package = (missing.name or "").partition(".")[0]
-    return StoreError(f"{url}: the package {package} is not installed; pip install '.[store]'")
+    return StoreError(f"{url}: the package {package} is not installed; pip install -e '.[store]'")
 
 
 def _aws(url: str) -> dict[str, Any]:

@@ -106,6 +106,14 @@ def earlier_steps(owner: Mapping[str, Any], own: Mapping[str, Any], budgets: Ite
     return next((budget["steps"] for budget in same), None)
 
 
+def as_ended(about: Mapping[str, Any]) -> dict[str, Any]:
+    """What `trial.json` said when the trial ended last, also of one that is being given more steps; else as it is."""
+    earlier = about.get(EARLIER_BUDGETS) or [{}]
+    if about["status"] == "done" or "files" not in earlier[-1]:
+        return {**about}
+    return {**about, **earlier[-1], "status": "done"}
+
+
 def find_trial(named: Path) -> Path:
     """The folder of a trial from itself, or from `SUITE/task/algorithm/seed`: results/quick/mamujoco/Ant-4x2/happo/0.
 

@@ -17,7 +17,6 @@ from bench.store.resolved import Resolved
 from bench.store.trials import (
     CHECKPOINTS,
     FRESH_FACTOR,
-    KEPT,
     RECORD_COLUMNS,
     TABLES,
     joined,
@@ -91,13 +90,10 @@ def _files(abouts: Mapping[Path, Mapping[str, Any]]) -> tuple[str, str]:
         for name in TABLES:
             if (folder / f"{name}.parquet").exists():
                 read_table_of(folder, name, about)
+        if damaged := _damaged_checkpoints(folder):
+            return f"{damaged}; {remedy}" if about["status"] != "done" else f"{damaged}; more steps start it over", ""
         if about["status"] != "done":
             continue
-        if about.get(KEPT) and (kept := folder / CHECKPOINTS[0]).exists():
-            try:
-                check_archive(kept)
-            except Damaged as error:
-                return f"{kept}: {error}; delete it, or the trial cannot be given more steps", ""
         for name, checksum in about["files"].items():
             path = folder / name
             if not path.exists():
@@ -105,6 +101,21 @@ def _files(abouts: Mapping[Path, Mapping[str, Any]]) -> tuple[str, str]:
             if path.suffix == ".pt" and files.sha256(path) != checksum:
                 return f"{path}: was damaged or changed after it was written; {remedy}", ""
     return "", f"those of {count} trials" if count else "of a published suite, which keeps only its tables"
+
+
+def _damaged_checkpoints(folder: Path) -> str:
+    """What is wrong with the checkpoints of a trial where it cannot go on from any; else empty."""
+    wrong = ""
+    for path in (folder / name for name in CHECKPOINTS):
+        try:
+            check_archive(path)
+        except FileNotFoundError:
+            continue
+        except Damaged as error:
+            wrong = wrong or f"{path}: {error}"
+            continue
+        return ""
+    return wrong
 
 
 def _resolved(folder: Path, abouts: Mapping[Path, Mapping[str, Any]]) -> tuple[str, str]:

@@ -41,7 +41,9 @@ def _sentences(settings: type[Any]) -> dict[str, str]:
         for one, after in pairwise(body):
             if isinstance(one, ast.AnnAssign) and isinstance(one.target, ast.Name):
                 text = ast.literal_eval(after.value) if _is_text(after) else ""  # type: ignore[attr-defined]
-                found[one.target.id] = " ".join(text.split("\n\n")[0].split())
+                first = " ".join(text.split("\n\n")[0].split())
+                # one that leads to a table ends with the sentence before
+                found[one.target.id] = first.rpartition(". ")[0] + "." if first.endswith(":") else first
     return found
 
 

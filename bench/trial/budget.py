@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from bench.cli.command import counted
 from bench.store import files
+from bench.store.checksums import Damaged, check_archive
 from bench.store.places import shared, shown, working
 from bench.store.remote import Remote
-from bench.store.trials import CHECKPOINTS, EARLIER_BUDGETS, KEPT
+from bench.store.trials import CHECKPOINTS, EARLIER_BUDGETS, KEPT, earlier_steps, identity
 from bench.suite.model import SuiteError
 from bench.suite.trial import Trial
 from bench.trial.status import at_work, read_status
-
-NAMED = 3
-"""So many trials are named in one line."""
 
 
 def lengthened(planned: Sequence[Trial], folder: Path) -> list[Trial]:
@@ -33,58 +32,86 @@ def _is_shorter(about: dict[str, Any], trial: Trial) -> bool:
 
 def reached(trial: Trial, folder: Path) -> int:
     """About how many steps of a trial need not be computed again."""
-    about, progress = read_status(trial, folder), trial.folder(folder) / "progress.json"
+    about, own = read_status(trial, folder), trial.folder(folder)
     if about.get("status") == "done":
         return int(about["steps"]) if about.get(KEPT) else 0
-    return int(files.read_json(progress)["step"]) if progress.exists() else 0
+    if not any((own / name).exists() for name in CHECKPOINTS):
+        return 0
+    if (own / "progress.json").exists():
+        return int(files.read_json(own / "progress.json")["step"])
+    return max((int(budget["steps"]) for budget in about.get(EARLIER_BUDGETS, [])), default=0)
 
 
-def refuse_to_start_over(longer: Sequence[Trial], results: Path | Remote) -> None:
-    """Raise SuiteError where trials have ended without keeping a checkpoint."""
-    lost = [t for t in longer if not _goes_on(t, results)]
-    if lost:
-        names = ", ".join(t.name for t in lost[:NAMED])
-        more = f" and {len(lost) - NAMED} more" if len(lost) > NAMED else ""
-        steps = read_status(lost[0], working(results))["steps"]
-        raise SuiteError(
-            f"{results}: {counted(len(lost), 'trial')} ended at {steps:,} steps and kept no checkpoint to go on from: "
-            f"{names}{more}; --restart starts them over, --set name=... leaves them as they are, and --keep keeps "
-            "checkpoints from now on"
-        )
+def starting_over(selected: Sequence[Trial], results: Path | Remote) -> list[Trial]:
+    """Those that have ended with fewer steps, and have no whole checkpoint to go on from."""
+    return [t for t in selected if _starts_over(t, results)]
 
 
-def _goes_on(trial: Trial, results: Path | Remote) -> bool:
-    """Whether a trial loses nothing: it stopped on its way, or has kept its checkpoint."""
+def refuse_to_start_over(lost: Sequence[Trial], results: Path | Remote) -> None:
+    """Raise SuiteError where any trial would lose what it has."""
+    if not lost:
+        return
+    more = f" and {len(lost) - 1} more" if len(lost) > 1 else ""
+    raise SuiteError(
+        f"{results}: {counted(len(lost), 'trial')} ended with fewer steps and kept no whole checkpoint: {lost[0].name}"
+        f"{more}; --restart starts them over, --set name=NEW begins a suite of its own"
+    )
+
+
+def _starts_over(trial: Trial, results: Path | Remote) -> bool:
     about = read_status(trial, working(results))
-    if about["status"] != "done":
-        return True
-    # checkpoints in a store are not brought here to look
-    there = isinstance(results, Remote) or (trial.folder(results) / CHECKPOINTS[0]).exists()
-    return there and bool(about.get(KEPT))
+    done = about.get("status") == "done"
+    if not (_is_shorter(about, trial) if done else about.get(EARLIER_BUDGETS)):
+        return False
+    if isinstance(results, Remote):  # checkpoints in a store are not brought here to look
+        return done and not about.get(KEPT)
+    own = trial.folder(results)
+    if not done and own.joinpath("records.parquet").exists() and not _is_of_earlier_budget(own, about):
+        return False  # it has begun
+    return not _whole_checkpoint(own)
 
 
-def lengthen(longer: Sequence[Trial], results: Path | Remote) -> None:
+def _is_of_earlier_budget(own: Path, about: dict[str, Any]) -> bool:
+    owner = files.read_table_with_metadata(own / "records.parquet")[1]
+    return earlier_steps(owner, identity(about), about[EARLIER_BUDGETS]) is not None
+
+
+def _whole_checkpoint(own: Path) -> bool:
+    for name in CHECKPOINTS:
+        with suppress(Damaged, FileNotFoundError):
+            check_archive(own / name)
+            return True
+    return False
+
+
+def lengthen(planned: Sequence[Trial], lost: Sequence[Trial], results: Path | Remote) -> None:
     """Note in `trial.json` that trials have more steps; what they have so far is that of an earlier budget from now on.
 
-    Raises SuiteError for one at which another process is at work, and for one that is published only.
+    `lost`: those that start over; damaged checkpoints of theirs are deleted. Raises SuiteError for a trial at which
+    another process is at work with fewer steps, and for one that is published only.
     """
     with shared(results) as folder:
+        longer = lengthened(planned, folder)  # another run may have been first
         for trial in longer:
             place = trial.folder(folder)
             if not (place / "trial.json").exists():
                 raise SuiteError(f"{results}: published trials cannot be given more steps; choose another --results")
             if at_work(trial, results):
-                raise SuiteError(
-                    f"{shown(results, place)}: another process is at work on this trial with fewer steps; wait for it"
-                )
+                who = "another process is at work on this trial with fewer steps"
+                raise SuiteError(f"{shown(results, place)}: {who}; wait for it")
         for trial in longer:
-            about = read_status(trial, folder)
-            if _is_shorter(about, trial):
-                files.write_sealed_json(trial.folder(folder) / "trial.json", _with_more_steps(about, trial))
+            files.write_sealed_json(
+                trial.folder(folder) / "trial.json", _with_more_steps(read_status(trial, folder), trial)
+            )
+        for trial in lost:
+            for name in CHECKPOINTS:
+                (trial.folder(folder) / name).unlink(missing_ok=True)
 
 
 def _with_more_steps(about: dict[str, Any], trial: Trial) -> dict[str, Any]:
     before = {"steps": about["steps"], "config_hash": about["config_hash"]}
+    if about["status"] == "done":
+        before["files"] = about["files"]
     return {key: value for key, value in about.items() if key not in ("files", "finished", KEPT)} | {
         "status": "failed" if about["status"] == "failed" else "stopped",
         "steps": trial.steps,

@@ -26,7 +26,11 @@ class Policy:
         [-1, 1], which stands for the bounds of the action space; discrete ones are indices, one for each component.
         `masks` says which choices are allowed, N x [.., L_i] of bool with all components in a row, None for an agent
         that may choose anything.
+
+        Raises ValueError for another number of agents, or of numbers that one observes.
         """
+        if len(observations) != len(self.config["agents"]):
+            raise ValueError(f"observations of {len(observations)} agents, not of {len(self.config['agents'])}")
         return [self._action(i, x, masks and masks[i]) for i, x in enumerate(observations)]
 
     def _action(self, agent: int, observation: Any, mask: Any = None) -> Tensor:
@@ -43,6 +47,8 @@ class Policy:
         own = f"actors.{self.config['agents'][agent]['actor']}."
         w = {name.removeprefix(own): x for name, x in self.weights.items() if name.startswith(own)}
         x = torch.as_tensor(observation, dtype=torch.float32)
+        if x.shape[-1] != (size := self.config["agents"][agent]["observation_size"]):
+            raise ValueError(f"agent {agent} observes {size} numbers, not {x.shape[-1]}")
         if self.config["appends_index"]:  # one actor for all agents is told whom it acts for
             index = torch.eye(len(self.config["agents"]))[agent]
             x = torch.cat([x, index.expand(*x.shape[:-1], -1)], dim=-1)

@@ -8,13 +8,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
+import pandas as pd
+
 from algorithms import Discrete, SettingError
 from algorithms.maddpg import MADDPG
 from algorithms.networks import OBSERVATION_CLIP
 from algorithms.on_policy import OnPolicy
 from bench.store import files
 from bench.store.files import StoreError
-from bench.store.trials import identity, read_table_of, read_trial
+from bench.store.trials import AT, as_ended, identity, read_table_of, read_trial
 from bench.trial import card
 from bench.trial.trained import TrainedTeam, load_team
 
@@ -31,11 +33,12 @@ def export(place: Path, target: Path, policy: Literal["best", "last"] = "best") 
     """
     from safetensors.torch import save  # of an extra
 
-    about = read_trial(place / "trial.json")
+    now = read_trial(place / "trial.json")
+    about = as_ended(now)
     _refuse_others(target, about)
     team = load_team(place, policy)
     config = _config(team, about)
-    returns = card.returns(read_table_of(place, "records", about))
+    returns = card.returns(_records(place, now, about["steps"]))
     weights = {f"actors.{key}": x.contiguous() for key, x in team.learner.policy.state_dict().items()}
     contents = {  # all is made before anything is written; the configuration, which says whose they are, comes first
         CONFIG: json.dumps(config, indent=2, allow_nan=False).encode() + b"\n",
@@ -45,6 +48,12 @@ def export(place: Path, target: Path, policy: Literal["best", "last"] = "best") 
     }
     for name, content in contents.items():
         files.write_bytes(target / name, content)
+
+
+def _records(place: Path, now: Mapping[str, Any], steps: int) -> pd.DataFrame:
+    """The records of a trial, the fresh episodes after so many steps as those at its end."""
+    records = read_table_of(place, "records", now)
+    return records if steps == now["steps"] else records.assign(kind=records["kind"].str.removesuffix(f"{AT}{steps}"))
 
 
 def _refuse_others(target: Path, about: Mapping[str, Any]) -> None:

@@ -71,7 +71,7 @@ def film(path: Path, teams: Sequence[TrainedTeam]) -> Iterator[Film]:
 
         imageio_ffmpeg.get_ffmpeg_exe()
     except ImportError:
-        raise NoPictures("a video needs the extra video: pip install '.[video]'") from None
+        raise NoPictures("a video needs the extra video: pip install -e '.[video]'") from None
     except RuntimeError as error:  # of a package without the program
         raise NoPictures(f"a video needs ffmpeg: {error}") from None
     for task in {team.task.label: team.task for team in teams}.values():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -160,6 +160,22 @@ def _about(trial: Trial) -> dict[str, Any]:
         "error": "",
         "provenance": provenance_of(trial),
     }
+
+
+def differences(about: Mapping[str, Any], trial: Trial) -> list[str]:
+    """What a trial means now and its `trial.json` does not: "clip 0.2, now 0.1"."""
+    then, now = (_flat(x) for x in (about, _about(trial)))
+    keys = [key for key in {**then, **now} if then.get(key) != now.get(key)]
+    return [f"{key} {then.get(key)}, now {now.get(key)}" for key in keys]
+
+
+def _flat(about: Mapping[str, Any]) -> dict[str, Any]:
+    """The parts of a `trial.json` that its numbers depend on, each under its own name."""
+    parts = {key: about.get(key) for key in ("method", "steps", "evaluation_seeds", "learner_threads")}
+    parts |= {f"evaluate.{key}": value for key, value in about["evaluate"].items()}
+    parts |= {"NUMERICS": about["provenance"].get("numerics"), **about["provenance"].get("task", {})}
+    found: dict[str, Any] = json.loads(json.dumps(parts | about["options"] | about["settings"]))  # lists of tuples
+    return found
 
 
 def provenance_of(trial: Trial) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from algorithms import Discrete, Learner, SettingError, Team
 from algorithms.registry import Settings
 from bench.store.files import StoreError
 from bench.store.remote import local_folder
-from bench.store.trials import read_trial
+from bench.store.trials import as_ended, read_trial
 from bench.suite.restored import restored
 from bench.tasks import registry
 from bench.tasks.registry import Task
@@ -111,8 +111,8 @@ def load_team(folder: str | Path, policy: Literal["best", "last"] = "best") -> T
     """The team that a finished trial trained.
 
     Args:
-        folder: Folder of the trial, `results/<suite>/trials/<task>/<algorithm>/seed-<seed>`: the column `folder` of
-            `read(...).trials`.
+        folder: Folder of a trial that is done, or was before it was given more steps:
+            `results/<suite>/trials/<task>/<algorithm>/seed-<seed>`, the column `folder` of `read(...).trials`.
         policy: `best`: the policy with the highest mean return on the evaluation grid; `last`: the last one.
 
     Raises:
@@ -153,7 +153,7 @@ def _about(folder: Path) -> dict[str, Any]:
         raise StoreError(
             f"{folder}: not the folder of a trial, results/<suite>/trials/<task>/<algorithm>/seed-<seed>: no trial.json"
         )
-    about = read_trial(folder / "trial.json")
+    about = as_ended(read_trial(folder / "trial.json"))
     if about.get("status") != "done":
         raise StoreError(f"{folder}: this trial is {about.get('status')}, not done; a trial leaves its team at its end")
     return about

@@ -173,7 +173,8 @@ def test_a_changed_suite_of_the_same_name_is_refused_with_both_hashes(
     assert err.count("\n") == 1
     assert old in err
     assert "now " in err
-    new = err.partition("now ")[2][:12]
+    assert "(clip 0.2, now 0.1; config" in err
+    new = err.partition(f"{old}, now ")[2][:12]
     assert new != old
     assert int(new, 16) >= 0
     assert snapshot(tmp_path / "tiny") == before

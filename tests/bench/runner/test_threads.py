@@ -43,7 +43,7 @@ def what_pays(
 
 
 def test_no_fewer_trials_than_cores_have_one_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert what_pays(tmp_path, monkeypatch, 3, {}) == ("3 for 2 trials: one for each pays most", [])
+    assert what_pays(tmp_path, monkeypatch, 3, {}) == ("3 for 2 trials: a core each, and threads would not help", [])
 
 
 def test_the_longest_trial_is_measured_with_the_cores_that_are_left_over(
@@ -52,8 +52,8 @@ def test_the_longest_trial_is_measured_with_the_cores_that_are_left_over(
     line, measured = what_pays(tmp_path, monkeypatch, 9, {(1, 1): 12.0, (4, 1): 4.0, (1, 4): 8.0, (4, 4): 6.0})
     assert set(measured) == {"happo"}
     assert line == (
-        "9 for 2 trials: --env-threads 4 pays most; measured on games/driving happo seed 0: --env-threads 4 3.0 times "
-        "as fast, --set learner_threads=4 1.5 times as fast, both 2.0 times as fast"
+        "9 for 2 trials: --env-threads 4 pays most; measured on games/driving happo seed 0: --env-threads 4 3 times "
+        "as fast, --set learner_threads=4 1.5 times as fast, both 2 times as fast"
     )
 
 

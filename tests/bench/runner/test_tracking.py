@@ -61,7 +61,7 @@ def test_a_tracker_that_is_not_installed_is_refused_before_anything_runs(
     monkeypatch.setattr(run, "find_spec", lambda name: None)
     with pytest.raises(SystemExit, match="2"):
         test_run.main(tmp_path, "--log", "wandb")
-    assert "--log wandb: needs the extra wandb: pip install '.[wandb]'" in capsys.readouterr().err
+    assert "--log wandb: needs the extra wandb: pip install -e '.[wandb]'" in capsys.readouterr().err
     assert not (tmp_path / "tiny").exists()
 
 

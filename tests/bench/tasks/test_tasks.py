@@ -112,7 +112,7 @@ def test_the_list_says_what_a_task_lacks(monkeypatch: pytest.MonkeyPatch, capsys
     registry.team.cache_clear()
     tasks_main.main([])
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("pettingzoo/multiwalker_v9")]
-    assert "pip install '.[sisl]'" in line
+    assert "pip install -e '.[sisl]'" in line
 
 
 def test_every_task_of_a_paper_exists() -> None:

@@ -19,7 +19,11 @@ from bench.runner.cost import Cost
 from bench.store import files
 from bench.store.trials import TABLES, of_earlier_budgets, read_trials
 from bench.store.verifying import findings
+from bench.suite.resolving import load, trials
 from bench.trial import session, worker
+from bench.trial.budget import lengthen
+from bench.trial.exporting import export
+from bench.trial.trained import load_team
 
 FIVE = ("ippo", "mappo", "happo", "hatrpo", "maddpg")
 SUITE: dict[str, Any] = {
@@ -154,7 +158,12 @@ def test_without_a_checkpoint_one_line_asks_before_trials_start_over(
     out, err = capsys.readouterr()
     assert out == ""
     assert err.count("\n") == 1
-    for words in ("1 trial ended at 100 steps and kept no checkpoint", "happo seed 0", "--restart", "--keep"):
+    for words in (
+        "1 trial ended with fewer steps and kept no whole checkpoint",
+        "happo seed 0",
+        "--restart",
+        "--set name=NEW",
+    ):
         assert words in err
     assert {path: path.read_bytes() for path in before} == before
     assert main(tmp_path, "--set", "steps=200", "--restart", *HAPPO) == 0
@@ -191,7 +200,11 @@ def test_fewer_steps_and_another_setting_are_refused(tmp_path: Path, capsys: pyt
     assert main(tmp_path, "--keep", *HAPPO) == 0
     assert main(tmp_path, *HAPPO, "--set", "steps=50") == BAD_INPUT
     assert main(tmp_path, *HAPPO, "--set", "steps=200", "--set", "algorithms.happo.clip=0.1") == BAD_INPUT
-    assert capsys.readouterr().err.count("choose another name or folder") == 2
+    err = capsys.readouterr().err
+    assert err.count("choose another name or folder") == 2
+    assert "(steps 100, now 50; config" in err
+    assert "steps can only be added" in err
+    assert "(steps 100, now 200; clip 0.2, now 0.1; config" in err
 
 
 def test_a_trial_at_which_another_run_is_at_work_is_left_to_it(
@@ -241,8 +254,64 @@ def test_the_report_shows_both_budgets(in_parts: Path) -> None:
     assert rows[1]["final IQM"] != rows[0]["final IQM"]
 
 
-def test_a_damaged_checkpoint_that_was_kept_is_found(tmp_path: Path) -> None:
-    assert main(tmp_path, "--keep", *HAPPO) == 0
-    path = folder_of(tmp_path, "happo") / "checkpoint.pt"
+def damage(results: Path) -> Path:
+    path = folder_of(results, "happo") / "checkpoint.pt"
     path.write_bytes(path.read_bytes()[:-100])
+    return path
+
+
+def test_a_damaged_checkpoint_is_found_before_a_trial_is_given_more_steps(
+    tmp_path: Path, at_once: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(tmp_path, "--keep", *HAPPO) == 0
+    path = damage(tmp_path)
     assert [f"{path}: " in line for line in wrong(tmp_path)] == [True]
+    before = path.with_name("trial.json").read_bytes()
+    assert main(tmp_path, "--set", "steps=200", *HAPPO) == BAD_INPUT
+    assert "--restart" in capsys.readouterr().err
+    assert path.with_name("trial.json").read_bytes() == before
+    assert main(tmp_path, "--set", "steps=200", "--restart", *HAPPO) == 0
+    assert "longer      1 trial to start over" in capsys.readouterr().out
+    assert_continued(tmp_path, at_once, ("happo",))
+
+
+def test_a_trial_that_was_not_selected_is_asked_for_when_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    two = {"algorithms": {"happo": None, "mappo": None}}
+    assert main(tmp_path, "--keep", **two) == 0
+    (folder_of(tmp_path, "mappo") / "checkpoint.pt").unlink()
+    capsys.readouterr()
+    assert main(tmp_path, "--set", "steps=200", *HAPPO, **two) == 0, "mappo was not asked for"
+    said = capsys.readouterr().out
+    assert "longer      1 trial to go on from fewer steps; 1 trial not selected, and no longer done" in said
+    assert "200 per trial, 200 in all, 100 still to be made" in said
+    assert main(tmp_path, "--set", "steps=200", **two) == BAD_INPUT
+    assert "mappo seed 0" in capsys.readouterr().err
+    assert main(tmp_path, "--set", "steps=200", "--restart", **two) == 0
+
+
+def test_a_trial_that_is_given_more_steps_still_has_its_team(tmp_path: Path) -> None:
+    two = {"algorithms": {"happo": None, "mappo": None}}
+    assert main(tmp_path, "--keep", **two) == 0
+    folder = folder_of(tmp_path, "mappo")
+    before = load_team(folder).learner.policy.state_dict()
+    export(folder, tmp_path / "before")
+    assert main(tmp_path, "--set", "steps=200", *HAPPO, **two) == 0
+    after = load_team(folder).learner.policy.state_dict()
+    assert all(torch.equal(after[key], before[key]) for key in before)
+    export(folder, tmp_path / "after")
+    for name in ("model.safetensors", "README.md", "config.json"):
+        assert (tmp_path / "after" / name).read_bytes() == (tmp_path / "before" / name).read_bytes()
+
+
+def test_two_runs_that_ask_for_the_same_steps_share_the_trials(tmp_path: Path) -> None:
+    assert main(tmp_path, "--keep", *HAPPO) == 0
+    path = tmp_path / "suite.yaml"
+    path.write_text(yaml.safe_dump(SUITE | {"steps": 200}))
+    planned = [t for t in trials(load(path)[0], path) if t.label == "happo"]
+    lengthen(planned, [], tmp_path / "tiny")
+    lock = files.try_lock(folder_of(tmp_path, "happo") / ".lock")
+    assert lock, "the first of them is at work"
+    lengthen(planned, [], tmp_path / "tiny")
+    lock.release()

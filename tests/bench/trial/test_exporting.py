@@ -191,7 +191,7 @@ def test_without_safetensors_one_line_says_what_to_install(
     for name in ("safetensors", "safetensors.torch"):
         monkeypatch.setitem(sys.modules, name, None)
     status, _, err = run(capsys, happo, tmp_path / "new")
-    assert (status, err) == (2, "bench.export: needs the extra export: pip install '.[export]'\n")
+    assert (status, err) == (2, "bench.export: needs the extra export: pip install -e '.[export]'\n")
 
 
 def test_a_trial_that_is_not_done_is_refused(happo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

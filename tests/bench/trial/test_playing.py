@@ -209,7 +209,7 @@ def test_a_video_without_its_package_says_what_to_install(
 ) -> None:
     monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
     status, _, err = run(capsys, happo, "--video", tmp_path / "x.mp4")
-    assert (status, err) == (2, "bench.play: a video needs the extra video: pip install '.[video]'\n")
+    assert (status, err) == (2, "bench.play: a video needs the extra video: pip install -e '.[video]'\n")
 
 
 def test_a_video_of_what_cannot_be_drawn_is_refused_before_anything_is_printed(
