@@ -61,11 +61,14 @@ def refuse_to_start_over(lost: Sequence[Trial], results: Path | Remote) -> None:
 def _starts_over(trial: Trial, results: Path | Remote) -> bool:
     about = read_status(trial, working(results))
     done = about.get("status") == "done"
-    if not (_is_shorter(about, trial) if done else about.get(EARLIER_BUDGETS)):
+    had_ended = _is_shorter(about, trial) if done else any("files" in x for x in about.get(EARLIER_BUDGETS, ()))
+    if not had_ended:
         return False
     if isinstance(results, Remote):  # checkpoints in a store are not brought here to look
         return done and not about.get(KEPT)
     own = trial.folder(results)
+    if not own.joinpath("trial.json").exists():
+        return False  # it is published, and `lengthen` refuses it
     if not done and own.joinpath("records.parquet").exists() and not _is_of_earlier_budget(own, about):
         return False  # it has begun
     return not _whole_checkpoint(own)

@@ -12,6 +12,7 @@ import yaml
 
 from bench import run
 from bench.cli.command import BAD_INPUT
+from bench.publish import publish
 from bench.report import budgets, formats, stats
 from bench.report import load as loading
 from bench.runner import preparing
@@ -315,3 +316,24 @@ def test_two_runs_that_ask_for_the_same_steps_share_the_trials(tmp_path: Path) -
     assert lock, "the first of them is at work"
     lengthen(planned, [], tmp_path / "tiny")
     lock.release()
+
+
+def test_a_trial_that_failed_at_its_beginning_has_nothing_to_lose(
+    tmp_path: Path, at_once: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(running: session.Session) -> None:
+        raise OSError("no space left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(session.Session, "begin", fails)
+        assert main(tmp_path, *HAPPO) == 1
+        assert main(tmp_path, "--set", "steps=200", *HAPPO) == 1
+    assert main(tmp_path, "--set", "steps=200", *HAPPO) == 0
+    assert_continued(tmp_path, at_once, ("happo",))
+
+
+def test_published_trials_are_given_no_more_steps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(tmp_path, "--keep", *HAPPO) == 0
+    publish(tmp_path / "tiny", tmp_path / "published" / "tiny")
+    assert main(tmp_path / "published", "--set", "steps=200", *HAPPO) == BAD_INPUT
+    assert "published trials cannot be given more steps" in capsys.readouterr().err
