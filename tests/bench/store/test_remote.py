@@ -67,7 +67,7 @@ def test_commands_that_need_a_folder_refuse_a_store() -> None:
 
 def test_a_missing_package_is_one_line_that_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "obstore", None)
-    with pytest.raises(StoreError, match=r"obstore is not installed; pip install '.\[store\]'"):
+    with pytest.raises(StoreError, match=r"obstore is not installed; pip install -e '.\[store\]'"):
         Remote("s3://bucket/without-package").read("x")
 
 

@@ -136,7 +136,7 @@ def test_a_module_that_fails_when_it_is_imported_is_refused(tmp_path: Path, monk
 
 def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pettingzoo.sisl.multiwalker.multiwalker", None)
-    with pytest.raises(SettingError, match=r"pip install '\.\[sisl\]'"):
+    with pytest.raises(SettingError, match=r"pip install -e '\.\[sisl\]'"):
         registry.make(registry.task("pettingzoo/multiwalker_v9", {}), [np.random.SeedSequence(0)])
 
 
