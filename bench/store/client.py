@@ -76,6 +76,9 @@ def _aws(url: str) -> dict[str, Any]:
         raise StoreError(f"{url}: {error}") from None
     except ValueError:
         raise StoreError(f"{url}: no credentials; set AWS_PROFILE, or AWS_ACCESS_KEY_ID and its secret") from None
+    for variable in ENDPOINTS:
+        if os.environ.get(variable) == "":  # as good as not set for AWS's own tools, not for obstore
+            del os.environ[variable]
     asked = {name: (profile if name == "endpoint_url" else os.environ).get(name) for name in ENDPOINTS}
     if name := next((name for name, value in asked.items() if value), None):
         found["endpoint"] = _endpoint(url, name, str(asked[name]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 import time
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 from object_store import BUCKET, S3, SECRET, serving
 
-from bench.store.client import client
+from bench.store.client import _aws, client
 from bench.store.files import StoreError
 from bench.store.places import patient
 from bench.store.remote import Changed, Remote, StoreGone, Version, local_folder, location
@@ -240,3 +241,9 @@ def test_no_credentials_are_in_what_is_sent_to_other_processes(s3: S3) -> None:
     place = Remote(f"s3://{BUCKET}/sent")
     place.write("one", b"1")
     assert SECRET not in repr(vars(place)) + repr(client(place.url)[1])
+
+
+def test_an_empty_endpoint_is_none(monkeypatch: pytest.MonkeyPatch, s3: S3) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "")
+    assert "endpoint" not in _aws(f"s3://{BUCKET}")
+    assert "AWS_ENDPOINT_URL" not in os.environ, "obstore, which reads it too, panics at an empty one"
