@@ -25,6 +25,7 @@ from bench.store import files
 from bench.store.places import working
 from bench.store.remote import BRIEFLY, Remote, StoreGone
 from bench.suite.trial import Trial
+from bench.trial.status import read_status
 from bench.trial.worker import Outcome
 
 STORE_PAUSE = 5.0
@@ -62,6 +63,7 @@ def run_trials(
 ) -> int:
     """Run the trials, print how each ended, and join their tables. Raises StoreGone where that is why it has to end."""
     failed, left, seconds = 0, len(todo), [prices[t].seconds_left for t in todo]
+    done: list[Trial] = []
     command.end_as_after_ctrl_c()
     try:
         with (
@@ -71,6 +73,7 @@ def run_trials(
             for outcome in ended:
                 monitor.ended(outcome)
                 failed, left = failed + (outcome.status == "failed"), left - 1
+                done += [outcome.trial] * (outcome.status == "done")
         join_tables(results)
     except StoreGone as gone:
         what = f"{left} of {counted(len(todo), 'trial')} not done" if left else "the tables are not joined"
@@ -84,7 +87,10 @@ def run_trials(
     if failed:
         again = "tries it again" if failed == 1 else "tries them again"
         print(f"{failed} of {counted(len(todo), 'trial')} failed; the same command {again}", file=sys.stderr)
-    return int(failed > 0)
+    if deleted := [t.name for t in done if read_status(t, working(results)).get("status", "waiting") == "waiting"]:
+        what = f"{deleted[0]}{f' and {len(deleted) - 1} more' * (len(deleted) > 1)}"
+        print(f"{what}: done, and deleted in {results} meanwhile; the same command starts over", file=sys.stderr)
+    return int(failed > 0 or bool(deleted))
 
 
 def outcomes(
@@ -156,24 +162,24 @@ class _Cuts:
             self.counts[outcome.trial.name] += 1
 
     def more_may_begin(self) -> bool:
-        return not self.now or self._answers()
+        return not self.now or not self._trouble()
 
     def judged(self, outcome: Outcome) -> Outcome:
         """An outcome; one that was cut off too often while others reach the store has failed."""
         self._note(outcome)
-        if outcome.status == "cut off" and self.counts[outcome.trial.name] > self.most and self._answers():
+        if outcome.status == "cut off" and self.counts[outcome.trial.name] > self.most and not self._trouble():
             return replace(outcome, status="failed")
         return outcome
 
     def over(self) -> bool:
         """Whether trials were cut off, which may begin again. Raises StoreGone if they may not."""
         cut, self.now = self.now, set()
-        if cut and not self._answers():
-            raise StoreGone(f"{self.results} does not answer")
+        if cut and (trouble := self._trouble()):
+            raise StoreGone(trouble)
         return bool(cut)
 
-    def _answers(self) -> bool:
-        return isinstance(self.results, Remote) and self.results.answers()
+    def _trouble(self) -> str:
+        return self.results.trouble() if isinstance(self.results, Remote) else ""
 
 
 def _given_up(lost: Lost[tuple[Trial, float]], results: Path | Remote) -> Outcome:

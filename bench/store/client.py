@@ -21,6 +21,20 @@ CONNECT_SECONDS, REQUEST_SECONDS, LISTING_SECONDS = 5, 120, 15
 """After which one request is given up: nobody took the call, it is not over, it is not over and is small."""
 ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "endpoint_url", "AWS_ENDPOINT")
 """What names the endpoint, the first before the others: `endpoint_url` of the profile, obstore's own name last."""
+CLOSED = ("NoSuchBucket", "The specified bucket does not exist", "ExpiredToken")
+"""What stores say of a place of which nothing can be had, beside the statuses 401 and 403."""
+WORDS = {
+    "NoSuchBucket": "there is no such bucket",
+    "ExpiredToken": "the credentials have expired",
+    "AccessDenied": "the credentials do not allow it",
+    "403 Forbidden": "the credentials do not allow it",
+    "401 Unauthorized": "the credentials are not accepted",
+    "InvalidAccessKeyId": "the credentials are not accepted",
+    "SignatureDoesNotMatch": "the credentials are not accepted",
+    "RequestTimeTooSkewed": "the clock of this machine is wrong",
+    "404 Not Found": "there is no such object, or no store",
+}
+"""What codes of stores mean."""
 
 
 @lru_cache
@@ -118,8 +132,19 @@ def passing(error: Exception) -> bool:
     """Whether a request may succeed later: nobody answered, or the store had trouble of its own."""
     if type(error).__name__ not in ("GenericError", "JoinError"):
         return False
-    status = re.search(r"status code: (\d+)", str(error))
-    return status is None or int(status[1]) >= 500 or int(status[1]) in (408, 409, 429)
+    status = _status(error)
+    return status is None or status >= 500 or status in (408, 409, 429)
+
+
+def _status(error: Exception) -> int | None:
+    """What the store answered, as a status of HTTP."""
+    found = re.search(r"status code: (\d+)", str(error))
+    return int(found[1]) if found else None
+
+
+def closed(error: Exception) -> bool:
+    """Whether nothing of a place can be had: its bucket is not there, or whoever asks is not let in."""
+    return _status(error) in (401, 403) or any(text in str(error) for text in CLOSED)
 
 
 def reason(error: Exception) -> str:
@@ -127,5 +152,6 @@ def reason(error: Exception) -> str:
     text = str(error)
     for pattern in (r"<Code>(\w+)</Code>", r'message: "([^"]+)"', r"status code: (\d+ [A-Z][\w ]*)"):
         if found := re.search(pattern, text):
-            return found[1]
+            said = found[1].strip()
+            return f"{WORDS[said]} ({said})" if said in WORDS else said
     return text.split("\n", 1)[0].rpartition(" - ")[2][-200:]

@@ -140,8 +140,13 @@ def _content(token: str, seconds: float) -> bytes:
 
 
 def _write(store: Conditional, name: str, content: bytes, version: Version) -> Version | None:
-    """Write a lease in place of a version. A write that was repeated because its answer was lost has succeeded."""
-    written = store.replace(name, content, version)
-    if written is None and (found := store.read(name)) and found.content == content:
-        return found.version
-    return written
+    """Write a lease in place of a version, or anew where somebody has deleted it; None if it is another one by now.
+
+    A write that was repeated because its answer was lost has succeeded.
+    """
+    if written := store.replace(name, content, version):
+        return written
+    found = store.read(name)
+    if found is None:
+        return store.create(name, content)
+    return found.version if found.content == content else None

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from bench.store import files, lease
 from bench.store.lease import Lease, TakenOver
-from bench.store.remote import MOST_COPIED, PART, Entry, Remote, StoreGone, Version
+from bench.store.remote import MOST_COPIED, PART, Changed, Entry, Remote, StoreGone, Version
 from bench.store.trials import CHECKPOINTS
 
 NOTE = ".store.json"
@@ -116,12 +117,11 @@ class Mirror:
 
     def _send(self, name: str) -> None:
         path = self.folder / name
-        look, source = _look(path), self._pushed_as(path)
-        if source:
-            version = self.suite.duplicate(self._path(source), self._path(name))
-        elif name in CHECKPOINTS or look[0] > PART:  # in parts, which cannot be conditional
+        look = _look(path)
+        version = self._renamed(name, look)
+        if version is None and (name in CHECKPOINTS or look[0] > PART):  # in parts, which cannot be conditional
             version = self.suite.write(self._path(name), path)
-        else:
+        elif version is None:
             content = path.read_bytes()
             version = self._replace(name, content) or self._insist(name, content)
         self._noted(name, version, look)
@@ -138,12 +138,14 @@ class Mirror:
         self.held.renew()
         return self.suite.write(self._path(name), content)
 
-    def _pushed_as(self, path: Path) -> str | None:
-        """The other name under which the store has a file that was renamed here."""
-        look = _look(path)
-        if look[0] > MOST_COPIED:
+    def _renamed(self, name: str, look: list[int]) -> Version | None:
+        """Copy a file within the store that was renamed here; None if it was not, or is no longer there."""
+        before = next((other for other, known in self._known.items() if other != name and known["look"] == look), None)
+        if before is None or look[0] > MOST_COPIED:
             return None
-        return next((name for name, known in self._known.items() if name != path.name and known["look"] == look), None)
+        with suppress(Changed):
+            return self.suite.duplicate(self._path(before), self._path(name))
+        return None
 
     def _path(self, name: str) -> str:
         return f"{self.name}/{name}" if self.name else name

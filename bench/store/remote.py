@@ -26,7 +26,7 @@ from urllib.parse import urlsplit
 
 from filelock import FileLock
 
-from bench.store.client import client, no_panic, passing, reason
+from bench.store.client import client, closed, no_panic, passing, reason
 from bench.store.files import StoreError, write_bytes
 
 T = TypeVar("T")
@@ -45,6 +45,10 @@ CLOCK = ".clock"
 
 class StoreGone(StoreError):
     """A store that was not reached for as long as one waits for it."""
+
+
+class Closed(StoreGone):
+    """A store that answers, and does not let us in, or has no such bucket."""
 
 
 class Changed(StoreError):
@@ -110,13 +114,15 @@ class Remote:
         """The same place for those who cannot wait."""
         return self.waiting(0)
 
-    def answers(self) -> bool:
-        """Whether the store can be reached now."""
+    def trouble(self) -> str:
+        """Why the store cannot be used now; empty if it can."""
         try:
             self.hasty().read(CLOCK)
+        except Closed as closed:
+            return str(closed)
         except StoreGone:
-            return False
-        return True
+            return f"{self.url} does not answer"
+        return ""
 
     @property
     def folder(self) -> Path:
@@ -233,11 +239,13 @@ class Remote:
             try:
                 with no_panic(self.url):
                     return ask(api, store)
-            except (FileNotFoundError, api.exceptions.PreconditionError) as error:
-                if absent and "NoSuchBucket" not in str(error):
-                    return absent["absent"]
-                raise Changed(f"{self.url}: {reason(error)}") from None
-            except api.exceptions.BaseError as error:
+            except (FileNotFoundError, api.exceptions.BaseError) as error:
+                if closed(error):
+                    raise Closed(f"{self.url}: {reason(error)}") from None
+                if isinstance(error, FileNotFoundError | api.exceptions.PreconditionError):
+                    if absent:
+                        return absent["absent"]
+                    raise Changed(f"{self.url}: {reason(error)}") from None
                 if not passing(error):
                     raise StoreError(f"{self.url}: {reason(error)}") from None
                 if (waited := time.monotonic() - began) + pause > self.patience:

@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pandas as pd
 import pytest
 from object_store import BUCKET, S3, SECRET, serving
@@ -238,6 +239,59 @@ def test_a_run_that_loses_its_store_says_so_once_and_goes_on_when_it_is_back(
     assert sorted(read(f"{place}/tiny").trials["attempts"]) == [1, 2]
 
 
+def test_a_run_whose_bucket_vanishes_stops_and_no_trial_has_failed(suite: Path, s3: S3, tmp_path: Path) -> None:
+    place, said = "s3://vanishes/marl", tmp_path / "said"
+    client: Any = boto3.client("s3")
+    client.create_bucket(Bucket="vanishes")
+    process = started(suite, place, tmp_path / "a", "--jobs", "1", into=said)
+    try:
+        while not (listed := client.list_objects_v2(Bucket="vanishes").get("Contents", [])) or not any(
+            each["Key"].endswith("checkpoint.pt") for each in listed
+        ):
+            assert process.poll() is None
+        os.killpg(process.pid, signal.SIGSTOP)
+        for each in client.list_objects_v2(Bucket="vanishes")["Contents"]:
+            client.delete_object(Bucket="vanishes", Key=each["Key"])
+        client.delete_bucket(Bucket="vanishes")
+        os.killpg(process.pid, signal.SIGCONT)
+        assert process.wait(60) == 1
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    text = said.read_text()
+    assert "failed" not in text
+    stopped, again = text.splitlines()[-2:]
+    why = f"{place}/tiny: there is no such bucket (NoSuchBucket)"
+    assert stopped == f"Stopped: 2 of 2 trials not done: {why}"
+    assert again.startswith("The same command goes on")
+
+
+def test_what_is_deleted_in_the_store_meanwhile_is_said_and_run_again(
+    suite: Path,
+    local: pd.DataFrame,
+    s3: S3,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("MARL_BENCH_CACHE", str(tmp_path / "a"))
+    place, join = f"s3://{BUCKET}/deleted", pool.join_tables
+
+    def deleting(results: Remote) -> None:
+        for entry in results.entries():
+            if "/happo/" in entry.name:
+                results.delete(entry.name)
+        join(results)
+
+    options = [str(suite), "--jobs", "1", "--results", place]
+    monkeypatch.setattr(pool, "join_tables", deleting)
+    assert main(options) == 1
+    assert f"happo seed 0: done, and deleted in {place}/tiny meanwhile" in capsys.readouterr().err
+    monkeypatch.setattr(pool, "join_tables", join)
+    assert main(options) == 0
+    pd.testing.assert_frame_equal(records(f"{place}/tiny"), local)
+
+
 def test_two_runs_at_once_share_the_trials(
     suite: Path, local: pd.DataFrame, s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -311,7 +365,7 @@ def test_no_trial_begins_once_one_was_cut_off_from_a_store_that_stays_away(
     run_of_two: Callable[[], Iterator[Outcome]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     began = attempts(monkeypatch, "cut off")
-    monkeypatch.setattr(Remote, "answers", lambda _: False)
+    monkeypatch.setattr(Remote, "trouble", lambda _: "the store does not answer")
     with pytest.raises(StoreGone, match="does not answer"):
         [*run_of_two()]
     assert began == ["ippo"]

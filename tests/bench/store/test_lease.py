@@ -136,6 +136,18 @@ def test_a_write_whose_answer_was_lost_has_succeeded() -> None:
     own.renew()
 
 
+def test_a_lease_that_somebody_deleted_is_made_anew_by_its_owner_unless_another_one_was_first() -> None:
+    store = Store()
+    own = taken(store, "a")
+    store.objects.clear()
+    own.renew()
+    assert take(store, "lease", "b") is None
+    store.objects.clear()
+    taken(store, "b")
+    with pytest.raises(TakenOver):
+        own.renew()
+
+
 def test_what_is_no_lease_is_free() -> None:
     store = Store()
     store.create("lease", b"")

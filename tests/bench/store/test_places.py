@@ -114,6 +114,19 @@ def test_the_checkpoint_before_is_kept_and_copied_within_the_store(
     assert f"{TRIAL}/checkpoint.previous.pt" not in sent
 
 
+def test_what_somebody_deleted_in_the_store_is_taken_there_again(suite: Remote) -> None:
+    write(suite, checkpoint_pt="one", records_parquet="one")
+    own = mirror(suite)
+    own.save()
+    for entry in by_folder(suite.entries())[TRIAL]:
+        suite.delete(f"{TRIAL}/{entry.name}")
+    suite.delete(f"{TRIAL}/{LEASE}")
+    (folder(suite) / "checkpoint.pt").rename(folder(suite) / "checkpoint.previous.pt")
+    write(suite, checkpoint_pt="two", records_parquet="two")
+    own.save()
+    assert stored(suite) == {"checkpoint.pt": "two", "checkpoint.previous.pt": "one", "records.parquet": "two"}
+
+
 def test_checkpoints_that_a_finished_trial_deletes_are_deleted_there(suite: Remote) -> None:
     write(suite, checkpoint_pt="one", records_parquet="r")
     own = mirror(suite)

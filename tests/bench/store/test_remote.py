@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import sys
 import time
 from argparse import ArgumentTypeError
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from object_store import BUCKET, S3, SECRET, serving
@@ -73,7 +76,7 @@ def test_a_missing_package_is_one_line_that_says_what_to_install(monkeypatch: py
 
 
 def test_a_missing_bucket_and_a_missing_profile_are_said_at_once(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(StoreError, match="s3://missing/a: NoSuchBucket"):
+    with pytest.raises(StoreError, match=r"s3://missing/a: there is no such bucket \(NoSuchBucket\)"):
         Remote("s3://missing/a").entries()
     monkeypatch.setenv("AWS_PROFILE", "nobody")
     with pytest.raises(StoreError, match=r"s3://missing/b: .*profile \(nobody\) could not be found"):
@@ -227,6 +230,43 @@ def test_a_store_that_takes_calls_and_does_not_answer_is_given_up(monkeypatch: p
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.getsockname()[1]}")
         with pytest.raises(StoreGone, match="s3://silent/x: not reached for"):
             Remote("s3://silent/x", patience=0.1).entries()
+
+
+REFUSALS = {
+    "ExpiredToken": (400, "the credentials have expired"),
+    "AccessDenied": (403, "the credentials do not allow it"),
+    "InvalidAccessKeyId": (403, "the credentials are not accepted"),
+}
+
+
+@pytest.mark.parametrize("code", REFUSALS)
+def test_a_store_that_lets_nobody_in_is_said_at_once_and_is_as_one_that_is_gone(
+    code: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    status, words = REFUSALS[code]
+
+    class Refusing(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(f"<Error><Code>{code}</Code><Message>no</Message></Error>".encode())
+
+        do_PUT = do_GET
+
+        def log_message(self, *_: object) -> None: ...
+
+    for name, value in {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": SECRET}.items():
+        monkeypatch.setenv(name, value)
+    with HTTPServer(("127.0.0.1", 0), Refusing) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+        place = Remote(f"s3://closed/{code}", patience=180)
+        said = rf"^{place}: {words} \({code}\)$"
+        for ask in (place.entries, lambda: place.read("one"), lambda: place.write("one", b""), place.now):
+            with pytest.raises(StoreGone, match=said):
+                ask()
+        assert re.match(said, place.trouble())
+        server.shutdown()
 
 
 def test_messages_have_addresses_in_the_place_of_folders_of_this_machine() -> None:
