@@ -29,6 +29,7 @@ from bench.runner.cost import CHECKPOINT_BYTES, POLICY_BYTES, Cost, machine_memo
 from bench.runner.pool import in_order
 from bench.runner.preparing import Prepared, add_suite, isolated, prepared, start_seconds
 from bench.runner.simulation import DRIVER_SECONDS, FILES_THAT_STAY, WINDOW, Forecast, Job, forecast, simulate
+from bench.store.remote import Remote
 from bench.store.trials import FRESH_FACTOR
 from bench.suite.model import SuiteError
 from bench.suite.trial import Trial
@@ -55,10 +56,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         todo = in_order(found.prices, found.prices)
         if not todo:
-            print(f"Nothing to run: {counted(len(found.selected), 'trial')} done already")
+            print(f"Nothing to run: {counted(len(found.selected), 'trial')} done already in {options.results}")
             return 0
         start = _start_seconds(todo, options.env_threads)
-        jobs = [job(trial, found.prices[trial], start, options.speed) for trial in todo]
+        shows = not isinstance(options.results, Remote)
+        jobs = [job(trial, found.prices[trial], start, options.speed, shows) for trial in todo]
         _refuse_endless(todo, jobs, options.fail_rate)
     except SuiteError as error:
         return command.refused(error)
@@ -67,12 +69,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print("\n".join(_described(seen, todo, found, start, options)))
     print(f"How much is used of what there is, the scarcest first (a peak is the mean over {WINDOW:.0f} s)")
     for limit in sorted(_limits(seen, len(todo), per_node, memory, options), key=lambda x: -x.share):
-        print(f"  {limit.what:<14}{limit.share:>6.1%}  {limit.note}")
+        print(f"  {limit.what:<16}{limit.share:>6.1%}  {limit.note}")
     return 0
 
 
-def job(trial: Trial, cost: Cost, start: float, speed: float) -> Job:
-    """What a trial takes of a worker that is `speed` times as fast as this machine."""
+def job(trial: Trial, cost: Cost, start: float, speed: float, shows: bool = True) -> Job:
+    """What a trial takes of a worker that is `speed` times as fast as this machine.
+
+    `shows`: whether it writes how far it is where the results lie, which it does not in an object store.
+    """
     saves = trial.steps // trial.every + 1
     fresh = 2 * FRESH_FACTOR
     training = (cost.seconds - (saves + fresh) * cost.evaluation) / speed
@@ -93,7 +98,7 @@ def job(trial: Trial, cost: Cost, start: float, speed: float) -> Job:
         replay_bytes=replay,
         full=min(getattr(trial.settings, "buffer_size", trial.steps), trial.steps) / trial.every,
         end_bytes=cost.disk,
-        progress=training / every,
+        progress=training / every if shows else 0.0,
     )
 
 
@@ -122,7 +127,7 @@ def _described(
     """What is simulated, and what came out, one line each."""
     trials, span = len(todo), seen.makespan
     speed = f"{options.speed:g} times as fast" if options.speed != 1 else "as fast"
-    kept = sum(found.prices[t].disk for t in todo)
+    kept, files = sum(found.prices[t].disk for t in todo), _files(options)
     yield (
         f"{counted(trials, 'trial')} of {counted(len({(t.task, t.label) for t in todo}), 'pairing')} on "
         f"{counted(options.workers, 'worker')} with {counted(options.env_threads, 'core')}, {speed} as this machine"
@@ -130,22 +135,28 @@ def _described(
     start /= options.speed
     yield f"  makespan    {clock(span)}; the longest trial takes {clock(seen.longest)}, {start:.1f} s of it to start"
     yield f"  efficiency  {seen.efficiency:.1%}: workers have a trial for {clock(seen.busy)} in all"
+    if seen.failures:
+        yield (
+            f"  lost        {clock(seen.lost)} of that, by {counted(seen.failures, 'failure')}; one trial has up to "
+            f"{seen.most_failures}, which --retries of bench.run must allow"
+        )
     yield (
-        f"  lost        {clock(seen.lost)} of that, by {counted(seen.failures, 'failure')}; one trial has up to "
-        f"{seen.most_failures}, which --retries of bench.run must allow"
-    )
-    yield (
-        f"  written     {amount(seen.written)} in {seen.files:,.0f} files; {amount(kept)} in "
-        f"{trials * FILES_THAT_STAY:,} files stay"
+        f"  written     {amount(seen.written)} in {seen.files:,.0f} {files}; {amount(kept)} in "
+        f"{trials * FILES_THAT_STAY:,} {files} stay"
     )
     yield (
         f"  scheduler   {trials / span:.2f} trials/s begin and end; at peak {seen.submissions_peak:.1f}/s begin, "
         f"{seen.outcomes_peak:.1f}/s end"
     )
     yield (
-        f"  store       {amount(seen.written / span)}/s in {seen.files / span:,.1f} files/s; at peak "
-        f"{amount(seen.bytes_peak)}/s, {seen.files_peak:,.1f} files/s"
+        f"  store       {amount(seen.written / span)}/s in {seen.files / span:,.1f} {files}/s; at peak "
+        f"{amount(seen.bytes_peak)}/s, {seen.files_peak:,.1f} {files}/s"
     )
+
+
+def _files(options: Namespace) -> str:
+    """What results consist of where they lie."""
+    return "objects" if isinstance(options.results, Remote) else "files"
 
 
 @dataclass(frozen=True)
@@ -169,8 +180,10 @@ def _limits(seen: Forecast, trials: int, per_node: int, memory: float, options: 
     yield Limit("node memory", seen.node_memory / memory, note)
     driver = trials * DRIVER_SECONDS / seen.makespan
     yield Limit("driver", driver, f"of a core, at {DRIVER_SECONDS * 1e3:.0f} ms a trial")
-    files, bandwidth = options.store_files, options.store_gb * 1e9
-    yield Limit("store's files", seen.files_peak / files, f"of {files:,.0f} files/s, at peak")
+    bandwidth, files = options.store_gb * 1e9, _files(options)
+    yield Limit(
+        f"store's {files}", seen.files_peak / options.store_files, f"of {options.store_files:,.0f} {files}/s, at peak"
+    )
     yield Limit("store's bytes", seen.bytes_peak / bandwidth, f"of {amount(bandwidth)}/s, at peak")
 
 
@@ -206,7 +219,7 @@ def _parser() -> command.Parser:
     parser.add_argument(
         "--node-memory", type=between(0.1, 1e6), metavar="GB", help="of each node; default: that of this machine"
     )
-    number("--store-files", 1, 1e9, 1000.0, "N", "files per second that the file system of the results takes")
+    number("--store-files", 1, 1e9, 1000.0, "N", "files, or objects, per second that the place of the results takes")
     number("--store-gb", 0.001, 1e6, 1.0, "GB", "GB per second that it takes")
     return parser
 

@@ -78,7 +78,8 @@ def _aws(url: str) -> dict[str, Any]:
     """Credentials, region and endpoint as AWS's own tools find them."""
     try:
         import boto3
-        from botocore.exceptions import BotoCoreError
+        import botocore.session
+        from botocore.exceptions import BotoCoreError, ProfileNotFound
         from obstore.auth.boto3 import Boto3CredentialProvider
     except ModuleNotFoundError as missing:
         raise _not_installed(url, missing) from None
@@ -86,7 +87,11 @@ def _aws(url: str) -> dict[str, Any]:
         session = boto3.Session()
         found: dict[str, Any] = {"credential_provider": Boto3CredentialProvider(session)}
         profile = session._session.get_scoped_config()
-    except BotoCoreError as error:  # no such profile, one that cannot be read
+    except ProfileNotFound:
+        there = ", ".join(botocore.session.Session().available_profiles) or "none"
+        wanted = os.environ.get("AWS_PROFILE") or os.environ.get("AWS_DEFAULT_PROFILE")
+        raise StoreError(f"{url}: AWS_PROFILE={wanted}: there is no such profile; there are: {there}") from None
+    except BotoCoreError as error:  # a file of profiles that cannot be read
         raise StoreError(f"{url}: {error}") from None
     except ValueError:
         raise StoreError(f"{url}: no credentials; set AWS_PROFILE, or AWS_ACCESS_KEY_ID and its secret") from None

@@ -213,16 +213,17 @@ def _updates(updates: pd.DataFrame, abouts: Mapping[Path, Mapping[str, Any]]) ->
 
 def _stored(folder: Path, tables: Mapping[str, pd.DataFrame | None]) -> tuple[str, str]:
     """The tables of all trials, where they were joined, hold what the trials hold."""
+    found = [path.name for path in (folder / f"{name}.parquet" for name in tables) if path.exists()]
     for name, table in tables.items():
         path = folder / f"{name}.parquet"
-        if not path.exists() or table is None or (stored := files.read_table(path)).equals(table):
+        if path.name not in found or table is None or (stored := files.read_table(path)).equals(table):
             continue
         lost = {*map(tuple, stored[KEY].to_numpy())} - {*map(tuple, table[KEY].to_numpy())}
         if lost:
             names = [" ".join(map(str, cell)) for cell in sorted(lost)]
             return f"{path}: has rows of trials that are not there any more: {_some(names)}", ""
         return "", f"{path.name} is older than the trials; bench.report joins them anew"
-    return "", "the tables of all trials are those of the trials"
+    return "", f"{' and '.join(found)}: as those of the trials" if found else "nothing yet; bench.report does it"
 
 
 def _some(names: list[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import ArgumentTypeError
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1]
@@ -16,6 +17,8 @@ def shipped() -> dict[str, Path]:
 
 def find(argument: str) -> Path:
     """The file that an argument names: a file, or else a suite that comes with the benchmark."""
+    if "://" in argument:
+        raise ArgumentTypeError(f"{argument!r} is no file of this machine; an address is for --results")
     path = Path(argument)
     return path if path.is_file() else shipped().get(argument, path)
 

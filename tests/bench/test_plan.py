@@ -127,11 +127,11 @@ def test_the_output(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert lines[0] == "6 trials of 2 pairings on 2 workers with 1 core, as fast as this machine"
     assert lines[1].startswith("  makespan    5:00:00; the longest trial takes 2:00:00")
     assert lines[2] == "  efficiency  90.0%: workers have a trial for 9:00:00 in all"
-    assert lines[3].startswith("  lost        0:00:00 of that, by 0 failures")
-    assert lines[4].endswith("18.0 MB in 30 files stay")
+    assert "failures" not in lines[3]
+    assert lines[3].endswith("18.0 MB in 30 files stay")
     assert re.search(r"node memory +25.0%  of 16.0 GB", out)
     assert re.search(r"longest trial +40.0%  of the makespan; more than about 5 workers would not shorten it", out)
-    shares = [float(share) for share in re.findall(r"^  \S.{12}\s*([\d.]+)%", out.partition("How much")[2], re.M)]
+    shares = [float(share) for share in re.findall(r"^  \S.{14}\s*([\d.]+)%", out.partition("How much")[2], re.M)]
     assert len(shares) == 5
     assert shares == sorted(shares, reverse=True)
 
@@ -144,6 +144,19 @@ def test_speed_and_failures_change_it(path: Path, capsys: pytest.CaptureFixture[
     assert int(re.search(r"by (\d+) failures?", first)[1]) > 0  # type: ignore[index]
     assert main(path, "--workers", "2", "--speed", "2", "--fail-rate", "1", "--seed", "3") == 0
     assert capsys.readouterr().out == first
+
+
+@pytest.mark.usefixtures("priced")
+def test_in_an_object_store_there_are_objects_and_none_of_them_is_progress(
+    path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MARL_BENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(preparing, "fetch", lambda *_: None)  # of an empty store
+    assert plan.main([str(path), "--workers", "2", "--results", "s3://bucket/marl"]) == 0
+    out = capsys.readouterr().out
+    assert "objects stay" in out
+    assert "store's objects" in out
+    assert "files" not in out
 
 
 @pytest.mark.usefixtures("priced")
@@ -165,11 +178,11 @@ def test_costs_and_the_start_are_measured_and_nothing_is_written(
 
 @pytest.mark.usefixtures("priced")
 def test_trials_that_are_done_are_not_planned(
-    path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(preparing, "read_status", lambda *_: {"status": "done"})
     assert main(path, "--workers", "2") == 0
-    assert capsys.readouterr().out == "Nothing to run: 6 trials done already\n"
+    assert capsys.readouterr().out == f"Nothing to run: 6 trials done already in {tmp_path}\n"
 
 
 # Errors

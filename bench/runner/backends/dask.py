@@ -17,15 +17,17 @@ from collections.abc import Callable, Hashable, Iterable
 from typing import Any
 from uuid import uuid4
 
+import dask
 import distributed
 from distributed import Client, Future, Security, get_worker, rpc
+from distributed.comm.addressing import parse_address
+from distributed.comm.registry import get_backend
 from distributed.core import Status
 
 from bench.runner.backends import Hear, Message, Work
-from bench.runner.backends.placing import Gone, Placed, Raised, Room
+from bench.runner.backends.placing import CONNECT_SECONDS, Gone, Placed, Raised, Room, knock
 from bench.suite.model import SuiteError
 
-CONNECT_SECONDS = 8.0
 SETTLE_SECONDS = 20.0
 RUNNING = (Status.running.name, Status.paused.name)
 _at_work = Counter[str]()
@@ -133,7 +135,11 @@ def connect(address: str | None, jobs: int | None) -> Dask:
         raise SuiteError("--on dask: needs --address, that of a scheduler: tcp://HOST:8786")
     _silence()
     try:
-        asyncio.run(_knock(address))
+        get_backend(parse_address(address)[0])
+        if address.startswith("tls:") and not dask.config.get("distributed.comm.tls.client.cert", None):
+            raise ValueError("tls needs certificates, which Dask's configuration names: distributed.comm.tls")
+        knock(address)
+        asyncio.run(_introduced(address))
         return Dask(Client(address, timeout=CONNECT_SECONDS, set_as_default=False), jobs or 0)
     except Exception as error:  # what listens there may be anything, and answer anything
         reason = str(error) or "it takes connections and says nothing"
@@ -142,8 +148,8 @@ def connect(address: str | None, jobs: int | None) -> Dask:
         ) from None
 
 
-async def _knock(address: str) -> None:
-    """Raise what is wrong with an address. A client that cannot begin is not only slow: its end prints a traceback."""
+async def _introduced(address: str) -> None:
+    """Raise what is wrong with who listens at an address. The end of a client that cannot begin prints a traceback."""
     arguments = Security().get_connection_args("client")
     async with (
         asyncio.timeout(CONNECT_SECONDS + 1),  # Dask has none for what comes after the connection

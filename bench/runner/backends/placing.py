@@ -8,6 +8,8 @@ back at once, one that comes is asked what it is before it gets any, and trials 
 from __future__ import annotations
 
 import heapq
+import math
+import socket
 import time
 from abc import abstractmethod
 from collections import Counter
@@ -18,6 +20,7 @@ from typing import Any
 from bench.cli.command import counted
 from bench.runner.backends import Ask, Backend, Channel, Function, Hear, Lost, T, Work, place
 
+CONNECT_SECONDS = 8.0
 POLL_SECONDS = 1.0
 MOST_LOSSES = 10
 """So many workers may be lost under one piece of work before it is given up."""
@@ -212,7 +215,15 @@ class _Placing:
         elif not self.announced and time.monotonic() - self.idle_since > 2 * POLL_SECONDS:
             self.announced = True
             needs = self.queue.needs()
-            self.hear(f"Waiting for a worker with {needs}; {len(self.rooms)} workers are there")
+            self.hear(f"Waiting for a worker with {needs}; {self._there()}")
+
+    def _there(self) -> str:
+        """What the workers are that are there."""
+        if not self.rooms:
+            return "none is there"
+        cores, memory = max(r.cores for r in self.rooms.values()), max(r.memory for r in self.rooms.values())
+        largest = f"{cores:g} cores and {memory / 1e9:.1f} GB" if memory < math.inf else f"{cores:g} cores"
+        return f"the largest of the {len(self.rooms)} there has {largest}"
 
 
 class Queue:
@@ -255,6 +266,24 @@ class Queue:
         _, first = min((heap[0] for heap in self.waiting.values() if heap), key=lambda entry: entry[0])
         cores = "a free core" if first.cores == 1 else f"{first.cores} free cores"
         return f"{cores} and {first.memory / 1e9:.1f} GB"
+
+
+def knock(address: str) -> None:
+    """Raise ValueError with the reason for an address at which nobody can listen, or nobody does.
+
+    Engines try for long, one of them deaf to Ctrl-C.
+    """
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if not (host and port.isascii() and port.isdigit() and 0 < int(port) < 2**16):
+        raise ValueError("it has no port from 1 to 65535")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
+    except socket.gaierror:
+        raise ValueError(f"there is no host {host}") from None
+    except UnicodeError:
+        raise ValueError(f"{host!r} is no name of a host") from None
+    except OSError as error:
+        raise ValueError(error.strerror or error) from None
 
 
 def _answer(ask: Ask, channel: Channel) -> dict[str, Any]:

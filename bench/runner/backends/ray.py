@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 from collections.abc import Callable, Hashable, Iterable
 from typing import Any
 
@@ -17,10 +16,9 @@ from ray.exceptions import GetTimeoutError, RayError, RayTaskError, TaskCancelle
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from bench.runner.backends import Hear, Message, Work
-from bench.runner.backends.placing import POLL_SECONDS, Gone, Placed, Raised, Room
+from bench.runner.backends.placing import POLL_SECONDS, Gone, Placed, Raised, Room, knock
 from bench.suite.model import SuiteError
 
-CONNECT_SECONDS = 8.0
 SETTLE_SECONDS = 20.0
 
 
@@ -142,18 +140,10 @@ def connect(address: str | None, jobs: int | None) -> Ray:
     own: dict[str, Any] = {"include_dashboard": False, "_node_ip_address": "127.0.0.1"} if alone else {}
     try:
         if address not in (None, "auto", "local"):
-            _knock(address)
+            knock(address)
         ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **own)
-    except (OSError, OverflowError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise SuiteError(
             f"--address {address}: no cluster of Ray answers there: {error}; valid: HOST:6379, auto, local"
         ) from None
     return Ray(jobs or 0)
-
-
-def _knock(address: str) -> None:
-    """Raise what is wrong with an address. Ray tries for hours, deaf to Ctrl-C."""
-    host, _, port = address.rpartition("://")[2].rpartition(":")
-    if not (host and port.isdigit()):
-        raise ValueError("it has no port")
-    socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()

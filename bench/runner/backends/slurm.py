@@ -13,8 +13,10 @@ import signal
 import subprocess
 import threading
 import time
+from argparse import ArgumentTypeError
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from uuid import uuid4
 import submitit
 from submitit.core.utils import FailedJobError, UncompletedJobError
 
+from bench.cli.command import between, up_to
 from bench.runner.backends import Ask, Backend, Function, Hear, Lost, Message, NotBegun, T, Work, place
 from bench.suite.model import SuiteError
 
@@ -38,8 +41,8 @@ CLUSTERS = ("slurm", "local")
 TRUTH = {"true": True, "false": False}
 KINDS: dict[type, tuple[Callable[[str], Any], str]] = {
     str: (str, "text"),
-    int: (int, "a whole number"),
-    float: (float, "a number"),
+    int: (up_to(10**9, least=0), "a whole number"),
+    float: (between(0, 1e9), "a number above 0"),
     bool: (lambda text: TRUTH[text.lower()], "true or false"),
 }
 """Type of a parameter -> how its value is read, and what it is for people."""
@@ -67,6 +70,8 @@ class Slurm(Backend):
             made.update_parameters(**(needs | at_once | self.parameters))
         except (NameError, ValueError, AssertionError, RuntimeError) as error:
             raise SuiteError(f"--on slurm: submitit refuses --address: {error}") from None
+        except OSError as error:
+            raise SuiteError(f"--address folder={self.folder.parent}: cannot be written: {error.strerror}") from None
         return made
 
     def at_once(self, cores: int) -> int:
@@ -106,7 +111,8 @@ class Slurm(Backend):
     ) -> dict[submitit.Job[Any], int]:
         chosen = [work[number] for number in numbers]
         try:
-            jobs = self.executor(chosen).map_array(task, [w.item for w in chosen], map(post.box, numbers))
+            with _without_ctrl_c():
+                jobs = self.executor(chosen).map_array(task, [w.item for w in chosen], map(post.box, numbers))
         except (OSError, RuntimeError, submitit.core.utils.FailedJobError, subprocess.CalledProcessError) as error:
             raise SuiteError(f"--on slurm: cannot be submitted: {error}") from None
         return dict(zip(jobs, numbers, strict=True))
@@ -116,12 +122,22 @@ class Slurm(Backend):
         if self.cluster == "slurm":
             for array in {job.job_id.partition("_")[0] for job in jobs}:
                 subprocess.call(["scancel", array])
-        else:
-            for job in jobs:
-                job.cancel(check=False)
         end = time.monotonic() + SETTLE_SECONDS
-        while not all(job.done(force_check=True) for job in jobs) and time.monotonic() < end:
+        while (left := [job for job in jobs if not job.done(force_check=True)]) and time.monotonic() < end:
+            if self.cluster == "local":  # again and again: submitit passes on what comes too early to nobody
+                for job in left:
+                    os.kill(int(job.job_id), signal.SIGTERM)
             time.sleep(POLL_SECONDS)
+
+
+@contextmanager
+def _without_ctrl_c() -> Iterator[None]:
+    """Let processes that begin meanwhile on this machine take no notice of Ctrl-C, which is for the command alone."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _no_result(job: submitit.Job[Any]) -> bool:
@@ -201,7 +217,11 @@ def connect(address: str | None, jobs: int | None) -> Slurm:
     parts = [part.partition("=") for part in (address or "").split(",") if address]
     if wrong := ["".join(part) for part in parts if not all(part)]:
         raise SuiteError(f"--address: {wrong[0]!r} is not KEY=VALUE; for Slurm: slurm_partition=cpu,timeout_min=720")
-    parameters = {key: _parsed(key, value) for key, _, value in parts}
+    parameters: dict[str, Any] = {}
+    for key, _, value in parts:
+        if key in parameters:
+            raise SuiteError(f"--address {key}={value}: {key} is given twice")
+        parameters[key] = _parsed(key, value)
     cluster = parameters.get("cluster", CLUSTERS[0])
     if cluster not in CLUSTERS:
         raise SuiteError(f"--address cluster={cluster}: no such cluster; valid: {', '.join(CLUSTERS)}")
@@ -225,6 +245,9 @@ def _parsed(key: str, value: str) -> Any:
         raise SuiteError(f"--address {key}={value}: submitit knows no such parameter; {like}valid: {', '.join(valid)}")
     parse, noun = KINDS[types[key]]
     try:
-        return parse(value)
-    except (ValueError, KeyError):
+        parsed = parse(value)
+        if type(parsed) in (int, float) and not parsed and key != "gpus_per_node":
+            raise ValueError(f"{key} of 0")
+        return parsed
+    except (ValueError, KeyError, ArgumentTypeError):
         raise SuiteError(f"--address {key}={value}: {value!r} is not {noun}") from None

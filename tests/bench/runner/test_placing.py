@@ -205,7 +205,7 @@ def test_nobody_who_takes_the_work_is_said_once(monkeypatch: pytest.MonkeyPatch)
     engine = Engine()
     engine.before_ending = come_late
     _, said = run(engine, [Work(0, 4, 3 * GIGABYTE)])
-    assert said == ["Waiting for a worker with 4 free cores and 3.0 GB; 0 workers are there"]
+    assert said == ["Waiting for a worker with 4 free cores and 3.0 GB; none is there"]
 
 
 def test_endless_work_is_asked_for_only_when_there_is_room() -> None:

@@ -68,9 +68,12 @@ def test_ctrl_c_stops_the_tasks(tmp_path: Path) -> None:
     address = f"cluster=local,folder={tmp_path / 'submitit'}"
     run = start(tmp_path, "--on", "slurm", "--address", address, steps=1_000_000, algorithms={"happo": None})
     wait_until(lambda: trial_files(tmp_path / "tiny", "checkpoint.pt"), run)
-    run.send_signal(signal.SIGINT)
+    group = [run.pid, *(p.pid for p in psutil.Process(run.pid).children(recursive=True))]
+    for pid in group:  # as a terminal does
+        os.kill(pid, signal.SIGINT)
     _, err = finish(run, INTERRUPTED, seconds=60)
     assert "Stopped. The same command goes on" in err
+    assert "Traceback" not in err
     wait_until(lambda: with_status(tmp_path, "stopped") == 1)
 
 
@@ -89,6 +92,11 @@ def test_ctrl_c_stops_the_tasks(tmp_path: Path) -> None:
         ("slurm_partiton=cpu", "did you mean slurm_partition. valid: slurm_account, "),
         ("cluster=local,timeout_min=1h", "--address timeout_min=1h: '1h' is not a whole number"),
         ("cluster=local,stderr_to_stdout=1", "--address stderr_to_stdout=1: '1' is not true or false"),
+        ("cluster=local,timeout_min=-5", "--address timeout_min=-5: '-5' is not a whole number"),
+        ("cluster=local,nodes=0", "--address nodes=0: '0' is not a whole number"),
+        ("cluster=local,mem_gb=-1", "--address mem_gb=-1: '-1' is not a number above 0"),
+        ("timeout_min=3,timeout_min=4", "--address timeout_min=4: timeout_min is given twice"),
+        ("cluster=local,folder=/proc/here", "--address folder=/proc/here: cannot be written: "),
         ("cluster=nowhere", "--address cluster=nowhere: no such cluster; valid: slurm, local"),
         ("cluster=local,nodes=2", "submitit refuses --address: .*only one node"),
     ],

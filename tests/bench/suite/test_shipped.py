@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import zipfile
+from argparse import ArgumentTypeError
 from dataclasses import fields
 from pathlib import Path
 
@@ -27,6 +28,11 @@ NAMES = sorted(path.stem for path in (ROOT / "suites").glob("*.yaml"))
 def test_a_shipped_suite_is_found_from_anywhere(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert find(name).resolve() == ROOT / "suites" / f"{name}.yaml"
+
+
+def test_an_address_is_no_suite() -> None:
+    with pytest.raises(ArgumentTypeError, match=r"'s3://bucket/quick\.yaml' is no file of this machine"):
+        find("s3://bucket/quick.yaml")
 
 
 def test_a_file_comes_before_a_shipped_suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
