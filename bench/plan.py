@@ -27,7 +27,7 @@ from bench.cli.command import between, counted, up_to
 from bench.cli.display import clock
 from bench.runner.cost import CHECKPOINT_BYTES, POLICY_BYTES, Cost, machine_memory
 from bench.runner.pool import in_order
-from bench.runner.preparing import Prepared, add_suite, isolated, prepared, start_seconds
+from bench.runner.preparing import Asked, Prepared, add_suite, isolated, prepared, start_seconds
 from bench.runner.simulation import DRIVER_SECONDS, FILES_THAT_STAY, WINDOW, Forecast, Job, forecast, simulate
 from bench.store.remote import Remote
 from bench.store.trials import FRESH_FACTOR
@@ -48,12 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     per_node = options.workers_per_node or max((os.cpu_count() or 1) // options.env_threads, 1)
     memory = options.node_memory * 1e9 if options.node_memory else machine_memory()
     try:
-        found: Prepared = isolated(
-            prepared,
-            *(options.suite, options.results, options.set, options.include, options.only, None),
-            *(options.env_threads, 0, True, False),
-            say=_say,
-        )
+        found: Prepared = isolated(prepared, Asked.of(options), say=_say)
         todo = in_order(found.prices, found.prices)
         if not todo:
             print(f"Nothing to run: {counted(len(found.selected), 'trial')} done already in {options.results}")

@@ -25,7 +25,7 @@ from bench.runner import backends, folder
 from bench.runner.attempt import Effort
 from bench.runner.backends import Backend
 from bench.runner.pool import add_effort, run_trials
-from bench.runner.preparing import Prepared, add_suite, isolated, prepared
+from bench.runner.preparing import Asked, Prepared, add_suite, isolated, prepared
 from bench.runner.rounds import run_rounds
 from bench.runner.summary import describe
 from bench.runner.tracking import tracked
@@ -64,17 +64,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: Namespace, backend: Backend) -> int:
     """Plan what is to do, say what it will cost, and do it."""
-    found: Prepared = isolated(
-        prepared,
-        *(options.suite, options.results, options.set, options.include, options.only, options.max_seeds),
-        *(
-            options.env_threads,
-            0 if backend.remote else backend.jobs,
-            options.restart,
-            options.dry_run and not backend.remote,
-        ),
-        say=lambda line: print(line, file=sys.stderr),
+    asked = Asked.of(
+        options,
+        most_seeds=options.max_seeds,
+        jobs=0 if backend.remote else backend.jobs,
+        restart=options.restart,
+        advised=options.dry_run and not backend.remote,
     )
+    found: Prepared = isolated(prepared, asked, say=lambda line: print(line, file=sys.stderr))
     results = patient(options.results / found.planned[0].suite)
     effort = Effort(options.env_threads, options.stall, options.retries)
     cores = effort.cores(found.planned[0])

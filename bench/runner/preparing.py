@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from argparse import ArgumentParser
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -36,6 +36,40 @@ from bench.trial.status import read_status
 
 STALL_SECONDS = 120.0
 """Time within which an environment must have been made, and must have stepped."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a command was asked for."""
+
+    suite: Path
+    results: Path | Remote
+    """Where those of all suites lie."""
+    changes: Sequence[str]
+    includes: Sequence[Path]
+    parts: Sequence[str]
+    env_threads: int
+    most_seeds: int | None = None
+    """Up to how many seeds are added until the claims of the suite are decided."""
+    jobs: int = 0
+    """Trials at once on this machine, whose replay buffers it must hold; 0 where they run elsewhere."""
+    restart: bool = True
+    """Whether trials that are given more steps, and have kept no checkpoint, may start over."""
+    advised: bool = False
+    """Whether one wants to know what threads do."""
+
+    @classmethod
+    def of(cls, options: Namespace, **others: Any) -> Asked:
+        """What `add_suite` has read."""
+        return cls(
+            suite=options.suite,
+            results=options.results,
+            changes=options.set,
+            includes=options.include,
+            parts=options.only,
+            env_threads=options.env_threads,
+            **others,
+        )
 
 
 @dataclass(frozen=True)
@@ -99,46 +133,29 @@ def add_suite(parser: ArgumentParser) -> None:
     )
 
 
-def prepared(
-    suite: Path,
-    results: Path | Remote,
-    changes: Sequence[str],
-    includes: Sequence[Path],
-    parts: Sequence[str],
-    most_seeds: int | None,
-    env_threads: int,
-    jobs: int,
-    restart: bool,
-    advised: bool,
-    link: Link,
-) -> Prepared:
-    """Read a suite and measure its costs. `results` is where those of all suites lie.
-
-    `most_seeds`: up to how many seeds are added until the claims of the suite are decided. `jobs`: trials at once on
-    this machine, whose replay buffers it must hold; 0 where they run elsewhere. `restart`: whether trials that are
-    given more steps, and have kept no checkpoint, may start over. `advised`: whether one wants to know what threads do.
-    """
-    link.at(f"reading {suite}")
-    read, document = load(suite, changes, includes)
-    looks = _looks(read, most_seeds, suite)
-    planned = trials(read.model_copy(update={"seeds": looks[-1]}), suite, link.at)
-    selected = only(planned, parts)
-    place = results / read.name
+def prepared(asked: Asked, link: Link) -> Prepared:
+    """Read a suite and measure its costs."""
+    link.at(f"reading {asked.suite}")
+    read, document = load(asked.suite, asked.changes, asked.includes)
+    looks = _looks(read, asked.most_seeds, asked.suite)
+    planned = trials(read.model_copy(update={"seeds": looks[-1]}), asked.suite, link.at)
+    selected = only(planned, asked.parts)
+    place = asked.results / read.name
     with naming(place):
         own = _own(place, link)
         longer = lengthened(planned, own)
         refuse_changed(planned, place, longer)
         lost = starting_over(selected, place)
-        if not restart:
+        if not asked.restart:
             refuse_to_start_over(lost, place)
         agents = {t.task.label: registry.team(t.task).size for t in planned}
-        meaning = replace(resolved(planned, agents), claims=claims(read, planned, suite), looks=looks)
+        meaning = replace(resolved(planned, agents), claims=claims(read, planned, asked.suite), looks=looks)
         meaning = continued(meaning, place)
         todo = [t for t in selected if t in longer or read_status(t, own).get("status") != "done"]
-    refuse_replays_beyond_memory(todo, jobs)
-    prices = costs(todo, env_threads, link=link)
+    refuse_replays_beyond_memory(todo, asked.jobs)
+    prices = costs(todo, asked.env_threads, link=link)
     prices = {t: replace(cost, share=1 - reached(t, own) / t.steps * (t not in lost)) for t, cost in prices.items()}
-    cores = what_pays(prices, link) if advised and prices else ""
+    cores = what_pays(prices, link) if asked.advised and prices else ""
     return Prepared(
         document, meaning, read.seeds, planned, selected, prices, longer, lost, cores, physics_warning(todo)
     )
