@@ -51,7 +51,7 @@ def test_a_task_that_times_out_is_started_again_and_changes_no_number(tmp_path: 
 @pytest.mark.long
 def test_tasks_that_time_out_and_are_killed_change_no_number(tmp_path: Path) -> None:
     there, here = tmp_path / "there", tmp_path / "here"
-    changes = {"seeds": 2, "steps": 8000}
+    changes = {"seeds": 5, "steps": 4000}
     run = start(there, "--on", "slurm", "--address", f"cluster=local,folder={tmp_path / 'submitit'}", **changes)
     wait_until(lambda: len(trial_files(there / "tiny", "checkpoint.pt")) >= 2, run)
     timed_out, killed = task_processes(tmp_path)[:2]
