@@ -44,7 +44,7 @@ def way() -> str:
     remedy = f"unset {VARIABLE}, or " if own else ""
     raise NoPictures(
         f"no OpenGL that draws without a screen ({said}); {remedy}install one: on Debian or Ubuntu "
-        "`apt install libegl1 libgl1-mesa-dri`, or `apt install libosmesa6`"
+        "`apt install libegl1 libopengl0 libgl1-mesa-dri`, or `apt install libosmesa6`"
     )
 
 
