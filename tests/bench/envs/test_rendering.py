@@ -62,7 +62,7 @@ def test_only_the_users_own_choice_is_tried(monkeypatch: pytest.MonkeyPatch) -> 
 def test_without_opengl_one_line_says_what_was_tried_and_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MUJOCO_GL", raising=False)
     tried(monkeypatch, {"egl": "no EGL", "osmesa": "killed by signal 11"})
-    with pytest.raises(NoPictures, match=r"egl: no EGL; MUJOCO_GL=osmesa: killed by signal 11.*libopengl0 .*libosmesa6"):
+    with pytest.raises(NoPictures, match=r"no EGL; MUJOCO_GL=osmesa: killed by signal 11.*libopengl0 .*libosmesa6"):
         gl.way()
 
 
