@@ -87,7 +87,7 @@ def run_trials(
     if failed:
         again = "tries it again" if failed == 1 else "tries them again"
         print(f"{failed} of {counted(len(todo), 'trial')} failed; the same command {again}", file=sys.stderr)
-    if deleted := [t.name for t in done if read_status(t, working(results)).get("status", "waiting") == "waiting"]:
+    if deleted := [t.name for t in done if not read_status(t, working(results))]:
         what = f"{deleted[0]}{f' and {len(deleted) - 1} more' * (len(deleted) > 1)}"
         print(f"{what}: done, and deleted in {results} meanwhile; the same command starts over", file=sys.stderr)
     return int(failed > 0 or bool(deleted))
