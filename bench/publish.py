@@ -1,9 +1,10 @@
 # PYTHON_ARGCOMPLETE_OK
-"""`python -m bench.publish RESULTS ...`: make the compact form of a suite's results, to be kept in git.
+"""`python -m bench.publish RESULTS ...`: make the compact form of the results of a suite or study, to be kept in git.
 
 It has the records of all trials, failed ones included, what every `trial.json` says, and the diagnostics of at most
 100 updates of each agent and trial. It is a folder of results like any other: reports are made from it, `bench.verify`
-checks it, and `bench.run` takes its trials for done, so a run goes on from a fresh clone.
+checks it, and `bench.run` takes its trials for done, so a run goes on from a fresh clone. Of a study it has the tables,
+the best settings, the journal, and the records of all its trials with what their `trial.json` say.
 """
 
 from __future__ import annotations
@@ -37,8 +38,11 @@ FIRST_UPDATES = 5
 """The first ones are kept, for `bench.verify --replay`."""
 FOLDERS = re.compile(r"(?<![\w./])(?:/[^\s/:'\"]+)*/(?=[^\s/:'\"])")
 """What stands before the last name of an absolute path."""
-PLACES = "folders of suites, results/<suite>, or their places in a store, s3://BUCKET/PREFIX/<suite>"
+PLACES = "folders of suites and studies, results/<suite>, or their places in a store, s3://BUCKET/PREFIX/<suite>"
 COPIED = ("suite.yaml", "resolved.json")
+OF_A_STUDY = ("study.yaml", "study.json", "resolved.json", "tuning.parquet", "importances.parquet", "best.yaml")
+JOURNAL = "journal.log"
+"""Only there where a study keeps its trials in a file."""
 
 
 @command.entry
@@ -46,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """0 when all is written, 2 for results that cannot be read."""
     parser = command.Parser(
         prog="python -m bench.publish",
-        description="Make the compact form of a suite's results, to be kept in git.",
+        description="Make the compact form of the results of a suite or study, to be kept in git.",
     )
     parser.add_argument("results", type=location, nargs="+", metavar="RESULTS", help=PLACES)
     parser.add_argument(
@@ -58,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             with naming(place):
                 folder = copied(place)
                 target = options.into / folder.resolve().name
-                count = publish(folder, target)
+                count = (publish_study if (folder / "study.yaml").exists() else publish)(folder, target)
             size = sum(path.stat().st_size for path in target.iterdir())
             print(f"{target}: {counted(count, 'trial')}, {size / 1e6:.1f} MB")
     except StoreError as error:
@@ -79,12 +83,34 @@ def publish(folder: Path, target: Path) -> int:
         files.write_table(target / "records.parquet", records.merge(of))
     if updates is not None:
         files.write_table(target / "updates.parquet", thinned(updates.merge(of)))
-    rows = [{**identity(x), "status": x["status"], "about": json.dumps(_without_places(x))} for x in abouts]
-    files.write_table(target / "trials.parquet", pd.DataFrame(rows))
-    for name in COPIED:
+    files.write_table(target / "trials.parquet", pd.DataFrame([_row(about) for about in abouts]))
+    _copy(folder, target, COPIED)
+    return len(abouts)
+
+
+def publish_study(folder: Path, target: Path) -> int:
+    """Write the compact form of a study into a folder; returns the number of trials that its tuning trials had."""
+    parts = {part: int(part.name.rpartition("-")[2]) for part in sorted(folder.glob("tuning/*/trial-*"))}
+    if missing := [name for name in OF_A_STUDY if not (folder / name).exists()]:
+        raise StoreError(f"{folder / missing[0]}: is missing; bench.tune writes it when it ends")
+    if not parts:
+        raise StoreError(f"{folder}: no tuning/ there: published already, or not the folder in which the study ran")
+    rows = [{**_row(about), "number": number} for part, number in parts.items() for about in read_trials(part)]
+    records = [own.assign(number=k) for part, k in parts.items() if (own := joined(part, "records")) is not None]
+    files.write_table(target / "tuning_trials.parquet", pd.DataFrame(rows))
+    files.write_table(target / "tuning_records.parquet", pd.concat(records, ignore_index=True))
+    _copy(folder, target, (*OF_A_STUDY, JOURNAL))
+    return len(rows)
+
+
+def _row(about: dict[str, Any]) -> dict[str, Any]:
+    return {**identity(about), "status": about["status"], "about": json.dumps(_without_places(about))}
+
+
+def _copy(folder: Path, target: Path, names: Sequence[str]) -> None:
+    for name in names:
         if (folder / name).exists() and folder.resolve() != target.resolve():
             files.write_bytes(target / name, (folder / name).read_bytes())
-    return len(abouts)
 
 
 def thinned(updates: pd.DataFrame) -> pd.DataFrame:

@@ -48,6 +48,9 @@ def findings(folder: Path) -> Iterator[Finding]:
     except StoreError as error:
         yield Finding("trials", str(error))
         return
+    if (folder / "study.yaml").exists():
+        yield Finding("trials", f"{folder}: a study, which bench.tune checks when it goes on; this checks suites")
+        return
     if not abouts:
         yield Finding("trials", f"{folder}: no trials there; the results of a suite have trials/ or trials.parquet")
         return

@@ -21,7 +21,7 @@ import pytest
 import yaml
 from optuna.trial import TrialState
 
-from bench import reference, run
+from bench import publish, reference, run, verify
 from bench.envs.mujoco import MujocoBatch
 from bench.report import study_results
 from bench.report.__main__ import main as report
@@ -374,6 +374,41 @@ def test_nothing_is_left_to_do_in_a_finished_study_and_a_larger_budget_goes_on(
     assert "the defaults, " in capsys.readouterr().out
     assert main(tmp_path, "--trials", "2", **ONE) == 0
     assert len(table(tmp_path)) == 2
+
+
+def test_a_published_study_has_its_evidence_and_is_read_and_finished_like_the_one_it_was_made_of(
+    tmp_path: Path, whole: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert publish.main([str(whole / "tiny"), "--into", str(tmp_path)]) == 0
+    there = tmp_path / "tiny"
+    rows, trials, records = (
+        files.read_table(there / f"{name}.parquet") for name in ("tuning", "tuning_trials", "tuning_records")
+    )
+    assert {*zip(trials["algorithm"], trials["number"], strict=True)} == {
+        *zip(rows["algorithm"], rows["number"], strict=True)
+    }
+    assert all("provenance" in json.loads(about) for about in trials["about"])
+    last = records[records["step"] == records["step"].max()].groupby(["algorithm", "number"])["episode_return"].mean()
+    assert len(last) == len(rows)
+    assert report([str(there)]) == 0
+    capsys.readouterr()
+    assert main(tmp_path) == 0
+    assert "done        all" in capsys.readouterr().out
+    pd.testing.assert_frame_equal(table(tmp_path), table(whole), check_exact=True)
+    assert verify.main([str(there)]) == 1
+    assert "a study, which bench.tune checks" in capsys.readouterr().out
+
+
+def test_a_study_that_has_not_ended_or_has_no_trials_beside_it_is_not_published(
+    tmp_path: Path, whole: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert publish.main([str(whole / "tiny"), "--into", str(tmp_path / "one")]) == 0
+    (tmp_path / "one/tiny/best.yaml").unlink()
+    for missing in ("best.yaml: is missing; bench.tune writes it when it ends", "no tuning/ there"):
+        assert publish.main([str(tmp_path / "one/tiny"), "--into", str(tmp_path / "two")]) == 2
+        assert missing in capsys.readouterr().err
+        (tmp_path / "one/tiny/best.yaml").write_text("")
+    assert not (tmp_path / "two").exists()
 
 
 def test_ctrl_c_stops_with_130_and_the_same_command_gives_the_numbers_of_a_study_without_it(
