@@ -165,6 +165,7 @@ def test_a_scheduler_that_does_not_answer_is_one_line_and_leaves_no_client(
 
 
 def test_what_is_no_scheduler_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dask, "CONNECT_SECONDS", 0.5)
     monkeypatch.setattr(dask, "Client", None)
     with socket.create_server(("127.0.0.1", 0)) as server:
 
