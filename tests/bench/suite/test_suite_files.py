@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from algorithms import METHODS
 from bench.suite.claims import claims
@@ -239,9 +240,12 @@ def test_the_comparison_shares_actors_wherever_agents_are_equal(name: str) -> No
 def test_the_comparison_has_one_set_of_settings_for_all_tasks() -> None:
     changes = [change for entries in suite("mamujoco").per_task.values() for change in entries.values()]
     assert {*changes} == {SKIP}
-    common = [settings("mamujoco", "Ant-2x4", label) for label in ("ippo", "mappo", "happo")]
-    assert common[0] == common[1] == common[2]
-    shared = {key: value for key, value in common[0].items() if key in settings("mamujoco", "Ant-2x4", "hatrpo")}
-    assert shared.items() <= settings("mamujoco", "Ant-2x4", "hatrpo").items()
+    best = yaml.safe_load((SUITES.parent / "results/tune_mamujoco/best.yaml").read_text())
+    assert {key: value.model_dump(exclude_defaults=True) for key, value in suite("mamujoco").tuning.items()} == best[
+        "tuning"
+    ]
+    for label, own in best["algorithms"].items():
+        assert suite("mamujoco").algorithms[label] == own
     for label in ("ippo", "mappo"):
-        assert settings("mamujoco", "Ant-2x4", f"{label}-shared") == common[0] | {"share_actors": True}
+        shared = {"algorithm": label, "share_actors": True}
+        assert suite("mamujoco").algorithms[f"{label}-shared"] == best["algorithms"][label] | shared
