@@ -118,7 +118,7 @@ class Mirror:
     def _send(self, name: str) -> None:
         path = self.folder / name
         look = _look(path)
-        version = self._renamed(name, look)
+        version = self._copied_if_renamed(name, look)
         if version is None and (name in CHECKPOINTS or look[0] > PART):  # in parts, which cannot be conditional
             version = self.suite.write(self._path(name), path)
         elif version is None:
@@ -138,7 +138,7 @@ class Mirror:
         self.held.renew()
         return self.suite.write(self._path(name), content)
 
-    def _renamed(self, name: str, look: list[int]) -> Version | None:
+    def _copied_if_renamed(self, name: str, look: list[int]) -> Version | None:
         """Copy a file within the store that was renamed here; None if it was not, or is no longer there."""
         before = next((other for other, known in self._known.items() if other != name and known["look"] == look), None)
         if before is None or look[0] > MOST_COPIED:

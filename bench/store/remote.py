@@ -118,8 +118,8 @@ class Remote:
         """Why the store cannot be used now; empty if it can."""
         try:
             self.hasty().read(CLOCK)
-        except Closed as closed:
-            return str(closed)
+        except Closed as refusal:
+            return str(refusal)
         except StoreGone:
             return f"{self.url} does not answer"
         return ""
