@@ -27,7 +27,14 @@ from bench.store.files import StoreError, slug
 from bench.store.places import shown, trial_copied
 from bench.store.remote import Remote, location
 from bench.store.resolved import Resolved
-from bench.store.trials import NO_PHYSICS, read_trial, read_trial_in_place, trials_by_folder
+from bench.store.trials import (
+    NO_PHYSICS,
+    POLICIES,
+    published_teams,
+    read_trial,
+    read_trial_in_place,
+    trials_by_folder,
+)
 
 EPISODES, FILMED = 10, 1
 """Unless told; the second with a video."""
@@ -94,10 +101,17 @@ def _print_returns(labels: Sequence[str], ended: Iterable[Sequence[Any]]) -> Non
 
 
 def _of_all_algorithms(place: Path, about: Mapping[str, Any]) -> list[Path]:
-    """The folders of the finished trials on the same task with the same seed, in the order of the suite."""
+    """The folders of the finished trials on the same task with the same seed, in the order of the suite.
+
+    Of published teams, of which there is one for each algorithm, those on the same task.
+    """
     read_trial_in_place(place.absolute() / "trial.json")
-    suite = place.absolute().parents[3]
-    others = {x["algorithm"]: (folder, x) for folder, x in trials_by_folder(suite).items() if _alike(x, about)}
+    suite, keys = place.absolute().parents[3], ["task", "seed"]
+    there = trials_by_folder(suite)
+    if place.absolute().parents[2].name == POLICIES:
+        there, keys = published_teams(suite), ["task"]
+    alike = [(folder, x) for folder, x in there.items() if all(x[key] == about[key] for key in keys)]
+    others = {x["algorithm"]: (folder, x) for folder, x in alike}
     resolved = Resolved.read(suite)
     order = [*(resolved.algorithms if resolved else ()), *others]
     known = [others[label] for label in dict.fromkeys(order) if label in others]
@@ -106,10 +120,6 @@ def _of_all_algorithms(place: Path, about: Mapping[str, Any]) -> list[Path]:
     if not (done := [folder for folder, x in known if x["status"] == "done"]):
         raise StoreError(f"{suite}: no trial on {about['task']} with seed {about['seed']} is done")
     return done
-
-
-def _alike(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    return all(one[key] == other[key] for key in ("task", "seed"))
 
 
 def _own_place(place: Path, about: Mapping[str, Any], grid: bool) -> Path:

@@ -1,10 +1,11 @@
 # PYTHON_ARGCOMPLETE_OK
 """`python -m bench.publish RESULTS ...`: make the compact form of the results of a suite or study, to be kept in git.
 
-It has the records of all trials, failed ones included, what every `trial.json` says, and the diagnostics of at most
-100 updates of each agent and trial. It is a folder of results like any other: reports are made from it, `bench.verify`
-checks it, and `bench.run` takes its trials for done, so a run goes on from a fresh clone. Of a study it has the tables,
-the best settings, the journal, and the records of all its trials with what their `trial.json` say.
+It has the records of all trials, failed ones included, what every `trial.json` says, the diagnostics of at most 100
+updates of each agent and trial, and one trained team of each task and algorithm. It is a folder of results like any
+other: reports are made from it, `bench.verify` checks it, `bench.play` plays its teams, and `bench.run` takes its
+trials for done, so a run goes on from a fresh clone. Of a study it has the tables, the best settings, the journal, and
+the records of all its trials with what their `trial.json` say.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 folder = copied(place)
                 target = options.into / folder.resolve().name
                 count = (publish_study if (folder / "study.yaml").exists() else publish)(folder, target)
-            size = sum(path.stat().st_size for path in target.iterdir())
+            size = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
             print(f"{target}: {counted(count, 'trial')}, {size / 1e6:.1f} MB")
     except StoreError as error:
         return command.refused(error)
@@ -85,6 +86,10 @@ def publish(folder: Path, target: Path) -> int:
         files.write_table(target / "updates.parquet", thinned(updates.merge(of)))
     files.write_table(target / "trials.parquet", pd.DataFrame([_row(about) for about in abouts]))
     _copy(folder, target, COPIED)
+    if records is not None:
+        from bench.trial.publishing import publish_policies  # loads torch
+
+        publish_policies(folder, records, target)
     return len(abouts)
 
 

@@ -6,9 +6,10 @@
                                           policy.pt         the networks of the best and of the last policy
     <suite>/records.parquet, updates.parquet                those of all trials
     <suite>/trials.parquet                                  of a published suite: what every trial.json says
+    <suite>/policies/<task>/<label>/seed-NN/                of a published suite: one team of each task and algorithm
 
-A published suite is its three tables. It goes on where it is run again: its trials are done, those that are new have
-folders.
+A published suite is its three tables and some trained teams. It goes on where it is run again: its trials are done,
+those that are new have folders.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from difflib import get_close_matches
 from functools import lru_cache, partial
+from itertools import product
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
@@ -43,6 +45,8 @@ RECORD_COLUMNS = (
     "seconds",
 )
 TABLES = ("records", "updates")
+TRIALS, POLICIES = "trials", "policies"
+"""The folders of a suite with trials, and of a published suite with trained teams."""
 LOCK = ".lock"
 """The file in a suite's folder that a process holds while it writes what belongs to no single trial."""
 FRESH_KINDS = ("final", "absolute")
@@ -67,9 +71,9 @@ MOST_NAMED = 5
 """So many names are listed where one is not found."""
 
 
-def trial_folder(suite_folder: Path, task: str, label: str, seed: int) -> Path:
-    """Where the files of one trial lie: `<suite>/trials/<task>/<label>/seed-NN`."""
-    return suite_folder / "trials" / slug(task) / slug(label) / f"seed-{seed:02d}"
+def trial_folder(suite_folder: Path, task: str, label: str, seed: int, within: str = TRIALS) -> Path:
+    """Where the files of one trial lie: `<suite>/trials/<task>/<label>/seed-NN`, or within POLICIES."""
+    return suite_folder / within / slug(task) / slug(label) / f"seed-{seed:02d}"
 
 
 def identity(about: Mapping[str, Any]) -> dict[str, Any]:
@@ -90,8 +94,8 @@ def read_trial(path: Path) -> dict[str, Any]:
 
 def read_trial_in_place(path: Path) -> dict[str, Any]:
     """The same of a trial in a suite's folder. Refuses one that belongs into another folder."""
-    about = read_trial(path)
-    own = trial_folder(Path(), about["task"], about["algorithm"], about["seed"])
+    about, within = read_trial(path), POLICIES if POLICIES in path.parts[-5:] else TRIALS
+    own = trial_folder(Path(), about["task"], about["algorithm"], about["seed"], within)
     if path.parent.parts[-len(own.parts) :] != own.parts:
         raise StoreError(f"{path}: is that of {own}; it was copied or renamed: move it back, or delete it")
     return about
@@ -123,20 +127,21 @@ def find_trial(named: Path) -> Path:
     if (named / "trial.json").exists():
         return named
     *parts, label, seed = named.parts if len(named.parts) > 2 else ("", "", "")
-    suites = [Path(*parts[:k]) for k in range(len(parts), 0, -1) if (Path(*parts[:k]) / "trials").is_dir()]
+    above = [Path(*parts[:k]) for k in range(len(parts), 0, -1)]
+    suites = [suite for suite in above if any((suite / within).is_dir() for within in (TRIALS, POLICIES))]
     if not suites:
         raise StoreError(f"{named}: no trial there; valid: its folder, or SUITE/task/algorithm/seed")
     number = seed.removeprefix("seed-")
-    for suite in suites if number.isdecimal() else []:
+    for suite, within in product(suites, (TRIALS, POLICIES)) if number.isdecimal() else []:
         task = "/".join(parts[len(suite.parts) :])
-        if ((found := trial_folder(suite, task, label, int(number))) / "trial.json").exists():
+        if ((found := trial_folder(suite, task, label, int(number), within)) / "trial.json").exists():
             return found
     return _found_by_name(named, suites[0], ("/".join(parts[len(suites[0].parts) :]), label, number))
 
 
 def _found_by_name(named: Path, suite: Path, names: tuple[str, str, str]) -> Path:
     """The folder of a trial of a suite whose task is not named by its label, or StoreError."""
-    left = {path.parent: read_trial(path) for path in trial_files(suite, "trial.json")}
+    left = {path.parent: read_trial(path) for path in trial_files(suite, "trial.json")} | published_teams(suite)
     for what, wanted in zip(("task", "algorithm", "seed"), names, strict=True):
         there = {path: str(about[what]) for path, about in left.items()}
         chosen = _meant(what, wanted, {*there.values()})
@@ -164,9 +169,14 @@ def _none_of(what: str, wanted: str, suite: Path, names: set[str]) -> str:
     return f"{wrong} in {suite}; valid: {', '.join(valid[:MOST_NAMED]) or 'none'}{more}"
 
 
-def trial_files(suite_folder: Path, name: str) -> list[Path]:
+def trial_files(suite_folder: Path, name: str, within: str = TRIALS) -> list[Path]:
     """The files called `name` of all trials in a suite's folder, in the order of their paths."""
-    return sorted(suite_folder.glob(f"trials/*/*/seed-*/{name}"))
+    return sorted(suite_folder.glob(f"{within}/*/*/seed-*/{name}"))
+
+
+def published_teams(suite_folder: Path) -> dict[Path, dict[str, Any]]:
+    """Folder -> what its `trial.json` says, for the trained teams of a published suite."""
+    return {path.parent: read_trial_in_place(path) for path in trial_files(suite_folder, "trial.json", POLICIES)}
 
 
 def read_trials(suite_folder: Path) -> list[dict[str, Any]]:

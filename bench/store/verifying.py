@@ -17,10 +17,12 @@ from bench.store.resolved import Resolved
 from bench.store.trials import (
     CHECKPOINTS,
     FRESH_FACTOR,
+    POLICIES,
     RECORD_COLUMNS,
     TABLES,
     joined,
     of_earlier_budgets,
+    published_teams,
     read_table_of,
     trial_files,
     trials_by_folder,
@@ -56,7 +58,9 @@ def findings(folder: Path) -> Iterator[Finding]:
         return
     counts = Counter(about["status"] for about in abouts.values())
     yield Finding("trials", "", ", ".join(f"{count} {status}" for status, count in sorted(counts.items())))
-    yield _attempted("files", lambda: _files(abouts))
+    yield _attempted("files", lambda: _files(abouts, "delete its folder to run this trial again"))
+    if (folder / POLICIES).exists():
+        yield _attempted("policies", lambda: _files(published_teams(folder), "publish the suite again"))
     yield _attempted("suite", lambda: _resolved(folder, abouts))
     try:
         tables = {name: joined(folder, name) for name in TABLES}
@@ -83,9 +87,9 @@ def _attempted(check: str, look: Callable[[], tuple[str, str]]) -> Finding:
         return Finding(check, str(error))
 
 
-def _files(abouts: Mapping[Path, Mapping[str, Any]]) -> tuple[str, str]:
+def _files(abouts: Mapping[Path, Mapping[str, Any]], remedy: str) -> tuple[str, str]:
     """Compare the files of all trials with the checksums that they carry and that `trial.json` has."""
-    count, remedy = 0, "delete its folder to run this trial again"
+    count = 0
     for folder, about in abouts.items():
         if not (folder / "trial.json").exists():
             continue
@@ -103,7 +107,7 @@ def _files(abouts: Mapping[Path, Mapping[str, Any]]) -> tuple[str, str]:
                 return f"{path}: is missing; {remedy}", ""
             if path.suffix == ".pt" and files.sha256(path) != checksum:
                 return f"{path}: was damaged or changed after it was written; {remedy}", ""
-    return "", f"those of {count} trials" if count else "of a published suite, which keeps only its tables"
+    return "", f"those of {count} trials" if count else "of a published suite, which keeps the tables of all trials"
 
 
 def _damaged_checkpoints(folder: Path) -> str:

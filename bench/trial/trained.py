@@ -112,8 +112,10 @@ def load_team(folder: str | Path, policy: Literal["best", "last"] = "best") -> T
 
     Args:
         folder: Folder of a trial that is done, or was before it was given more steps:
-            `results/<suite>/trials/<task>/<algorithm>/seed-<seed>`, the column `folder` of `read(...).trials`.
-        policy: `best`: the policy with the highest mean return on the evaluation grid; `last`: the last one.
+            `results/<suite>/trials/<task>/<algorithm>/seed-<seed>`, the column `folder` of `read(...).trials`. Or that
+            of a team of a published suite, `results/<suite>/policies/<task>/<algorithm>/seed-<seed>`.
+        policy: `best`: the policy with the highest mean return on the evaluation grid; `last`: the last one, which
+            published teams have not.
 
     Raises:
         ValueError: Another policy than these, a place in a store, or a task or an algorithm that is not installed here.
@@ -131,7 +133,10 @@ def load_team(folder: str | Path, policy: Literal["best", "last"] = "best") -> T
         sizes = registry.team(trial.task)
         learner = trial.method.build(sizes, trial.settings, seeds(trial.seed)[0])
         _check_policy(path, about)
-        learner.policy.load_state_dict(torch.load(path, weights_only=True)[policy])
+        saved = torch.load(path, weights_only=True)
+        if policy not in saved:
+            raise StoreError(f"{path}: has no policy {policy!r}; that of a published team has only the best")
+        learner.policy.load_state_dict(saved[policy])
         if hasattr(learner, "steps"):
             learner.steps = trial.steps  # in its warm-up MADDPG would explore at random
     except SettingError as error:

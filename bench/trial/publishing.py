@@ -1,0 +1,100 @@
+"""The trained teams of a published suite: of each task and algorithm the one whose best policy has the median return.
+
+<suite>/policies/<task>/<label>/seed-NN/trial.json    as that of the trial, with this policy.pt as its only file
+                                        policy.pt     the best policy; weight matrices in 16 bits instead of 32
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from bench.store import files
+from bench.store.files import StoreError
+from bench.store.trials import (
+    POLICIES,
+    TRIALS,
+    as_ended,
+    identity,
+    read_trial,
+    read_trial_in_place,
+    trial_files,
+    trial_folder,
+)
+from bench.trial.session import OTHER_LAYOUT
+
+
+def publish_policies(suite_folder: Path, records: pd.DataFrame, target: Path) -> None:
+    """Write the trained teams of a suite's results into the folder `target`.
+
+    Of an even number of seeds the lower of the two in the middle is taken. Where only some trials have kept their
+    policies, as in results that went on from a published folder, it is that whose return is nearest to the median.
+
+    Args:
+        suite_folder: the results of the suite.
+        records: the records of all its trials.
+        target: where the published form of the suite is made.
+    """
+    there = {(a["task"], a["algorithm"], a["seed"]): folder for folder, a in _kept(suite_folder).items()}
+    made = {}
+    for (task, label), returns in _returns(records).items():
+        for seed in from_the_median(returns):
+            if (task, label, seed) in there:
+                made[trial_folder(target, task, label, seed, POLICIES)] = _smaller(there[task, label, seed])
+                break
+    for old in {path.parent for path in trial_files(target, "trial.json", POLICIES)} - {*made}:
+        shutil.rmtree(old)
+    for folder, (policy, about) in made.items():
+        files.write_bytes(folder / "policy.pt", policy)
+        files.write_sealed_json(folder / "trial.json", about)
+
+
+def _returns(records: pd.DataFrame) -> dict[tuple[str, str], dict[int, float]]:
+    """Task and algorithm -> seed -> the mean return of the best policy on its fresh episodes."""
+    best = records[records["kind"] == "absolute"]
+    keys = ["task", "algorithm", "seed"]
+    means = best.groupby(keys, observed=True)["episode_return"].mean().reset_index()
+    found: dict[tuple[str, str], dict[int, float]] = {}
+    for task, label, seed, value in zip(*(means[key] for key in [*keys, "episode_return"]), strict=True):
+        found.setdefault((task, label), {})[seed] = value
+    return found
+
+
+def from_the_median(returns: Mapping[int, float]) -> list[int]:
+    """The seeds from that with the median return, the lower of two in the middle, outwards."""
+    median = sorted(returns.values())[(len(returns) - 1) // 2]
+    return sorted(returns, key=lambda seed: (abs(returns[seed] - median), seed))
+
+
+def _kept(suite_folder: Path) -> dict[Path, dict[str, Any]]:
+    """The trials that have kept their policies, those of the suite itself after published ones."""
+    found = [path.parent for within in (POLICIES, TRIALS) for path in trial_files(suite_folder, "policy.pt", within)]
+    return {folder: read_trial_in_place(folder / "trial.json") for folder in found}
+
+
+def _smaller(folder: Path) -> tuple[bytes, dict[str, Any]]:
+    """The `policy.pt` and the `trial.json` to publish of a trial."""
+    about, path = as_ended(read_trial(folder / "trial.json")), folder / "policy.pt"
+    if files.sha256(path) != about["files"].get(path.name):
+        raise StoreError(f"{path}: was damaged or changed after it was written: its checksum differs")
+    try:
+        best = torch.load(path, weights_only=True)["best"]
+    except OTHER_LAYOUT as error:
+        raise StoreError(f"{path}: is of another version of the benchmark ({error})") from error
+    buffer = io.BytesIO()
+    torch.save({"trial": identity(about), "best": rounded(best)}, buffer)
+    checksum = hashlib.sha256(buffer.getvalue()).hexdigest()
+    return buffer.getvalue(), about | {"files": {path.name: checksum}}
+
+
+def rounded(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state with its 32-bit matrices in 16 bits; vectors, as biases and running moments, are as they were."""
+    return {key: x.half() if x.ndim == 2 and x.dtype == torch.float32 else x for key, x in state.items()}

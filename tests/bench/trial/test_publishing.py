@@ -1,0 +1,188 @@
+"""Trained teams of a published suite: whose they are, and that they play, export and verify as those of trials do."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+import bench
+from bench import play, publish, run, verify
+from bench.store import files
+from bench.store.files import StoreError
+from bench.store.trials import find_trial, joined, published_teams
+from bench.trial.playing import episodes
+from bench.trial.publishing import from_the_median, rounded
+from bench.trial.setup import evaluation_seeds
+
+SUITE: dict[str, Any] = {
+    "name": "tiny",
+    "steps": 200,
+    "seeds": 3,
+    "evaluate": {"every": 100, "episodes": 1},
+    "tasks": [{"name": "mamujoco/Hopper-3x1", "episode_length": 25}],
+    "algorithms": {"happo": {}, "maddpg": {"warmup_steps": 50, "batch_size": 16, "buffer_size": 200}},
+    "defaults": {"envs": 2, "rollout_length": 25, "hidden_sizes": [16]},
+}
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The results of three seeds of two algorithms."""
+    folder = tmp_path_factory.mktemp("publishing")
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(SUITE, sort_keys=False))
+    assert run.main([str(folder / "tiny.yaml"), "--results", str(folder)]) == 0
+    return folder / "tiny"
+
+
+@pytest.fixture
+def published(original: Path, tmp_path: Path) -> Path:
+    publish.publish(original, tmp_path / "published" / "tiny")
+    return tmp_path / "published" / "tiny"
+
+
+def absolute(folder: Path, label: str) -> dict[int, float]:
+    """Seed -> the mean return of the best policy on its fresh episodes."""
+    records = joined(folder, "records")
+    assert records is not None
+    own = records[(records["kind"] == "absolute") & (records["algorithm"] == label)]
+    return {seed: float(own["episode_return"][own["seed"] == seed].mean()) for seed in own["seed"].unique().tolist()}
+
+
+def seeds(folder: Path) -> dict[str, int]:
+    return {about["algorithm"]: about["seed"] for about in published_teams(folder).values()}
+
+
+@pytest.mark.parametrize(
+    ("returns", "order"),
+    [({0: 5.0}, [0]), ({0: 1.0, 1: 9.0, 2: 4.0}, [2, 0, 1]), ({0: 1.0, 1: 9.0, 2: 4.0, 3: 5.0}, [2, 3, 0, 1])],
+)
+def test_seeds_stand_from_that_with_the_median_return_outwards(returns: dict[int, float], order: list[int]) -> None:
+    assert from_the_median(returns) == order
+
+
+def test_only_32_bit_matrices_are_rounded() -> None:
+    state = {"weight": torch.full((2, 2), 1 / 3), "bias": torch.full((2,), 1 / 3), "table": torch.ones(2, 2).double()}
+    made = rounded(state)
+    assert {key: x.dtype for key, x in made.items()} == {
+        "weight": torch.float16,
+        "bias": torch.float32,
+        "table": torch.float64,
+    }
+    torch.testing.assert_close(made["weight"].float(), state["weight"], rtol=2**-11, atol=0)
+
+
+def test_the_team_with_the_median_return_is_published(original: Path, published: Path) -> None:
+    for label in ("happo", "maddpg"):
+        returns = absolute(original, label)
+        assert returns[seeds(published)[label]] == sorted(returns.values())[1]
+    assert not (published / "trials").exists()
+
+
+def test_a_published_team_is_that_of_its_trial_to_the_rounding(original: Path, published: Path) -> None:
+    for folder, about in published_teams(published).items():
+        own = find_trial(original / about["task"] / about["algorithm"] / str(about["seed"]))
+        saved, exact = bench.load_team(folder), bench.load_team(own)
+        assert saved.settings == exact.settings
+        shown = np.random.default_rng(0).normal(size=(3, 50, max(exact.sizes.observation_sizes)))
+        seen = [x[:, :size] for x, size in zip(shown, exact.sizes.observation_sizes, strict=True)]
+        for one, other in zip(saved.act(seen), exact.act(seen), strict=True):
+            np.testing.assert_allclose(one, other, atol=5e-3)
+            assert not np.array_equal(one, other)
+
+
+def test_its_returns_are_those_that_are_recorded_to_the_rounding(published: Path) -> None:
+    for folder, about in published_teams(published).items():
+        team = bench.load_team(folder)
+        played = [one.returns[0] for (one,) in episodes([team], evaluation_seeds("fresh", 10))]
+        recorded = absolute(published, about["algorithm"])[about["seed"]]
+        assert np.mean(played) == pytest.approx(recorded, rel=0.02)
+
+
+def test_a_published_team_is_named_as_a_trial_is(published: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    seed = seeds(published)["happo"]
+    assert play.main([str(published / "Hopper-3x1" / "happo" / str(seed)), "--episodes", "1"]) == 0
+    assert f"seed {seed}, best policy" in capsys.readouterr().out
+    other = (seed + 1) % 3
+    assert play.main([str(published / "Hopper-3x1" / "happo" / str(other))]) == 2
+    assert f"no seed '{other}' in {published}; valid: {seed}" in capsys.readouterr().err
+
+
+def test_the_last_policy_is_not_published(published: Path) -> None:
+    (folder, *_) = published_teams(published)
+    with pytest.raises(StoreError, match=r"has no policy 'last'; that of a published team has only the best$"):
+        bench.load_team(folder, "last")
+
+
+def test_teams_of_all_algorithms_are_side_by_side_whatever_their_seeds(published: Path) -> None:
+    (folder, *_) = published_teams(published)
+    about = files.read_sealed_json(folder / "trial.json")
+    assert play._of_all_algorithms(folder, about) == [*published_teams(published)]
+
+
+def test_a_published_team_can_be_exported(original: Path, published: Path, tmp_path: Path) -> None:
+    pytest.importorskip("safetensors")
+    from bench.trial.exporting import export
+
+    (folder, *_), seed = published_teams(published), seeds(published)["happo"]
+    export(folder, tmp_path / "one")
+    export(find_trial(original / "Hopper-3x1" / "happo" / str(seed)), tmp_path / "other")
+    for name in ("README.md", "policy.py", "config.json"):
+        assert (tmp_path / "one" / name).read_text() == (tmp_path / "other" / name).read_text()
+
+
+def test_what_is_published_again_has_the_same_bytes(published: Path, tmp_path: Path) -> None:
+    publish.publish(published, tmp_path / "again")
+    for folder in published_teams(published):
+        for name in ("policy.pt", "trial.json"):
+            again = tmp_path / "again" / folder.relative_to(published) / name
+            assert again.read_bytes() == (folder / name).read_bytes()
+
+
+def test_a_team_that_is_no_more_the_median_is_replaced(original: Path, tmp_path: Path) -> None:
+    """Two seeds, of which the lower one is published, and then three."""
+    target, path = tmp_path / "tiny", tmp_path / "two.yaml"
+    path.write_text(yaml.safe_dump(SUITE | {"seeds": 2, "algorithms": {"happo": {}}}, sort_keys=False))
+    assert run.main([str(path), "--results", str(tmp_path / "two")]) == 0
+    publish.publish(tmp_path / "two" / "tiny", target)
+    returns = absolute(original, "happo")
+    assert seeds(target) == {"happo": min((0, 1), key=lambda seed: returns[seed])}
+    publish.publish(original, target)
+    assert seeds(target)["happo"] == from_the_median(returns)[0]
+    assert len(published_teams(target)) == 2
+
+
+def test_a_changed_policy_is_seen(published: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert verify.main([str(published)]) == 0
+    assert "those of 2 trials" in capsys.readouterr().out
+    (folder, *_) = published_teams(published)
+    (folder / "policy.pt").write_bytes(b"changed")
+    assert verify.main([str(published)]) == 1
+    assert f"{folder / 'policy.pt'}: was damaged or changed" in capsys.readouterr().out
+
+
+def test_a_damaged_policy_is_not_published(original: Path, tmp_path: Path) -> None:
+    seed = from_the_median(absolute(original, "happo"))[0]
+    path = find_trial(original / "Hopper-3x1" / "happo" / str(seed)) / "policy.pt"
+    content = path.read_bytes()
+    try:
+        path.write_bytes(content[:-100] + bytes(100))
+        with pytest.raises(StoreError, match=r"policy.pt: was damaged or changed"):
+            publish.publish(original, tmp_path / "tiny")
+    finally:
+        path.write_bytes(content)
+
+
+def test_a_published_team_says_what_its_trial_said(original: Path, published: Path) -> None:
+    for folder, about in published_teams(published).items():
+        own = json.loads(
+            (find_trial(original / about["task"] / about["algorithm"] / str(about["seed"])) / "trial.json").read_text()
+        )
+        said = json.loads((folder / "trial.json").read_text())
+        assert {key for key in said if said[key] != own[key]} == {"files", files.SEAL}
+        assert [*about["files"]] == ["policy.pt"]
