@@ -50,15 +50,17 @@ def improvements(table: pd.DataFrame, labels: list[str]) -> pd.DataFrame:
 
 
 def figure(table: pd.DataFrame, algorithms: Algorithms) -> Figure:
-    """IQM with intervals, performance profiles, and the matrix of probabilities of improvement."""
+    """IQM with intervals, performance profiles, and, of several algorithms, how often each is above each other."""
     labels = in_order(table["algorithm"], algorithms.methods)
     height = max(2.6, ROW * len(labels) + 1.1)
+    widths = [1, 1.15, 1.1] if len(labels) > 1 else [1, 1.15]
     with matplotlib.rc_context(plots.RC):
         drawn = Figure(figsize=(11, height), layout="constrained")
-        left, middle, right = drawn.subplots(1, 3, width_ratios=[1, 1.15, 1.1])
+        left, middle, *right = drawn.subplots(1, len(widths), width_ratios=widths)
         _levels(left, stats.aggregates(table), labels, algorithms)
         _profiles(middle, stats.performance_profiles(table, thresholds(table)), labels, algorithms)
-        _improvements(right, improvements(table, labels), labels)
+        for ax in right:
+            _improvements(ax, improvements(table, labels), labels)
     return drawn
 
 
@@ -141,6 +143,7 @@ def context(suite: SuiteResults) -> dict[str, Any] | None:
         "figure": plots.inline(figure(table, suite.algorithms), "aggregate", "Over all tasks", suite.algorithms),
         "rows": rows(table, suite.algorithms),
         "tasks": table["task"].nunique(),
+        "several": table["algorithm"].nunique() > 1,
         "few": table.groupby(["task", "algorithm"], observed=True).size().min() < stats.ENOUGH_SEEDS,
         "left_out": sorted(table.loc[table["normalised"].isna(), "task"].unique()),
         "counted": "; ".join(names) + "." if names else "",
