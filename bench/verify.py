@@ -1,5 +1,5 @@
 # PYTHON_ARGCOMPLETE_OK
-"""`python -m bench.verify RESULTS ...`: are the results of suites whole, unchanged and consistent?
+"""`python -m bench.verify RESULTS ...`: are the results of suites and studies whole, unchanged and consistent?
 
 One line per check. With `--replay N` the first evaluation and the first updates of N trials of each suite are made
 again and compared bit for bit with what was recorded; where they differ, the line says what differs between this
@@ -27,6 +27,7 @@ from bench.store.places import copied, shown
 from bench.store.remote import Remote, location
 from bench.store.trials import read_trials
 from bench.store.verifying import Finding, findings
+from bench.store.verifying_study import findings_of_study
 
 
 @command.entry
@@ -41,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         nargs="+",
         type=location,
         metavar="RESULTS",
-        help="folders of suites, results/<suite>, or their places in a store, s3://BUCKET/PREFIX/<suite>",
+        help="folders of suites and studies, results/<suite>, or their places in a store, s3://BUCKET/PREFIX/<suite>",
     )
     parser.add_argument(
         "--replay", type=positive, default=0, metavar="N", help="make the first updates of N trials again"
@@ -56,7 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     passed = True
     for place, folder in folders.items():
         print(place)
-        for found in [*findings(folder)]:
+        study = (folder / "study.yaml").exists()
+        for found in [*(findings_of_study if study else findings)(folder)]:
             passed &= _printed(found, place)
         if passed and options.replay:
             for found in _replayed(folder, options.replay):
@@ -77,6 +79,8 @@ def _replayed(folder: Path, count: int) -> Iterator[Finding]:
     from bench.trial.replay import difference
 
     done = [about for about in read_trials(folder) if about["status"] == "done"]
+    if not done:
+        yield Finding("replay", "", "none: only trials of suites are made again, and those that are done")
     chosen = [done[k * len(done) // count] for k in range(count)] if len(done) > count else done
     for about in chosen:
         name = f"replay of {about['task']} {about['algorithm']} seed {about['seed']}"

@@ -50,18 +50,15 @@ def findings(folder: Path) -> Iterator[Finding]:
     except StoreError as error:
         yield Finding("trials", str(error))
         return
-    if (folder / "study.yaml").exists():
-        yield Finding("trials", f"{folder}: a study, which bench.tune checks when it goes on; this checks suites")
-        return
     if not abouts:
         yield Finding("trials", f"{folder}: no trials there; the results of a suite have trials/ or trials.parquet")
         return
     counts = Counter(about["status"] for about in abouts.values())
     yield Finding("trials", "", ", ".join(f"{count} {status}" for status, count in sorted(counts.items())))
-    yield _attempted("files", lambda: _files(abouts, "delete its folder to run this trial again"))
+    yield attempted("files", lambda: check_files(abouts, "delete its folder to run this trial again"))
     if (folder / POLICIES).exists():
-        yield _attempted("policies", lambda: _files(published_teams(folder), "publish the suite again"))
-    yield _attempted("suite", lambda: _resolved(folder, abouts))
+        yield attempted("policies", lambda: check_files(published_teams(folder), "publish the suite again"))
+    yield attempted("suite", lambda: _resolved(folder, abouts))
     try:
         tables = {name: joined(folder, name) for name in TABLES}
         if not trial_files(folder, "trial.json"):
@@ -73,21 +70,21 @@ def findings(folder: Path) -> Iterator[Finding]:
     if records is None:
         yield Finding("records", "", "none yet")
         return
-    yield Finding("records", _records(records, abouts), f"{len(records):,} episodes")
+    yield Finding("records", check_records(records, abouts), f"{len(records):,} episodes")
     updates = tables["updates"]
     if updates is not None:
         yield Finding("updates", _updates(updates, abouts), f"{len(updates):,} rows")
-    yield _attempted("joined", lambda: _stored(folder, tables))
+    yield attempted("joined", lambda: _stored(folder, tables))
 
 
-def _attempted(check: str, look: Callable[[], tuple[str, str]]) -> Finding:
+def attempted(check: str, look: Callable[[], tuple[str, str]]) -> Finding:
     try:
         return Finding(check, *look())
     except StoreError as error:
         return Finding(check, str(error))
 
 
-def _files(abouts: Mapping[Path, Mapping[str, Any]], remedy: str) -> tuple[str, str]:
+def check_files(abouts: Mapping[Path, Mapping[str, Any]], remedy: str) -> tuple[str, str]:
     """Compare the files of all trials with the checksums that they carry and that `trial.json` has."""
     count = 0
     for folder, about in abouts.items():
@@ -165,7 +162,7 @@ def _planned(found: Resolved | None) -> set[tuple[str, str, int]]:
     return {(*pair, found.first_seed + k) for pair in pairings for k in range(min(found.looks))}
 
 
-def _records(records: pd.DataFrame, abouts: Mapping[Path, Mapping[str, Any]]) -> str:
+def check_records(records: pd.DataFrame, abouts: Mapping[Path, Mapping[str, Any]]) -> str:
     """Each trial has the columns, every point of its grid with all episodes, and at its end the fresh ones."""
     if missing := [column for column in RECORD_COLUMNS if column not in records.columns]:
         return f"columns are missing: {', '.join(missing)}"

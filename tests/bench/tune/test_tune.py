@@ -21,7 +21,7 @@ import pytest
 import yaml
 from optuna.trial import TrialState
 
-from bench import publish, reference, run, verify
+from bench import publish, reference, run
 from bench.envs.mujoco import MujocoBatch
 from bench.report import study_results
 from bench.report.__main__ import main as report
@@ -395,8 +395,6 @@ def test_a_published_study_has_its_evidence_and_is_read_and_finished_like_the_on
     assert main(tmp_path) == 0
     assert "done        all" in capsys.readouterr().out
     pd.testing.assert_frame_equal(table(tmp_path), table(whole), check_exact=True)
-    assert verify.main([str(there)]) == 1
-    assert "a study, which bench.tune checks" in capsys.readouterr().out
 
 
 def test_a_study_that_has_not_ended_or_has_no_trials_beside_it_is_not_published(
