@@ -18,6 +18,7 @@ import pandas as pd
 
 from bench.cli.command import counted
 from bench.report import (
+    aggregate,
     answer,
     audit,
     certificates_page,
@@ -53,18 +54,20 @@ def write(suite: SuiteResults, refresh: int = 0) -> str:
     table = stats.returns_table(suite.records, states)
     rows = page.returns_rows(table)
     certificates = certificates_page.make(suite)
+    over_tasks = aggregate.make(suite)
     verdicts = claims.verdicts(suite)
     # all is made before anything is written, so that the files of one folder always belong together
     outputs = {
         **plots.all_formats("curves", plots.curves(curves, states, suite.algorithms)),
         **plots.all_formats("curves_seconds", plots.curves(curves, states, suite.algorithms, "seconds")),
+        **(plots.all_formats("aggregate", over_tasks.figure) if over_tasks else {}),
         "curves.parquet": files.table_bytes(curves.drop(columns="points")),
         "returns.csv": table.to_csv(index=False, float_format="{:z.6g}".format, lineterminator="\n").encode(),
         "returns.md": page.markdown(rows).encode(),
         "returns.tex": formats.latex(rows).encode(),
         "returns.parquet": files.table_bytes(table),
         "certificates.csv": certificates.csv,
-        "report.html": page.html(suite, states, curves, table, certificates, verdicts, refresh).encode(),
+        "report.html": page.html(suite, states, curves, table, certificates, over_tasks, verdicts, refresh).encode(),
     }
     if suite.resolved and suite.resolved.claims:
         document = claims.document(verdicts, suite.resolved)

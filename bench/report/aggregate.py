@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import permutations
 from typing import Any
 
@@ -132,15 +133,23 @@ def _improvements(ax: Axes, found: pd.DataFrame, labels: list[str]) -> None:
     ax.set_title("P(row above column)", loc="left", fontsize=9, weight="bold")
 
 
-def context(suite: SuiteResults) -> dict[str, Any] | None:
-    """What the template `aggregate.html` shows; None where no return can be normalised."""
+@dataclass(frozen=True)
+class Aggregate:
+    """What the report shows of all tasks together."""
+
+    figure: Figure
+    context: dict[str, Any]
+    """What the template `aggregate.html` shows beside the figure."""
+
+
+def make(suite: SuiteResults) -> Aggregate | None:
+    """The aggregate of a suite; None where no return can be normalised."""
     table = stats.final_returns(suite.records, suite.trials)
     if not is_there(table):
         return None
     lost = table[table["counted_as"] != ""]
     names = [f"{trial_name({**row})} as {row['counted_as']}" for _, row in lost.iterrows()]
-    return {
-        "figure": plots.inline(figure(table, suite.algorithms), "aggregate", "Over all tasks", suite.algorithms),
+    context = {
         "rows": rows(table, suite.algorithms),
         "tasks": table["task"].nunique(),
         "several": table["algorithm"].nunique() > 1,
@@ -148,6 +157,7 @@ def context(suite: SuiteResults) -> dict[str, Any] | None:
         "left_out": sorted(table.loc[table["normalised"].isna(), "task"].unique()),
         "counted": "; ".join(names) + "." if names else "",
     }
+    return Aggregate(figure(table, suite.algorithms), context)
 
 
 def rows(table: pd.DataFrame, algorithms: Algorithms) -> list[dict[str, str]]:

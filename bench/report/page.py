@@ -17,7 +17,6 @@ from markupsafe import Markup
 from bench.cli.command import counted
 from bench.report import (
     about,
-    aggregate,
     answer,
     audit,
     budgets,
@@ -31,6 +30,7 @@ from bench.report import (
     stats,
     videos,
 )
+from bench.report.aggregate import Aggregate
 from bench.report.algorithms import Algorithms, in_order
 from bench.report.audit import tuning
 from bench.report.certificates_page import Certificates
@@ -278,19 +278,21 @@ def html(
     curves: pd.DataFrame,
     table: pd.DataFrame,
     certificates: Certificates,
+    over_tasks: Aggregate | None,
     verdicts: Sequence[Verdict] = (),
     refresh: int = 0,
 ) -> str:
     """The page; with `refresh` it loads itself again after so many seconds."""
     tasks = sorted(states["task"].unique())
     rows = returns_rows(table)
-    labels = in_order(states["algorithm"])
+    labels, algorithms = in_order(states["algorithm"]), suite.algorithms
     return ENVIRONMENT.get_template("report.html").render(
         name=suite.name,
         answer=answer.context(suite, verdicts),
-        aggregate=aggregate.context(suite),
-        reaching=reaching.rows(reaching.table(suite.records, states), suite.algorithms),
-        improvement=monotonic.context(suite.updates, suite.algorithms.methods),
+        aggregate=over_tasks and over_tasks.context,
+        aggregate_figure=over_tasks and plots.inline(over_tasks.figure, "aggregate", "Over all tasks", algorithms),
+        reaching=reaching.rows(reaching.table(suite.records, states), algorithms),
+        improvement=monotonic.context(suite.updates, algorithms.methods),
         games=games.make(suite, states),
         sensitivity=sensitivity.of_suite(suite),
         published=published.rows(tasks),
@@ -298,10 +300,10 @@ def html(
         warnings=warnings(suite, states),
         facts=facts(suite, states),
         gaps=gaps(suite, states),
-        panels=plots.panels(curves, states, suite.algorithms),
-        time_panels=plots.panels(curves, states, suite.algorithms, "seconds"),
+        panels=plots.panels(curves, states, algorithms),
+        time_panels=plots.panels(curves, states, algorithms, "seconds"),
         caption=plots.curve_caption(states),
-        styles={label: suite.algorithms.styles[label] for label in labels},
+        styles={label: algorithms.styles[label] for label in labels},
         glyphs=GLYPHS,
         tables={task: [row for row in rows if row["task"] == task] for task in tasks},
         budgets=budgets.rows(suite.records, table),
@@ -310,10 +312,10 @@ def html(
         compared=about.compared(suite, labels),
         provenance=about.provenance(suite),
         hashes=about.config_hashes(suite),
-        audits=audit.audits(suite.trials, suite.records, suite.algorithms.methods),
+        audits=audit.audits(suite.trials, suite.records, algorithms.methods),
         unrecorded=audit.UNRECORDED,
         certificates=certificates,
-        certificate_figures=_figures(certificates, suite.algorithms),
+        certificate_figures=_figures(certificates, algorithms),
         entries=drilldown.entries(suite, states),
         settings_tables=drilldown.settings_tables(suite),
         videos=videos.of_suite(suite.folder),

@@ -42,9 +42,7 @@ def test_the_page_says_what_the_scale_and_the_matrix_are(tmp_path: Path, seeds: 
 
 def test_of_one_algorithm_there_is_no_matrix(tmp_path: Path) -> None:
     for labels, panels in (({"happo": 1.5}, 2), ({"happo": 1.5, "mappo": 1.0}, 3)):
-        suite = write(tmp_path / str(panels), labels)
-        table = stats.final_returns(suite.records, suite.trials)
-        assert len(aggregate.figure(table, suite.algorithms).axes) == panels
-        context = aggregate.context(suite)
-        assert context is not None
-        assert context["several"] == (panels == 3)
+        made = aggregate.make(write(tmp_path / str(panels), labels))
+        assert made is not None
+        assert len(made.figure.axes) == panels
+        assert made.context["several"] == (panels == 3)

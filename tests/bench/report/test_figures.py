@@ -23,7 +23,7 @@ from bench.report.inline import inline_svg, series_id, task_id
 from bench.store import files
 
 HARD = (r"$\foo$", "$x_1$ & $", "<script>alert(1)</script>", "\x1b[31mred", "_a_", "&amp;", "L" * 80, "中", "100%")
-FIGURES = [f"{name}.{kind}" for name in ("curves", "curves_seconds") for kind in ("svg", "png", "pdf")]
+FIGURES = [f"{name}.{kind}" for name in ("aggregate", "curves", "curves_seconds") for kind in ("svg", "png", "pdf")]
 
 
 @pytest.fixture

@@ -190,7 +190,7 @@ def test_a_report_is_figures_tables_and_a_page(suite: Path, capsys: pytest.Captu
     write_trial(suite)
     assert main([str(suite)]) == 0
     made = {path.name for path in suite.iterdir() if path.is_file()} - {"records.parquet"}
-    figures = {f"{name}.{kind}" for name in ("curves", "curves_seconds") for kind in ("svg", "png", "pdf")}
+    figures = {f"{name}.{kind}" for name in ("aggregate", "curves", "curves_seconds") for kind in ("svg", "png", "pdf")}
     tables = {f"returns.{kind}" for kind in ("csv", "md", "tex", "parquet")}
     assert made == figures | tables | {"curves.parquet", "certificates.csv", "report.html"}
     assert str(suite / "report.html") in capsys.readouterr().out
