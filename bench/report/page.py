@@ -296,6 +296,7 @@ def html(
         games=games.make(suite, states),
         sensitivity=sensitivity.of_suite(suite),
         published=published.rows(tasks),
+        published_panels=published.panels(table),
         refresh=refresh,
         warnings=warnings(suite, states),
         facts=facts(suite, states),

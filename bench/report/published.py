@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from bench.store import scores
+
 PATH = Path(__file__).with_name("published_returns.csv")
 STEPS = {"1M": 1_000_000, "2M": 2_000_000, "5M": 5_000_000, "10M": 10_000_000}
 """Column `return_at_...` -> environment steps."""
@@ -40,3 +42,32 @@ def rows(tasks: list[str]) -> list[dict[str, str]]:
     wide = wide.reindex(columns=[*STEPS.values()]).set_axis([*STEPS], axis=1).reset_index()
     shown = wide.map(lambda cell: cell if isinstance(cell, str) else "–" if pd.isna(cell) else f"{cell:,.0f}")
     return [{str(key): str(cell) for key, cell in row.items()} for row in shown.to_dict("records")]
+
+
+def panels(returns: pd.DataFrame) -> list[dict[str, str]]:
+    """Each published panel of these tasks: its best method after 10 million steps beside the best algorithm here.
+
+    `returns`: `stats.returns_table`. What is best here is so by the interquartile mean of the final return over seeds.
+    """
+    ours = returns[returns["final_iqm"].notna()]
+    names = {task: scores.key(task).removeprefix("mamujoco/") for task in ours["task"].unique()}  # without observation
+    ended = table()[table()["steps"] == STEPS["10M"]]
+    found = []
+    for (source, task), panel in ended.groupby(["source", "task"], sort=False):
+        here = ours[ours["task"].map(names) == task]
+        if here.empty:
+            continue
+        theirs = panel.iloc[int(panel["value"].to_numpy().argmax())]
+        best = here.iloc[int(here["final_iqm"].to_numpy().argmax())]
+        found.append(
+            {
+                "task": str(task),
+                "source": str(source),
+                "best published, 10M steps": f"{theirs['algorithm']} {theirs['value']:,.0f}",
+                "best here": f"{best['algorithm']} {best['final_iqm']:,.0f}",
+                "steps": f"{best['steps']:,}",
+                "seeds": f"{best['seeds']}",
+                "exceeded": "yes" if best["final_iqm"] > theirs["value"] else "no",
+            }
+        )
+    return found
