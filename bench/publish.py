@@ -17,8 +17,9 @@ if __name__ == "__main__":
 
 import json
 import re
+import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,10 @@ from bench.store import files
 from bench.store.files import StoreError
 from bench.store.places import copied, naming
 from bench.store.remote import local_folder, location
-from bench.store.trials import identity, joined, read_trials
-from bench.store.verifying import changed_suite
+from bench.store.studies import PUBLISHED, is_study, tuning_trials
+from bench.store.trials import POLICIES, identity, joined, published, read_trials
+from bench.store.verifying import changed_suite, findings
+from bench.store.verifying_study import findings_of_study
 
 MOST_UPDATES = 100
 """Of each agent and trial."""
@@ -42,8 +45,13 @@ FOLDERS = re.compile(r"(?<![\w./])(?:/[^\s/:'\"]+)*/(?=[^\s/:'\"])")
 PLACES = "folders of suites and studies, results/<suite>, or their places in a store, s3://BUCKET/PREFIX/<suite>"
 COPIED = ("suite.yaml", "resolved.json")
 OF_A_STUDY = ("study.yaml", "study.json", "resolved.json", "tuning.parquet", "importances.parquet", "best.yaml")
+TABLES = ("records.parquet", "updates.parquet", "trials.parquet", *PUBLISHED)
 JOURNAL = "journal.log"
 """Only there where a study keeps its trials in a file."""
+
+
+NEEDED = ("files", "records", "updates", "tuning trials", "returns", "best settings")
+"""The checks of `bench.verify` that results pass or are not published."""
 
 
 @command.entry
@@ -62,22 +70,50 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for place in options.results:
             with naming(place):
                 folder = copied(place)
-                target = options.into / folder.resolve().name
-                count = (publish_study if (folder / "study.yaml").exists() else publish)(folder, target)
-            size = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
-            print(f"{target}: {counted(count, 'trial')}, {size / 1e6:.1f} MB")
+                if not folder.is_dir():
+                    raise StoreError(f"{folder}: no such folder")
+                print(_published(folder, options.into / folder.resolve().name))
     except StoreError as error:
         return command.refused(error)
     return 0
 
 
-def publish(folder: Path, target: Path) -> int:
-    """Write the compact form of a suite's results into a folder; returns the number of its trials."""
-    abouts = [about for about in read_trials(folder) if about["status"] in ("done", "failed")]
+def _published(folder: Path, target: Path) -> str:
+    """Publish a suite or a study; returns what the terminal shows."""
+    for finding in findings_of_study(folder) if is_study(folder) else findings(folder):
+        if finding.wrong and finding.check in NEEDED:
+            raise StoreError(finding.wrong)
+    count, lines = (publish_study(folder, target), []) if is_study(folder) else publish(folder, target)
+    inside = folder.resolve() == target.resolve()
+    names = [name for name in (*TABLES, *OF_A_STUDY, *COPIED, JOURNAL, POLICIES) if (target / name).exists()]
+    size = sum(path.stat().st_size for name in names for path in _files(target / name))
+    lines = [f"{target}: {counted(count, 'trial')}, {size / 1e6:.1f} MB", *lines]
+    if (target / "report.html").exists():
+        lines.append(f"The report there is older: python -m bench.report {shlex.quote(str(target))}")
+    if inside:
+        where = " ".join(shlex.quote(str(target / name)) for name in dict.fromkeys(names))
+        lines.append(f"The trials themselves stay in that folder; what belongs into git: git add -f {where}")
+    return "\n".join(lines)
+
+
+def _files(path: Path) -> list[Path]:
+    return [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
+
+
+def publish(folder: Path, target: Path) -> tuple[int, list[str]]:
+    """Write the compact form of a suite's results into a folder.
+
+    Returns the number of its trials, and a line for each trained team that is not the one with the median return.
+    """
     if wrong := changed_suite(folder):
         raise StoreError(wrong)
+    abouts = [about for about in read_trials(folder) if about["status"] in ("done", "failed")]
     if not abouts:
         raise StoreError(f"{folder}: no trial there has ended; the results of a suite have trials/")
+    if is_study(target):
+        raise StoreError(f"{target}: holds a study; publish the suite into another folder")
+    ours, theirs = ({(a["task"], a["algorithm"], a["seed"]) for a in found} for found in (abouts, _before(target)))
+    _refuse_fewer(folder, target, ours, theirs)
     of = pd.DataFrame([identity(about) for about in abouts])[["task", "algorithm", "seed"]]
     records, updates = (joined(folder, name) for name in ("records", "updates"))
     if records is not None:
@@ -86,29 +122,44 @@ def publish(folder: Path, target: Path) -> int:
         files.write_table(target / "updates.parquet", thinned(updates.merge(of)))
     files.write_table(target / "trials.parquet", pd.DataFrame([_row(about) for about in abouts]))
     _copy(folder, target, COPIED)
-    if records is not None:
-        from bench.trial.publishing import publish_policies  # loads torch
+    from bench.trial.publishing import publish_policies  # loads torch
 
-        publish_policies(folder, records, target)
-    return len(abouts)
+    return len(abouts), publish_policies(folder, records, target) if records is not None else []
 
 
 def publish_study(folder: Path, target: Path) -> int:
     """Write the compact form of a study into a folder; returns the number of trials that its tuning trials had."""
-    parts = {part: int(part.name.rpartition("-")[2]) for part in sorted(folder.glob("tuning/*/trial-*"))}
     if missing := [name for name in OF_A_STUDY if not (folder / name).exists()]:
         raise StoreError(f"{folder / missing[0]}: is missing; bench.tune writes it when it ends")
-    if not parts:
-        raise StoreError(f"{folder}: no tuning/ there: published already, or not the folder in which the study ran")
-    rows = [{**_row(about), "number": number} for part, number in parts.items() for about in read_trials(part)]
-    records = [own.assign(number=k) for part, k in parts.items() if (own := joined(part, "records")) is not None]
+    found = tuning_trials(folder)
+    if not found:
+        raise StoreError(f"{folder}: no trials of its tuning trials are there; publish the folder in which it ran")
+    if (target / "suite.yaml").exists():
+        raise StoreError(f"{target}: holds a suite; publish the study into another folder")
+    _refuse_fewer(folder, target, {*found}, {*tuning_trials(target)})
+    rows = [{**_row(about), "number": k} for (_, k), own in found.items() for about in own.abouts.values()]
+    records = [own.records.assign(number=k) for (_, k), own in found.items() if len(own.records)]
     files.write_table(target / "tuning_trials.parquet", pd.DataFrame(rows))
     files.write_table(target / "tuning_records.parquet", pd.concat(records, ignore_index=True))
     _copy(folder, target, (*OF_A_STUDY, JOURNAL))
     return len(rows)
 
 
-def _row(about: dict[str, Any]) -> dict[str, Any]:
+def _before(target: Path) -> list[dict[str, Any]]:
+    """What is known of the trials that are published in a folder."""
+    return [*published(target).values()] if target.exists() else []
+
+
+def _refuse_fewer(folder: Path, target: Path, ours: set[tuple[Any, ...]], theirs: set[tuple[Any, ...]]) -> None:
+    """Refuse to put results in the place of others of which they are only a part."""
+    if lost := sorted(theirs - ours):
+        names = ", ".join(" ".join(map(str, one)) for one in lost[:3]) + (", ..." if len(lost) > 3 else "")
+        raise StoreError(
+            f"{target}: has {counted(len(lost), 'trial')} that {folder} has not: {names}; delete it if that is meant"
+        )
+
+
+def _row(about: Mapping[str, Any]) -> dict[str, Any]:
     return {**identity(about), "status": about["status"], "about": json.dumps(_without_places(about))}
 
 
@@ -131,7 +182,7 @@ def thinned(updates: pd.DataFrame) -> pd.DataFrame:
     return updates[keep.astype(bool)].reset_index(drop=True)
 
 
-def _without_places(about: dict[str, Any]) -> dict[str, Any]:
+def _without_places(about: Mapping[str, Any]) -> dict[str, Any]:
     """What a `trial.json` says, without folders of a user's: without the traceback, and with names of files alone."""
     kept = {key: value for key, value in about.items() if key != "traceback"}
     return kept | {"error": FOLDERS.sub("", kept["error"])} if kept.get("error") else kept

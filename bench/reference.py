@@ -41,7 +41,7 @@ from bench.runner.folder import refuse_changed
 from bench.runner.pool import run_trials
 from bench.runner.preparing import isolated
 from bench.store import files, scores
-from bench.store.provenance import mujoco_version, provenance
+from bench.store.provenance import mujoco_version
 from bench.store.trials import trial_table
 from bench.suite.model import Suite, SuiteError
 from bench.suite.resolving import trials
@@ -118,19 +118,19 @@ def planned(names: Sequence[str], steps: int, seeds: int) -> list[Trial]:
 
 def reference_score(of: Sequence[Trial], folder: Path) -> dict[str, Any]:
     """The entry of a reference: the mean of the last evaluations of its trials, which are done."""
-    ends = []
-    for t in of:
-        records = trial_table(folder, "records", read_status(t, folder))
+    ends, abouts = [], [read_status(t, folder) for t in of]
+    for t, about in zip(of, abouts, strict=True):
+        records = trial_table(folder, "records", about)
         last = records[(records["kind"] == "grid") & (records["step"] == t.steps)]
         ends.append(float(last["episode_return"].mean()))
     return {
         "mean": round(float(np.mean(ends)), 4),
         "algorithm": ALGORITHM,
-        "settings": "defaults",
+        "settings": abouts[0]["settings"],
         "steps": of[0].steps,
         "seeds": [t.seed for t in of],
         "episodes": of[0].episodes,
-        "commit": provenance()["commit"],
+        "commit": abouts[0]["provenance"]["commit"],
     }
 
 

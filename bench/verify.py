@@ -25,6 +25,7 @@ from bench.cli.command import positive
 from bench.store.files import StoreError
 from bench.store.places import copied, shown
 from bench.store.remote import Remote, location
+from bench.store.studies import is_study
 from bench.store.trials import read_trials
 from bench.store.verifying import Finding, findings
 from bench.store.verifying_study import findings_of_study
@@ -57,8 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     passed = True
     for place, folder in folders.items():
         print(place)
-        study = (folder / "study.yaml").exists()
-        for found in [*(findings_of_study if study else findings)(folder)]:
+        for found in [*(findings_of_study if is_study(folder) else findings)(folder)]:
             passed &= _printed(found, place)
         if passed and options.replay:
             for found in _replayed(folder, options.replay):

@@ -38,6 +38,7 @@ from bench.report.watch import watch
 from bench.store import files
 from bench.store.places import copied
 from bench.store.remote import Remote, location
+from bench.store.studies import is_study
 
 RESULTS = Path("results")
 
@@ -104,7 +105,7 @@ def write_together(loaded: Sequence[SuiteResults | study_results.StudyResults], 
 
 def read(folder: Path) -> SuiteResults | study_results.StudyResults:
     """The suite or study in a folder."""
-    return study_results.load(folder) if study_results.is_study(folder) else load(folder)
+    return study_results.load(folder) if is_study(folder) else load(folder)
 
 
 def here(place: Path | Remote) -> Path:

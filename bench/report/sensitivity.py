@@ -7,6 +7,7 @@ from typing import Any
 from bench.report import study_results
 from bench.report.load import ReportError, SuiteResults
 from bench.report.study_results import StudyResults
+from bench.store.studies import is_study
 
 
 def rows(study: StudyResults) -> list[dict[str, str]]:
@@ -30,7 +31,7 @@ def of_suite(suite: SuiteResults) -> list[dict[str, Any]]:
     found = []
     for name in names:
         folder = suite.folder.resolve().parent / name
-        if study_results.is_study(folder):
+        if is_study(folder):
             try:
                 found.append({"study": name, "rows": rows(study_results.load(folder))})
             except ReportError:  # its own report says what is wrong with it

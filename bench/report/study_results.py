@@ -46,11 +46,6 @@ class StudyResults:
         return in_order(self.trials["algorithm"], self.algorithms.methods)
 
 
-def is_study(folder: Path) -> bool:
-    """Whether a folder holds a study and not a suite."""
-    return (folder / "study.yaml").is_file()
-
-
 def load(folder: Path) -> StudyResults:
     """The study in `folder`, or a `ReportError`."""
     path = folder / "tuning.parquet"

@@ -13,6 +13,7 @@ from bench.store import files
 from bench.store.places import shared, shown, working
 from bench.store.remote import Remote
 from bench.store.resolved import Resolved
+from bench.store.studies import is_study
 from bench.store.trials import merge, read_trials, trials_by_folder
 from bench.suite.claims import kept
 from bench.suite.model import SuiteError
@@ -54,7 +55,7 @@ def refuse_changed(planned: Sequence[Trial], results: Path | Remote, longer: Col
     `longer`: trials that are given more steps than they had.
     """
     folder = working(results)
-    if (folder / "study.yaml").exists():
+    if is_study(folder):
         raise SuiteError(f"{results}: holds the results of a study; choose another name or folder")
     for t in planned:
         about = read_status(t, folder)

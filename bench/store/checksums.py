@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import zipfile
 from pathlib import Path
 
 PREFIX = b"file-sha256:"
 PLACEHOLDER = PREFIX + 64 * b"0"
 """What a file holds, once, where its checksum is to stand: that of all its bytes with this placeholder in them."""
+
+_LINE = re.compile("# Checksum of the lines below: ([^.]*)")
 
 
 class Damaged(ValueError):
@@ -47,3 +50,23 @@ def check_archive(path: Path) -> None:
         raise Damaged(f"was damaged after it was written: {error}") from error
     if part is not None:
         raise Damaged("was damaged after it was written: a part of it differs from its checksum")
+
+
+def with_line(text: str) -> str:
+    """The text of a YAML file below a comment with its checksum."""
+    return f"# Checksum of the lines below: {_digest(text)}. To change them, delete this line.\n{text}"
+
+
+def check_line(path: Path) -> None:
+    """Raises Damaged for a file that begins with such a line where its other lines have another checksum."""
+    first, _, rest = path.read_text(encoding="utf-8-sig").partition("\n")
+    found = _LINE.match(first)
+    if found and found[1] != _digest(rest):
+        raise Damaged(
+            f"{path}: changed after it was written: its lines have the checksum {_digest(rest)}, not {found[1]}; bring "
+            "back the file as it was or, if the change is meant, delete its first line"
+        )
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentTypeError
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,7 +13,7 @@ from bench.store import files
 from bench.store.files import StoreError
 from bench.store.places import copied, naming
 from bench.store.remote import location
-from bench.store.trials import TABLES, joined, trials_by_folder
+from bench.store.trials import POLICIES, TABLES, joined, published_teams, trials_by_folder
 
 
 class Results(NamedTuple):
@@ -23,8 +24,9 @@ class Results(NamedTuple):
     updates: pd.DataFrame
     """One row per update and agent; empty where the folder has no such table."""
     trials: pd.DataFrame
-    """One row per trial: the keys of its `trial.json`, mappings as they are, and `folder`, which `load_team` takes; a
-    published suite keeps only its tables."""
+    """One row per trial: the keys of its `trial.json`, mappings as they are, and `folder`, which `load_team` takes.
+
+    Of a published suite, that is the folder of a trained team, and empty for the trials that left none."""
 
 
 def read(folder: str | Path) -> Results:
@@ -46,9 +48,15 @@ def _read(folder: Path) -> Results:
     found = {name: _table(folder, name) for name in TABLES}
     if found["records"] is None:
         raise StoreError(f"{folder}: no records there; the results of a suite have trials/ or records.parquet")
-    trials = [about | {"folder": str(place)} for place, about in trials_by_folder(folder).items()]
+    teams = {place.relative_to(folder / POLICIES): str(place) for place in published_teams(folder)}
+    trials = [about | {"folder": _team(place, teams)} for place, about in trials_by_folder(folder).items()]
     updates = pd.DataFrame() if found["updates"] is None else found["updates"]
     return Results(found["records"], updates, pd.DataFrame(trials))
+
+
+def _team(trial: Path, teams: Mapping[Path, str]) -> str:
+    """The folder with the team of a trial; empty where only its tables are there."""
+    return str(trial) if (trial / "trial.json").exists() else teams.get(Path(*trial.parts[-3:]), "")
 
 
 def _table(folder: Path, name: str) -> pd.DataFrame | None:

@@ -45,6 +45,8 @@ RECORD_COLUMNS = (
     "seconds",
 )
 TABLES = ("records", "updates")
+ROUNDED = "rounded_to"
+"""The key of a published team's `trial.json` that says to what its weights are rounded."""
 TRIALS, POLICIES = "trials", "policies"
 """The folders of a suite with trials, and of a published suite with trained teams."""
 LOCK = ".lock"
@@ -206,12 +208,15 @@ def published(suite_folder: Path) -> Mapping[Path, dict[str, Any]]:
 @lru_cache(maxsize=8)
 def _published(path: Path, _time: int, _size: int) -> Mapping[Path, dict[str, Any]]:
     table = files.read_table(path)
-    abouts = [json.loads(text) for text in table["about"]]
-    return {
-        trial_folder(path.parent, about["task"], about["algorithm"], about["seed"]): about
-        for about in abouts
-        if about["status"] in ("done", "failed")
-    }
+    try:
+        abouts = [json.loads(text) for text in table["about"]]
+        return {
+            trial_folder(path.parent, about["task"], about["algorithm"], about["seed"]): about
+            for about in abouts
+            if about["status"] in ("done", "failed")
+        }
+    except (LookupError, ValueError, TypeError) as error:
+        raise StoreError(f"{path}: not as bench.publish writes it ({error!r})") from error
 
 
 def read_table_of(folder: Path, name: str, about: Mapping[str, Any]) -> pd.DataFrame:

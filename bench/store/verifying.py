@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -55,10 +56,10 @@ def findings(folder: Path) -> Iterator[Finding]:
         return
     counts = Counter(about["status"] for about in abouts.values())
     yield Finding("trials", "", ", ".join(f"{count} {status}" for status, count in sorted(counts.items())))
-    yield attempted("files", lambda: check_files(abouts, "delete its folder to run this trial again"))
-    if (folder / POLICIES).exists():
-        yield attempted("policies", lambda: check_files(published_teams(folder), "publish the suite again"))
-    yield attempted("suite", lambda: _resolved(folder, abouts))
+    yield attempted("files", folder, lambda: check_files(abouts, "delete its folder to run this trial again"))
+    if (folder / "trials.parquet").exists():
+        yield attempted("policies", folder, lambda: _policies(folder, abouts))
+    yield attempted("suite", folder, lambda: _resolved(folder, abouts))
     try:
         tables = {name: joined(folder, name) for name in TABLES}
         if not trial_files(folder, "trial.json"):
@@ -70,18 +71,21 @@ def findings(folder: Path) -> Iterator[Finding]:
     if records is None:
         yield Finding("records", "", "none yet")
         return
-    yield Finding("records", check_records(records, abouts), f"{len(records):,} episodes")
+    yield attempted("records", folder, lambda: (check_records(records, abouts), f"{len(records):,} episodes"))
     updates = tables["updates"]
     if updates is not None:
-        yield Finding("updates", _updates(updates, abouts), f"{len(updates):,} rows")
-    yield attempted("joined", lambda: _stored(folder, tables))
+        yield attempted("updates", folder, lambda: (_updates(updates, abouts), f"{len(updates):,} rows"))
+    yield attempted("joined", folder, lambda: _stored(folder, tables))
 
 
-def attempted(check: str, look: Callable[[], tuple[str, str]]) -> Finding:
+def attempted(check: str, place: Path, look: Callable[[], tuple[str, str]]) -> Finding:
+    """What `look` found at a place; what it could not read there is found to be wrong."""
     try:
         return Finding(check, *look())
     except StoreError as error:
         return Finding(check, str(error))
+    except (LookupError, ValueError, TypeError, AttributeError, OSError) as error:
+        return Finding(check, f"{place}: not as the benchmark writes it: {type(error).__name__}: {error}")
 
 
 def check_files(abouts: Mapping[Path, Mapping[str, Any]], remedy: str) -> tuple[str, str]:
@@ -105,6 +109,16 @@ def check_files(abouts: Mapping[Path, Mapping[str, Any]], remedy: str) -> tuple[
             if path.suffix == ".pt" and files.sha256(path) != checksum:
                 return f"{path}: was damaged or changed after it was written; {remedy}", ""
     return "", f"those of {count} trials" if count else "of a published suite, which keeps the tables of all trials"
+
+
+def _policies(folder: Path, abouts: Mapping[Path, Mapping[str, Any]]) -> tuple[str, str]:
+    """A published suite has a whole team of each task and algorithm of which a trial is done."""
+    teams = published_teams(folder)
+    there = {(about["task"], about["algorithm"]) for about in teams.values()}
+    done = {(a["task"], a["algorithm"]) for a in abouts.values() if a["status"] == "done" and "policy.pt" in a["files"]}
+    if lost := sorted(" ".join(pair) for pair in done - there):
+        return f"{folder / POLICIES}: no team of {_some(lost)}; publish the suite again", ""
+    return check_files(teams, "publish the suite again")
 
 
 def _damaged_checkpoints(folder: Path) -> str:
@@ -188,6 +202,9 @@ def _records_of(rows: pd.DataFrame, about: Mapping[str, Any]) -> str:
         return "points of the evaluation grid are missing"
     if (grid.groupby("step")["episode"].nunique() != episodes).any():
         return "an episode of an evaluation is there twice"
+    end = grid.loc[grid["step"] == last, "episode_return"].mean()
+    if done and not math.isclose(end, about["last_evaluation"], rel_tol=1e-9, abs_tol=1e-9):
+        return f"the mean return of the last evaluation is {end:.6g}, not {about['last_evaluation']:.6g}"
     earlier = of_earlier_budgets(rows)
     fresh = rows[(rows["kind"] != "grid") & ~earlier].groupby("kind")["episode"].nunique().to_dict()
     plays = done and "policy.pt" in about["files"]  # those of a study do not

@@ -5,154 +5,164 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import yaml
 
-from bench.store import files, scores
+from bench.store import checksums, files, scores
 from bench.store.files import StoreError
-from bench.store.trials import RECORD_COLUMNS, joined, trials_by_folder
+from bench.store.studies import KEY, TuningTrial, tuning_hash, tuning_trials
 from bench.store.verifying import Finding, attempted, check_files, check_records
 
+TrialsByKey = Mapping[tuple[str, int], TuningTrial]
 TUNED_AGAIN = "run bench.tune on the study again, which writes it anew"
+STATES = ("complete", "pruned", "fail")
 CLOSE = 1e-9
 """Relative difference that the order of a sum may make."""
 
 
-@dataclass(frozen=True)
-class _TuningTrial:
-    """The trials of one tuning trial."""
-
-    abouts: Mapping[Path, Mapping[str, Any]]
-    """Folder -> what its `trial.json` says."""
-    records: pd.DataFrame
-
-
 def findings_of_study(folder: Path) -> Iterator[Finding]:
-    """Check the results of a study. Reads everything once."""
-    path = folder / "tuning.parquet"
+    """Check the results of a study, whether it is published, has ended or is still running. Reads everything once."""
+    path, best = folder / "tuning.parquet", folder / "best.yaml"
     try:
+        found = tuning_trials(folder)
         table = files.read_table(path) if path.exists() else None
-        found = _ran(folder) if (folder / "tuning").exists() else _published(folder)
-    except (StoreError, LookupError) as error:
-        yield Finding("tuning trials", str(error) if isinstance(error, StoreError) else f"{folder}: no {error} there")
+    except StoreError as error:
+        yield Finding("tuning trials", str(error))
         return
+    yield attempted("files", folder, lambda: _files(found))
+    yield attempted("records", folder, lambda: _records(found))
     if table is None:
-        yield Finding("tuning trials", "", "none has ended yet")
+        ended = best.exists() or not (folder / "tuning").exists()
+        wrong = f"{path}: is missing; {TUNED_AGAIN}" if ended else ""
+        yield Finding("tuning trials", wrong, f"{len(found)} begun; the study has not ended")
         return
-    counts = table.groupby(["algorithm", "state"]).size().unstack(fill_value=0)
-    said = [f"{label} {', '.join(f'{n} {state}' for state, n in row.items() if n)}" for label, row in counts.iterrows()]
-    yield Finding("tuning trials", _missing(table, found), "; ".join(said))
-    yield attempted("files", lambda: _files(folder, found))
-    wrong = (
-        f"{_name(key)}: {wrong}" for key, own in found.items() if (wrong := check_records(own.records, own.abouts))
-    )
-    yield Finding("records", next(wrong, ""), f"{sum(len(own.records) for own in found.values()):,} episodes")
-    yield Finding("returns", _returns(path, table, found), "as the records have them")
-    yield attempted("best settings", lambda: _best(folder / "best.yaml", table))
-
-
-def _ran(folder: Path) -> dict[tuple[str, int], _TuningTrial]:
-    """Label and number -> tuning trial, from the folders in which they ran."""
-    found = {}
-    for part in sorted(folder.glob("tuning/*/trial-*")):
-        if abouts := trials_by_folder(part):
-            records = joined(part, "records")
-            label = next(iter(abouts.values()))["algorithm"]
-            own = pd.DataFrame(columns=[*RECORD_COLUMNS]) if records is None else records
-            found[label, int(part.name.rpartition("-")[2])] = _TuningTrial(abouts, own)
-    return found
-
-
-def _published(folder: Path) -> dict[tuple[str, int], _TuningTrial]:
-    """The same from the tables of a published study."""
-    trials, records = (files.read_table(folder / f"tuning_{name}.parquet") for name in ("trials", "records"))
-    rows = dict([*records.groupby(["algorithm", "number"], sort=False)])
-    found = {}
-    for key, own in trials.groupby(["algorithm", "number"], sort=False):
-        abouts = {Path(str(k)): json.loads(text) for k, text in enumerate(own["about"])}
-        found[key] = _TuningTrial(abouts, rows.get(key, records[:0]))
-    return found  # type: ignore[return-value]
+    yield attempted("tuning trials", path, lambda: _table(folder, table, found))
+    yield attempted("returns", path, lambda: _returns(path, table, found))
+    yield attempted("best settings", best, lambda: _best(best, table))
 
 
 def _name(key: tuple[str, int]) -> str:
     return f"{key[0]} trial {key[1]}"
 
 
-def _missing(table: pd.DataFrame, found: Mapping[tuple[str, int], _TuningTrial]) -> str:
-    """Each tuning trial that ended is there once, with its trials; one that is complete has all of them."""
-    if table.duplicated(["algorithm", "number"]).any():
-        return "a tuning trial is in the table twice"
+def _files(found: TrialsByKey) -> tuple[str, str]:
+    """The files of all trials that are not published are whole."""
+    return check_files({place: about for own in found.values() for place, about in own.abouts.items()}, TUNED_AGAIN)
+
+
+def _records(found: TrialsByKey) -> tuple[str, str]:
+    for key, own in found.items():
+        if wrong := check_records(own.records, own.abouts):
+            return f"{_name(key)}: {wrong}", ""
+    return "", f"{sum(len(own.records) for own in found.values()):,} episodes"
+
+
+def _table(folder: Path, table: pd.DataFrame, found: TrialsByKey) -> tuple[str, str]:
+    """Each tuning trial that ended is there once, with its trials; one that is complete has those of all tasks."""
+    if table.duplicated(KEY).any():
+        return "a tuning trial is in the table twice", ""
+    if unknown := {*table["state"]} - {*STATES}:
+        return f"states are {', '.join(STATES)}, not {', '.join(sorted(map(str, unknown)))}", ""
+    planned = yaml.safe_load((folder / "study.yaml").read_text())["algorithms"]
+    if lost := [label for label in planned if label not in {*table["algorithm"]}]:
+        return f"tuning.parquet has no tuning trial of {', '.join(lost)}", ""
     every = {name for text in table["returns"] for name in json.loads(text)}
     for row in table.to_dict("records"):
         key, named = (row["algorithm"], row["number"]), {*json.loads(row["returns"])}
         there = {f"{a['task']} seed {a['seed']}" for a in found[key].abouts.values()} if key in found else set()
-        lost = sorted(named - there) or sorted(every - named if row["state"] == "complete" else ())
-        if lost or not there:
-            return f"{_name(key)}: its trials are not there: {', '.join(lost) or 'none is'}"
-    return ""
+        gone = sorted(named - there) or sorted(every - named if row["state"] == "complete" else ())
+        if gone or not there:
+            return f"{_name(key)}: its trials are not there: {', '.join(gone) or 'none is'}", ""
+    counts = table.groupby(["algorithm", "state"]).size().unstack(fill_value=0)
+    said = [f"{label} {', '.join(f'{n} {state}' for state, n in row.items() if n)}" for label, row in counts.iterrows()]
+    more = len(found) - len(table)
+    return "", "; ".join(said) + (f"; {more} that have not ended" if more else "")
 
 
-def _files(folder: Path, found: Mapping[tuple[str, int], _TuningTrial]) -> tuple[str, str]:
-    """The files of all trials are whole, where they are kept."""
-    if not (folder / "tuning").exists():
-        return "", "of a published study, which keeps the tables"
-    return check_files({place: about for own in found.values() for place, about in own.abouts.items()}, TUNED_AGAIN)
+def _returns(path: Path, table: pd.DataFrame, found: TrialsByKey) -> tuple[str, str]:
+    """What the table says that tuning trials reached is what their last evaluations give, on one scale for each task.
 
-
-def _returns(path: Path, table: pd.DataFrame, found: Mapping[tuple[str, int], _TuningTrial]) -> str:
-    """What the table says that a tuning trial reached is what its last evaluations give, on the scale of the tasks."""
+    It is that of the reference scores now, or of a reference that was measured earlier, for which 1 was another return.
+    """
+    points: dict[str, list[tuple[str, float, float]]] = {}  # task -> name, value in the table, value on the scale now
     for row in table.to_dict("records"):
-        key, said = (row["algorithm"], row["number"]), json.loads(row["returns"])
-        made = _normalised(found[key].records) if key in found else {}
-        for name, value in said.items():
-            if not math.isclose(value, made.get(name, math.nan), rel_tol=CLOSE):
-                now = f"{made[name]:.6g} with the reference scores of today" if name in made else "none"
-                return f"{path}: {_name(key)}, {name}: {value:.6g}, but the records give {now}"
-        tasks: dict[str, list[float]] = {}
-        for name, value in said.items():
-            tasks.setdefault(name.rpartition(" seed ")[0], []).append(value)
-        mean = fmean(fmean(values) for values in tasks.values()) if tasks else math.nan
-        if row["state"] != "fail" and not math.isclose(row["value"], mean, rel_tol=CLOSE):
-            return f"{path}: {_name(key)}: has the value {row['value']:.6g}, but the mean over its tasks is {mean:.6g}"
-    return ""
+        name, said = _name((row["algorithm"], row["number"])), json.loads(row["returns"])
+        if row["state"] != "fail" and not _close(row["value"], mean := _mean_of_tasks(said)):
+            return f"{path}: {name}: value {row['value']:.6g} is not the mean over its tasks, {mean:.6g}", ""
+        ends = _last_returns(found[row["algorithm"], row["number"]].records)
+        for pairing, value in said.items():
+            task = pairing.rpartition(" seed ")[0]
+            points.setdefault(task, []).append((f"{name}, {pairing}", value, _normalised(task, ends.get(pairing))))
+    earlier = []
+    for task, values in points.items():
+        unit = float(np.nanmedian([value / now for _, value, now in values if now]))
+        for name, value, now in values:
+            if not _close(value, unit * now):
+                return f"{path}: {name}: {value:.6g}, but its records give {unit * now:.6g}", ""
+        if not _close(unit, 1):
+            earlier.append(task)
+    note = f"; where 1 was another return than now: {', '.join(earlier)}" if earlier else ""
+    return "", "as the records have them" + note
 
 
-def _normalised(records: pd.DataFrame) -> dict[str, float]:
-    """`<task> seed <seed>` -> the normalised return of the last evaluation."""
+def _normalised(task: str, value: float | None) -> float:
+    """A return on the scale of the reference scores now; NaN without a return or a reference."""
+    score = scores.score(task)
+    return math.nan if value is None or score is None or score.reference is None else score.normalised(value)
+
+
+def _mean_of_tasks(returns: Mapping[str, float]) -> float:
+    tasks: dict[str, list[float]] = {}
+    for name, value in returns.items():
+        tasks.setdefault(name.rpartition(" seed ")[0], []).append(value)
+    return fmean(fmean(values) for values in tasks.values()) if tasks else math.nan
+
+
+def _last_returns(records: pd.DataFrame) -> dict[str, float]:
+    """`<task> seed <seed>` -> the mean return of the last evaluation."""
     grid = records[records["kind"] == "grid"]
     last = grid[grid["step"] == grid.groupby(["task", "seed"], observed=True)["step"].transform("max")]
     means = last.groupby(["task", "seed"], observed=True)["episode_return"].mean().reset_index()
-    made = {}
-    for task, seed, value in zip(means["task"], means["seed"], means["episode_return"], strict=True):
-        score = scores.score(task)
-        if score and score.reference is not None:
-            made[f"{task} seed {seed}"] = score.normalised(float(value))
-    return made
+    rows = zip(means["task"], means["seed"], means["episode_return"], strict=True)
+    return {f"{task} seed {seed}": float(value) for task, seed, value in rows}
+
+
+def _close(one: float, other: float) -> bool:
+    return math.isclose(one, other, rel_tol=CLOSE, abs_tol=CLOSE)
 
 
 def _best(path: Path, table: pd.DataFrame) -> tuple[str, str]:
-    """The settings of best.yaml are those of the complete tuning trial with the highest return."""
+    """best.yaml is as it was written, and has the settings of the complete tuning trials with the highest returns."""
     try:
+        checksums.check_line(path)
         document = yaml.safe_load(path.read_text())
-        settings, said = document["algorithms"], document["tuning"]
-    except (OSError, ValueError, yaml.YAMLError, TypeError, LookupError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         return f"{path}: cannot be read; {TUNED_AGAIN} ({error})", ""
-    for label in table["algorithm"].unique().tolist():
-        own = table[table["algorithm"] == label]
-        complete = own[own["state"] == "complete"]
-        if complete.empty:
-            continue
-        top = complete.iloc[int(complete["value"].astype(float).to_numpy().argmax())]
-        named = settings.get(label, {})
+    except checksums.Damaged as error:
+        return str(error), ""
+    named: dict[str, Any] = document["algorithms"]
+    labels = [label for label in dict.fromkeys(table["algorithm"]) if _complete(table, label)]
+    if {*named} != {*labels} or {*document["tuning"]} != {*labels}:
+        parts = "; ".join(f"{key}: {', '.join(document[key]) or 'none'}" for key in ("algorithms", "tuning"))
+        return f"{path}: {parts}; must be those with complete tuning trials, {', '.join(labels)}", ""
+    for label in labels:
+        top = max(_complete(table, label), key=lambda row: row["value"])
         for name, value in json.loads(top["params"]).items():
-            if value not in (named.get(name), json.dumps(named.get(name))):
-                has = named.get(name, "none")
+            if value not in (named[label].get(name), json.dumps(named[label].get(name))):
+                has = named[label].get(name, "none")
                 return f"{path}: {label}.{name} is {has}, but trial {top['number']}, the best, had {value}", ""
-        if said[label]["trials"] != len(own):
-            return f"{path}: says that {label} had {said[label]['trials']} tuning trials, but {len(own)} are there", ""
-    return "", f"those of the best tuning trials of {', '.join(settings)}"
+        own = {"study": top["study"], "trials": int((table["algorithm"] == label).sum()), "hash": tuning_hash(table)}
+        own |= {key: int(top[key]) for key in ("first_seed", "seeds")}
+        for key, value in own.items():
+            if document["tuning"][label][key] != value:
+                return f"{path}: tuning.{label}.{key} is {document['tuning'][label][key]}, not {value}", ""
+    return "", f"those of the best tuning trials of {', '.join(labels)}"
+
+
+def _complete(table: pd.DataFrame, label: str) -> list[dict[str, Any]]:
+    return [row for row in table.to_dict("records") if row["algorithm"] == label and row["state"] == "complete"]  # type: ignore[misc]

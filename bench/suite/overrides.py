@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from bench.suite.checksum import refuse_changed
+from bench.store.checksums import Damaged, check_line
 from bench.suite.model import Included, SuiteError
 from bench.suite.reading import read, validated
 from bench.suite.trial import Trial
@@ -53,7 +53,10 @@ def include(document: dict[str, Any], source: Path, path: Path) -> list[str]:
     Returns the labels that got settings.
     """
     tuned_there = read(source, Included)
-    refuse_changed(source)
+    try:
+        check_line(source)
+    except Damaged as error:
+        raise SuiteError(str(error)) from None
     found = validated(Included, tuned_there, source)
     labels = [label for label in found.algorithms if label in document["algorithms"]]
     if not labels:

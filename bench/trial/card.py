@@ -16,7 +16,7 @@ TEXT = """\
 # {algorithm} on {task}
 
 The team of {agents} agents that the trial `{algorithm}`, seed {seed}, of the suite `{suite}` trained with method
-`{method}` in {steps:,} environment steps. These are the weights of its {policy} policy.
+`{method}` in {steps:,} environment steps. These are the weights of its {policy} policy{rounded}.
 
 ## Returns
 
@@ -101,6 +101,7 @@ def text(config: Mapping[str, Any], found: Mapping[str, Returns]) -> str:
         method=config["method"],
         steps=config["steps"],
         policy=config["policy"],
+        rounded=f", rounded to {config['rounded_to']} after the episodes below" if config["rounded_to"] else "",
         table=_table(found),
         sizes=", ".join(str(agent["observation_size"]) for agent in agents),
         actions=_actions(agents),

@@ -16,7 +16,7 @@ from algorithms.networks import OBSERVATION_CLIP
 from algorithms.on_policy import OnPolicy
 from bench.store import files
 from bench.store.files import StoreError
-from bench.store.trials import AT, POLICIES, as_ended, identity, read_table_of, read_trial, trial_table
+from bench.store.trials import AT, POLICIES, ROUNDED, as_ended, identity, read_table_of, read_trial, trial_table
 from bench.trial import card
 from bench.trial.trained import TrainedTeam, load_team
 
@@ -101,6 +101,7 @@ def _config(team: TrainedTeam, about: Mapping[str, Any]) -> dict[str, Any]:
         "observation_clip": OBSERVATION_CLIP,
         "settings": asdict(team.settings),
         "steps": about["steps"],
+        "rounded_to": about.get(ROUNDED, ""),
         "trial": identity(about),
         "provenance": about["provenance"],
     }

@@ -21,6 +21,7 @@ from bench.store import files
 from bench.store.files import StoreError
 from bench.store.trials import (
     POLICIES,
+    ROUNDED,
     TRIALS,
     as_ended,
     identity,
@@ -32,11 +33,12 @@ from bench.store.trials import (
 from bench.trial.session import OTHER_LAYOUT
 
 
-def publish_policies(suite_folder: Path, records: pd.DataFrame, target: Path) -> None:
+def publish_policies(suite_folder: Path, records: pd.DataFrame, target: Path) -> list[str]:
     """Write the trained teams of a suite's results into the folder `target`.
 
     Of an even number of seeds the lower of the two in the middle is taken. Where only some trials have kept their
-    policies, as in results that went on from a published folder, it is that whose return is nearest to the median.
+    policies, as in results that went on from a published folder, it is that whose return is nearest to the median;
+    returns a line for each of these.
 
     Args:
         suite_folder: the results of the suite.
@@ -44,17 +46,22 @@ def publish_policies(suite_folder: Path, records: pd.DataFrame, target: Path) ->
         target: where the published form of the suite is made.
     """
     there = {(a["task"], a["algorithm"], a["seed"]): folder for folder, a in _kept(suite_folder).items()}
-    made = {}
+    made, lines = {}, []
     for (task, label), returns in _returns(records).items():
-        for seed in from_the_median(returns):
-            if (task, label, seed) in there:
-                made[trial_folder(target, task, label, seed, POLICIES)] = _smaller(there[task, label, seed])
-                break
+        median, *_ = order = from_the_median(returns)
+        if seeds := [seed for seed in order if (task, label, seed) in there]:
+            made[trial_folder(target, task, label, seeds[0], POLICIES)] = _smaller(there[task, label, seeds[0]])
+            if seeds[0] != median:
+                lines.append(
+                    f"{task} {label}: the team is of seed {seeds[0]}, {returns[seeds[0]]:,.1f}; the policies of seed "
+                    f"{median}, which has the median return, {returns[median]:,.1f}, are not there"
+                )
     for old in {path.parent for path in trial_files(target, "trial.json", POLICIES)} - {*made}:
         shutil.rmtree(old)
     for folder, (policy, about) in made.items():
         files.write_bytes(folder / "policy.pt", policy)
         files.write_sealed_json(folder / "trial.json", about)
+    return lines
 
 
 def _returns(records: pd.DataFrame) -> dict[tuple[str, str], dict[int, float]]:
@@ -92,7 +99,7 @@ def _smaller(folder: Path) -> tuple[bytes, dict[str, Any]]:
     buffer = io.BytesIO()
     torch.save({"trial": identity(about), "best": rounded(best)}, buffer)
     checksum = hashlib.sha256(buffer.getvalue()).hexdigest()
-    return buffer.getvalue(), about | {"files": {path.name: checksum}}
+    return buffer.getvalue(), about | {"files": {path.name: checksum}, ROUNDED: "16 bits"}
 
 
 def rounded(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

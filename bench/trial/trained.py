@@ -18,7 +18,7 @@ from algorithms import Discrete, Learner, SettingError, Team
 from algorithms.registry import Settings
 from bench.store.files import StoreError
 from bench.store.remote import local_folder
-from bench.store.trials import as_ended, read_trial
+from bench.store.trials import as_ended, find_trial, read_trial
 from bench.suite.restored import restored
 from bench.tasks import registry
 from bench.tasks.registry import Task
@@ -111,9 +111,8 @@ def load_team(folder: str | Path, policy: Literal["best", "last"] = "best") -> T
     """The team that a finished trial trained.
 
     Args:
-        folder: Folder of a trial that is done, or was before it was given more steps:
-            `results/<suite>/trials/<task>/<algorithm>/seed-<seed>`, the column `folder` of `read(...).trials`. Or that
-            of a team of a published suite, `results/<suite>/policies/<task>/<algorithm>/seed-<seed>`.
+        folder: Folder of a trial that is done, or was before it was given more steps, or of a team of a published
+            suite: `results/<suite>/<task>/<algorithm>/<seed>`, or the column `folder` of `read(...).trials`.
         policy: `best`: the policy with the highest mean return on the evaluation grid; `last`: the last one, which
             published teams have not.
 
@@ -127,7 +126,8 @@ def load_team(folder: str | Path, policy: Literal["best", "last"] = "best") -> T
         local_folder(str(folder))
     except ArgumentTypeError as error:
         raise ValueError(f"folder: {error}; bench.read has those of copies") from None
-    about, path = _about(Path(folder)), Path(folder) / "policy.pt"
+    place = find_trial(Path(folder))
+    about, path = _about(place), place / "policy.pt"
     try:
         trial = restored(about)
         sizes = registry.team(trial.task)
@@ -154,10 +154,6 @@ def _check_policy(path: Path, about: Mapping[str, Any]) -> None:
 
 def _about(folder: Path) -> dict[str, Any]:
     """What the `trial.json` of a finished trial says."""
-    if not (folder / "trial.json").exists():
-        raise StoreError(
-            f"{folder}: not the folder of a trial, results/<suite>/trials/<task>/<algorithm>/seed-<seed>: no trial.json"
-        )
     about = as_ended(read_trial(folder / "trial.json"))
     if about.get("status") != "done":
         raise StoreError(f"{folder}: this trial is {about.get('status')}, not done; a trial leaves its team at its end")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shlex
 from pathlib import Path
@@ -15,7 +14,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from bench.cli.command import counted
 from bench.store import files
-from bench.suite.checksum import with_checksum
+from bench.store.checksums import with_line
+from bench.store.studies import tuning_hash
 from bench.suite.model import Tuning
 from bench.suite.reading import unshared
 from bench.tune.queue import Queue
@@ -87,8 +87,6 @@ def best(table: pd.DataFrame, label: str) -> dict[str, Any] | None:
 def _best_yaml(plan: Plan, table: pd.DataFrame) -> str:
     """The best settings found, with the others that the study sets, as a file for `bench.run --include`."""
     study = plan.study
-    columns = ["algorithm", "number", "state", "value", "params"]
-    identity = hashlib.sha256(table[columns].to_json(double_precision=15).encode()).hexdigest()[:12]
     document: dict[str, Any] = {"algorithms": {}, "tuning": {}}
     for label in plan.labels:
         if (row := best(table, label)) is None:
@@ -103,11 +101,11 @@ def _best_yaml(plan: Plan, table: pd.DataFrame) -> str:
             steps=study.steps,
             first_seed=study.first_seed,
             seeds=study.seeds,
-            hash=identity,
+            hash=tuning_hash(table),
         ).model_dump(exclude_defaults=True)
     head = "# Made by bench.tune. For another suite: python -m bench.run SUITE.yaml --include THIS_FILE\n"
     body = yaml.safe_dump(unshared(document), sort_keys=False, default_flow_style=None, width=120)
-    return with_checksum(head + body)
+    return with_line(head + body)
 
 
 def _values(plan: Plan, label: str, params: dict[str, Any]) -> dict[str, Any]:

@@ -365,7 +365,7 @@ def test_another_policy_is_refused(trained: Path) -> None:
 
 
 def test_a_folder_that_is_no_trial_is_refused(mine: Path) -> None:
-    with pytest.raises(StoreError, match=r"mine: not the folder of a trial, results/<suite>/.*: no trial.json$"):
+    with pytest.raises(StoreError, match=r"mine: no trial there; valid: its folder, or SUITE/task/algorithm/seed$"):
         bench.load_team(mine)
 
 

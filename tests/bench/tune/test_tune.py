@@ -400,13 +400,18 @@ def test_a_published_study_has_its_evidence_and_is_read_and_finished_like_the_on
 def test_a_study_that_has_not_ended_or_has_no_trials_beside_it_is_not_published(
     tmp_path: Path, whole: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert publish.main([str(whole / "tiny"), "--into", str(tmp_path / "one")]) == 0
-    (tmp_path / "one/tiny/best.yaml").unlink()
-    for missing in ("best.yaml: is missing; bench.tune writes it when it ends", "no tuning/ there"):
-        assert publish.main([str(tmp_path / "one/tiny"), "--into", str(tmp_path / "two")]) == 2
-        assert missing in capsys.readouterr().err
-        (tmp_path / "one/tiny/best.yaml").write_text("")
-    assert not (tmp_path / "two").exists()
+    def refused(study: Path) -> str:
+        assert publish.main([str(study), "--into", str(tmp_path / "into")]) == 2
+        assert not (tmp_path / "into").exists()
+        return capsys.readouterr().err
+
+    one, two = (Path(shutil.copytree(whole / "tiny", tmp_path / name / "tiny")) for name in ("one", "two"))
+    (one / "best.yaml").unlink()
+    assert "best.yaml: cannot be read; run bench.tune on the study again" in refused(one)
+    (one / "tuning.parquet").unlink()
+    assert "tuning.parquet: is missing; bench.tune writes it when it ends" in refused(one)
+    shutil.rmtree(two / "tuning")
+    assert "happo trial 0: its trials are not there" in refused(two)
 
 
 def test_ctrl_c_stops_with_130_and_the_same_command_gives_the_numbers_of_a_study_without_it(
