@@ -21,6 +21,7 @@ import pytest
 import yaml
 from optuna.trial import TrialState
 
+import algorithms
 from bench import publish, reference, run
 from bench.envs.mujoco import MujocoBatch
 from bench.report import study_results
@@ -127,6 +128,14 @@ def test_every_recorded_reference_is_far_above_random_and_says_how_it_was_made()
         assert entry["reference"]["mean"] > entry["random"]["mean"] + 10 * entry["random"]["standard_error"]
         assert {"algorithm", "settings", "steps", "seeds", "commit"} <= set(entry["reference"])
         assert min(entry["reference"]["seeds"]) >= study.FIRST_TUNING_SEED
+
+
+def test_references_are_of_the_defaults_that_there_are_now() -> None:
+    """A default that changes moves 1: measure all references again, with `bench.reference TASK ... --write`."""
+    defaults = json.loads(json.dumps(dataclasses.asdict(algorithms.settings("happo", {}))))
+    for name, entry in scores.read().items():
+        trained = entry.get("reference", {}).get("settings", {})
+        assert {key: defaults.get(key) for key in trained} == trained, name
 
 
 # The file
