@@ -162,9 +162,12 @@ def _refuse_without_reference(chosen: Iterable[Task], path: Path) -> None:
         found = scores.score(task.label)
         if found is None or found.reference is None:
             valid = ", ".join(sorted(name for name, entry in scores.read().items() if "reference" in entry))
+            remedy = f"`python -m bench.reference {task.name!r} --write` makes one"
+            if scores.key(task.label) != task.name:
+                remedy = "a task has none with options that change its returns"
             raise SuiteError(
                 f"{path}: tasks: {task.label} has no reference score in {scores.PATH.name}; "
-                f"`python -m bench.reference {task.name!r} --write` makes one; tasks that have one: {valid}"
+                f"{remedy}; tasks that have one: {valid}"
             )
 
 

@@ -162,6 +162,12 @@ def test_a_task_without_reference_names_the_command_that_makes_one(
     assert message.count("mamujoco/ManySegmentAnt-2x4") == 2  # not among those that have one
 
 
+def test_a_task_with_options_that_change_returns_has_no_reference(tmp_path: Path) -> None:
+    message = refusal(tmp_path, tasks=[{"name": "mamujoco/Hopper-3x1", "episode_length": 25}])
+    assert "a task has none with options that change its returns; tasks that have one: " in message
+    assert "bench.reference" not in message
+
+
 def test_a_condition_on_a_value_that_its_parameter_cannot_take_is_refused(tmp_path: Path) -> None:
     epochs = {"kind": "int", "low": 1, "high": 9}
     clip = {"kind": "float", "low": 0.1, "high": 0.3, "when": {"actor_epochs": 10}}
