@@ -164,7 +164,7 @@ def test_a_task_without_reference_names_the_command_that_makes_one(
 
 def test_a_task_with_options_that_change_returns_has_no_reference(tmp_path: Path) -> None:
     message = refusal(tmp_path, tasks=[{"name": "mamujoco/Hopper-3x1", "episode_length": 25}])
-    assert "a task has none with options that change its returns; tasks that have one: " in message
+    assert "a task has none with options" in message
     assert "bench.reference" not in message
 
 
