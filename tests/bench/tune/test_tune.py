@@ -162,8 +162,11 @@ def test_a_task_without_reference_names_the_command_that_makes_one(
     assert message.count("mamujoco/ManySegmentAnt-2x4") == 2  # not among those that have one
 
 
-def test_a_task_with_options_that_change_returns_has_no_reference(tmp_path: Path) -> None:
-    message = refusal(tmp_path, tasks=[{"name": "mamujoco/Hopper-3x1", "episode_length": 25}])
+def test_a_task_with_options_that_change_returns_has_no_reference(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    message = refusal(Path(), tasks=[{"name": "mamujoco/Hopper-3x1", "episode_length": 25}])
     assert "a task has none with options" in message
     assert "bench.reference" not in message
 
