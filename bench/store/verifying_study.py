@@ -68,7 +68,10 @@ def _table(folder: Path, table: pd.DataFrame, found: TrialsByKey) -> tuple[str, 
         return "a tuning trial is in the table twice", ""
     if unknown := {*table["state"]} - {*STATES}:
         return f"states are {', '.join(STATES)}, not {', '.join(sorted(map(str, unknown)))}", ""
-    planned = yaml.safe_load((folder / "study.yaml").read_text())["algorithms"]
+    try:
+        planned = yaml.safe_load((folder / "study.yaml").read_text())["algorithms"]
+    except yaml.YAMLError as error:
+        return f"{folder / 'study.yaml'}: cannot be read ({' '.join(str(error).split())})", ""
     if lost := [label for label in planned if label not in {*table["algorithm"]}]:
         return f"tuning.parquet has no tuning trial of {', '.join(lost)}", ""
     every = {name for text in table["returns"] for name in json.loads(text)}

@@ -127,7 +127,7 @@ def test_teams_of_all_algorithms_are_side_by_side_whatever_their_seeds(published
 
 
 def test_a_published_team_can_be_exported(original: Path, published: Path, tmp_path: Path) -> None:
-    pytest.importorskip("safetensors")
+    pytest.importorskip("safetensors", reason="the extra `dev` brings it")
     from bench.trial.exporting import export
 
     (folder, *_), seed = published_teams(published), seeds(published)["happo"]

@@ -178,6 +178,11 @@ def test_a_table_that_lacks_or_has_what_it_should_not_is_named(
     assert words in wrong(study)[0]
 
 
+def test_a_study_file_that_is_no_yaml_is_named(study: Path) -> None:
+    (study / "study.yaml").write_text("{{{")
+    assert wrong(study)[0].startswith(f"{study / 'study.yaml'}: cannot be read (")
+
+
 def test_a_study_that_has_not_ended_is_checked_as_far_as_it_is(ran: Path, tmp_path: Path) -> None:
     study = tmp_path / "tiny"
     shutil.copytree(ran, study)
