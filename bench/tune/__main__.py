@@ -85,7 +85,7 @@ def _tune(options: Namespace, backend: Backend) -> int:
 
 def run(found: Prepared, queue: Queue, effort: Effort, backend: Backend) -> int:
     """Use up the budgets, print how each tuning trial ended, and write the results."""
-    plan, aside = found.plan, 0
+    plan, aside = found.plan, set[tuple[str, int]]()
     command.end_as_after_ctrl_c()
     try:
         with (
@@ -94,7 +94,8 @@ def run(found: Prepared, queue: Queue, effort: Effort, backend: Backend) -> int:
         ):
             for outcome in ended:
                 progress.ended(outcome)
-                aside += outcome.state == "aside"
+                change = aside.add if outcome.state == "aside" else aside.discard
+                change((outcome.label, outcome.number))
     except KeyboardInterrupt:
         results.write(plan, queue)
         print("Stopped. The same command goes on from the last evaluation of each trial.", file=sys.stderr)
@@ -111,10 +112,10 @@ def run(found: Prepared, queue: Queue, effort: Effort, backend: Backend) -> int:
     print(f"Best: {queue.folder / 'best.yaml'}   Report: python -m bench.report {shlex.quote(str(queue.folder))}")
     if aside:
         again = "was put aside; the same command tries it again"
-        if aside > 1:
+        if len(aside) > 1:
             again = "were put aside; the same command tries them again"
-        print(f"{counted(aside, 'tuning trial')} {again}", file=sys.stderr)
-    return int(aside > 0)
+        print(f"{counted(len(aside), 'tuning trial')} {again}", file=sys.stderr)
+    return int(bool(aside))
 
 
 def describe(found: Prepared, folder: Path, at_once: int) -> str:

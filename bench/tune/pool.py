@@ -92,6 +92,8 @@ def outcomes(
         if deaths[death.doing] <= effort.retries:
             say(f" again  {death}")
             return
+        if deaths[death.doing] > effort.retries + 1:
+            return  # claimed again before it was put aside
         label, _name, number = death.doing.rpartition(" trial ")
         yield put_aside(label, int(number), queue.trial_folder(label, int(number)), death.reason)
 

@@ -881,6 +881,21 @@ def test_a_tuning_trial_whose_process_always_dies_is_put_aside(
     assert list(table(tmp_path)["state"]) == ["complete"] * 3
 
 
+def test_one_that_is_claimed_again_before_it_is_put_aside_is_put_aside_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def put_aside_slowly(*arguments: Any) -> Any:
+        time.sleep(0.5)
+        return work.put_aside(*arguments)
+
+    monkeypatch.setattr(tuning_pool, "work", always_die)
+    monkeypatch.setattr(tuning_pool, "put_aside", put_aside_slowly)
+    assert main(tmp_path, "--retries", "0", jobs=2, **ONE) == 1
+    out, err = capsys.readouterr()
+    assert out.count("aside  happo trial") == 3
+    assert "3 tuning trials were put aside" in err
+
+
 whole_work = work.work
 
 
