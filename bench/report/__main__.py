@@ -89,13 +89,21 @@ def write_study(study: study_results.StudyResults, refresh: int = 0) -> str:
 
 
 def write_together(loaded: Sequence[SuiteResults | study_results.StudyResults], compare: bool) -> str:
-    """Write an index of several reports beside their folders, and with `compare` a page with all suites on it."""
+    """Write an index of several reports beside their folders, and with `compare` a page with all suites on it.
+
+    Suites that cannot stand on one page get none; a line says why.
+    """
     parents = {one.folder.resolve().parent for one in loaded}
     lines = []
     suites = [one for one in loaded if isinstance(one, SuiteResults)]
     if compare and len(suites) > 1:
         folder = suites[0].folder.resolve().parent / "+".join(suite.name for suite in suites)
-        lines.append(write(combined(suites, folder)))
+        try:
+            together = combined(suites, folder)
+        except ReportError as error:
+            lines.append(f"No page with all suites: {error}")
+        else:
+            lines.append(write(together))
     if len(parents) == 1:
         path = parents.pop() / "index.html"
         files.write_bytes(path, index.html(loaded).encode())
@@ -151,6 +159,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--tensorboard", action="store_true", help=events)
     parser.add_argument("--watch", action="store_true", help="write again when trials advance, until Ctrl-C")
     given = parser.parse_args(arguments)
+    if given.watch and (given.claims or given.strict_fair or given.tensorboard):
+        parser.error("--watch goes with no other option")
     try:
         places: list[Path | Remote] = given.suites or [*find_suites(RESULTS)]
         if given.watch:

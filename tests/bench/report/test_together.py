@@ -72,6 +72,16 @@ def test_the_command_writes_a_page_for_each_one_for_all_and_an_index(
     assert str(tmp_path / "index.html") in capsys.readouterr().out
 
 
+def test_suites_that_cannot_stand_on_one_page_have_their_pages_and_an_index(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_trial(tmp_path / "one", "happo")
+    write_trial(tmp_path / "two", "happo", task="mamujoco/Hopper-3x1")
+    assert main([str(tmp_path / "one"), str(tmp_path / "two")]) == 0
+    assert "No page with all suites: " in capsys.readouterr().out
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["index.html", "one", "two"]
+
+
 def test_a_suite_shows_what_its_study_says_of_tuning_for_each_task(tmp_path: Path) -> None:
     tuning = {"study": "tuned", "trials": 2, "steps": 100, "first_seed": 1000, "seeds": 1, "hash": "", "overridden": ""}
     write_trial(tmp_path / "one", "happo", tuning=tuning)

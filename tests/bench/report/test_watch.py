@@ -110,3 +110,12 @@ def test_what_the_report_writes_itself_is_no_advance(suite: Path) -> None:
     (trial,) = suite.glob("trials/*/*/*/trial.json")
     os.utime(trial, ns=(1, 1))
     assert watch.modified(suite) != before
+
+
+@pytest.mark.parametrize("option", ["--claims", "--strict-fair", "--tensorboard"])
+def test_watching_with_an_option_that_it_would_not_heed_is_refused(
+    option: str, suite: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["--watch", option, str(suite)])
+    assert "--watch goes with no other option" in capsys.readouterr().err
