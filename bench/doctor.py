@@ -19,7 +19,6 @@ if __name__ == "__main__":
 import io
 import re
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -37,16 +36,6 @@ NEEDED_DISK, NEEDED_MEMORY = 2e9, 1.5e9
 """Bytes below which a run of the smaller suites may fail."""
 CACHE = "MARL_BENCH_CACHE"
 """The variable that names where this machine works on results in a store."""
-RENDER_SECONDS = 20
-RENDER = """
-import mujoco
-model = mujoco.MjModel.from_xml_string("<mujoco><worldbody><geom size='1'/></worldbody></mujoco>")
-renderer = mujoco.Renderer(model, 64, 64)
-data = mujoco.MjData(model)
-mujoco.mj_forward(model, data)
-renderer.update_scene(data)
-assert renderer.render().any()
-"""
 
 
 class Broken(Exception):
@@ -261,21 +250,13 @@ def plotting() -> Finding:
 
 
 def rendering() -> Finding:
-    """One frame without a screen: for videos only."""
-    for library in ("egl", "osmesa"):
-        try:
-            done = subprocess.run(
-                [sys.executable, "-c", RENDER],
-                env=os.environ | {"MUJOCO_GL": library},
-                capture_output=True,
-                timeout=RENDER_SECONDS,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            continue
-        if done.returncode == 0:
-            return Finding("ok", f"a frame by {library}")
-    return Finding("note", "neither EGL nor OSMesa renders, which only videos need: sudo apt-get install libosmesa6")
+    """One picture without a screen: for videos only."""
+    from bench.envs import gl
+
+    try:
+        return Finding("ok", f"a picture by {gl.way()}")
+    except gl.NoPictures as reason:
+        return Finding("note", f"only videos need it: {reason}")
 
 
 if __name__ == "__main__":

@@ -42,6 +42,7 @@ from bench.runner.pool import run_trials
 from bench.runner.preparing import isolated
 from bench.store import files, scores
 from bench.store.provenance import mujoco_version
+from bench.store.remote import local_folder
 from bench.store.trials import trial_table
 from bench.suite.model import Suite, SuiteError
 from bench.suite.resolving import trials
@@ -193,7 +194,7 @@ def _parser() -> command.Parser:
     parser.add_argument("--random-only", action="store_true", help="train nothing")
     parser.add_argument("--write", action="store_true", help="store the numbers in bench/store/scores.json")
     parser.add_argument("--jobs", type=positive, default=os.cpu_count() or 1, metavar="N", help="trials at once")
-    parser.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="default: results")
+    parser.add_argument("--results", type=local_folder, default=Path("results"), metavar="DIR", help="default: results")
     return parser
 
 

@@ -127,7 +127,7 @@ def test_the_pages_show_most_commands() -> None:
 @pytest.mark.usefixtures("only_parsers")
 def test_every_option_in_a_table_is_one_of_a_command() -> None:
     needed = {"bench.run": ["x"], "bench.tune": ["x"], "bench.speed": [], "bench.report": [], "bench.play": ["x"]}
-    needed["bench.plan"] = ["x", "--workers", "1"]
+    needed |= {"bench.plan": ["x", "--workers", "1"], "bench.reference": []}
     known = {option for module, arguments in needed.items() for option in parsed(module, arguments).known}
     rows = [line for page in PAGES for line in page.read_text().splitlines() if line.startswith("| `--")]
     named = {option for row in rows for option in re.findall(r"`(--[a-z-]+)", row)}
@@ -231,7 +231,8 @@ def test_every_column_of_updates_is_documented() -> None:
         members = helpers.team()
         learner = helpers.build(method, members)
         columns |= {key for row in learner.update(helpers.rollout(members)) for key in row}
-    assert documented("updates") == of_trials | columns
+    where_measured = {"improvement", "improvement_error", "expected_return"}
+    assert documented("updates") == of_trials | columns | where_measured
 
 
 def test_the_figures_of_the_theory_show_what_the_text_says_of_them(monkeypatch: pytest.MonkeyPatch) -> None:

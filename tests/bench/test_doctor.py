@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from bench import doctor
-from bench.envs import fingerprint
+from bench.envs import fingerprint, gl
 from bench.store.remote import Remote
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -22,7 +22,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without what takes seconds, and as from a shell."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setattr(fingerprint, "verdict", lambda robot: "golden")
-    monkeypatch.setattr(doctor, "RENDER", "pass")
+    monkeypatch.setattr(gl, "PROBE", "pass")
     monkeypatch.setattr(doctor, "versions", lambda: doctor.Finding("ok", "as told"))
 
 
@@ -93,7 +93,7 @@ def test_a_package_that_does_not_load_is_one_line(
 def test_a_machine_that_cannot_render_is_no_failure(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(doctor, "RENDER", "raise SystemExit(1)")
+    monkeypatch.setattr(gl, "PROBE", "raise SystemExit(1)")
     status, said = lines(capsys)
     assert status == 0
     assert said["rendering"].startswith("note    rendering: ")

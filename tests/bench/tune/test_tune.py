@@ -152,6 +152,12 @@ def test_a_reference_is_measured_over_equal_parts_of_whole_updates(capsys: pytes
     assert "--steps 5: must be a multiple of 40000" in capsys.readouterr().err
 
 
+def test_a_reference_is_not_measured_into_a_store(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        reference.main(["mamujoco/Hopper-3x1", "--results", "s3://bucket/marl"])
+    assert "is no folder" in capsys.readouterr().err
+
+
 def test_a_task_without_reference_names_the_command_that_makes_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
