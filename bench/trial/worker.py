@@ -68,6 +68,8 @@ def run(
             if about.get("status", "waiting") != "waiting" and about["config_hash"] != trial.config_hash():
                 other = f"{trial.folder(suite_folder)}: another run gave it other settings"
                 return Outcome(trial, "failed", shown(results, other))
+            if about.get("status") == "done":  # by another run, while this one waited for its lock
+                return _done(trial, about)
             return _attempt(trial, suite_folder, env_threads, until, link, hold)
     except TakenOver as error:
         link.say(str(error))

@@ -499,6 +499,18 @@ def test_seconds_go_on_after_an_interruption(tmp_path: Path) -> None:
     assert list(rows["seconds"][: len(before)]) == list(before["seconds"])
 
 
+def test_a_trial_that_another_run_has_ended_meanwhile_is_not_trained_again(
+    tmp_path: Path, finished: dict[str, Path]
+) -> None:
+    t = planned(tmp_path)["happo"]
+    shutil.copytree(finished["happo"], t.folder(tmp_path / "tiny"), dirs_exist_ok=True)
+    before = {path.name: path.read_bytes() for path in t.folder(tmp_path / "tiny").iterdir()}
+    outcome = worker.run(t, tmp_path / "tiny")
+    about = read_trial(t.folder(tmp_path / "tiny") / "trial.json")
+    assert (outcome.status, outcome.seconds, outcome.evaluation) == ("done", about["seconds"], about["last_evaluation"])
+    assert before.items() <= {path.name: path.read_bytes() for path in t.folder(tmp_path / "tiny").iterdir()}.items()
+
+
 def test_a_resumed_trial_keeps_when_it_started(tmp_path: Path) -> None:
     t = planned(tmp_path)["happo"]
     path = interrupt(t, tmp_path / "tiny", session.Session, "train", 3) / "trial.json"
