@@ -1,6 +1,9 @@
-"""IPPO, MAPPO, HAPPO and HATRPO on one code path, and MADDPG beside it. Read in this order: registry, rollout,
-on_policy, clip, trust_region, advantages, distributions, networks, maddpg, replay_buffer, config (not fast: it is speed
-alone). exact is the theory, for finite games whose model is known, and exact_learning the method that follows it."""
+"""IPPO, MAPPO, HAPPO and HATRPO as one training loop, and MADDPG.
+
+Read the files in this order: registry, rollout, on_policy, clip, trust_region, advantages, distributions, networks,
+maddpg, replay_buffer, config. fast only makes training faster and can be skipped. exact is the theory, for finite games
+with a known model, and exact_learning the method that follows it.
+"""
 
 from algorithms.config import NUMERICS
 from algorithms.fast import matmul_library

@@ -12,7 +12,8 @@ def gae(
     """A_t = sum_k (gamma lam)^k delta_{t+k} within the episode, delta_t = r_t + gamma V(s'_t) - V(s_t).
 
     s'_t is the true successor, before any reset. V(s'_t) counts as 0 after a terminated step, and only there; the sum
-    is cut after terminated and truncated steps alike. All arguments and the result are [T, E], in units of reward.
+    is cut after terminated and truncated steps alike. `reward`, `value`, `next_value` and the result are [T, E], in
+    units of reward; `terminated` and `truncated` are [T, E] bool.
     """
     delta = reward + gamma * next_value.masked_fill(terminated, 0) - value  # 0 times NaN would be NaN
     decay = gamma * lam * ~(terminated | truncated)

@@ -17,8 +17,8 @@ def clip_step(
     """Climb E[min(ratio M, clip(ratio, 1 +- epsilon) M)] + entropy_coef H for a few epochs.
 
     ratio = new(a|o) / old(a|o); for MAPPO M is the advantage, for HAPPO the factor times it. old is the policy that
-    acted: it is recomputed here, as neither the actor's parameters nor its normaliser have changed since. Takes B
-    samples and M [B], returns the final ratio [B] and diagnostics (`objective`: the last minibatch's, with entropy).
+    acted, recomputed here: neither the actor's parameters nor its normaliser have changed since. Takes B samples and
+    M [B], returns the final ratio [B] and diagnostics (`objective`: that of the last minibatch, with entropy).
     """
     with torch.no_grad():
         old = actor(samples.observation, samples.mask)

@@ -1,6 +1,7 @@
 """Settings of the algorithms: frozen dataclasses, which hold every default.
 
-Published values are those of HARL (Zhong et al., JMLR 2024) for Multi-Agent MuJoCo unless a field says otherwise.
+"Published" and "HARL" are the settings for Multi-Agent MuJoCo of HARL (Zhong et al., JMLR 2024), whose authors are
+those of HATRPO and HAPPO.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ from typing import Annotated, Literal
 from algorithms.validation import Bounds, Count, Fraction, NonNegative, Number, Positive, Steps
 
 NUMERICS = 1
-"""Raised whenever a change of this package alters results; part of every configuration's hash."""
+"""Incremented whenever a change of this package alters results; part of every configuration's hash."""
 
-# Types of the settings of which too much never ends; the upper bounds lie far beyond any use.
+# Upper bounds only catch typing errors that would fill the memory or never finish.
 Envs = Annotated[int, Bounds(1, 10_000)]
 Length = Annotated[int, Bounds(1, 100_000)]
 Minibatches = Annotated[int, Bounds(1, 10_000)]
@@ -51,15 +52,16 @@ class OnPolicySettings:
     """Error at which the critic's loss turns from quadratic to linear, in standard deviations of returns; published:
     10."""
     max_grad_norm: Positive = 10.0
-    """Greatest norm of a network's gradient, which is scaled down to it; published: 10."""
+    """Greatest norm of a network's gradient, which is scaled down to it; the gradient of a trust-region step is not.
+    Published: 10."""
     share_actors: Literal[False, True, "without_index"] = False
     """Parameter sharing: one actor for all agents, which observes their index too; IPPO then shares its critic.
     `without_index`: it does not, so that agents with equal observations have equal policies (Kuba et al. 2022,
     proposition 1)."""
     order: Literal["random", "fixed", "greedy"] = "random"
-    """Of the agents in a sequential update: drawn anew each time; by index; or next the one whose surrogate E[ratio M]
-    has the greatest gradient, M being weighted by those before it. (A2PO, Wang et al. 2023, ranks agents by E|A^i|,
-    which with one joint advantage is the same for all.) Published: random."""
+    """Order in which a sequential update visits agents. `random`: drawn anew at each update; `fixed`: by index;
+    `greedy`: next the agent whose surrogate E[ratio M] has the largest gradient. (A2PO, Wang et al. 2023, ranks agents
+    by E|A^i|, which with one joint advantage is the same for all.) Published: random."""
     factor_bound: NonNegative = 0.0
     """Greatest weight that the factor of a sequential update may give to a sample; 0: any. Published: 0."""
 
@@ -88,26 +90,22 @@ class TrustRegionSettings(OnPolicySettings):
     delta: Positive = 0.01
     """Bound on the mean KL divergence (nats) between an actor's old and new policy; published: 0.001 to 0.01."""
     kl_budget: Literal["agent", "joint"] = "agent"
-    """Whose bound delta is: of each agent, or of the sum over the team (Shek et al. 2025, arXiv 2508.10340), where each
-    agent gets an equal share of what those before it have left. Published: agent."""
+    """`agent`: delta bounds the KL of each agent. `joint`: delta bounds the sum over the team (Shek et al. 2025, arXiv
+    2508.10340); each agent may use what those before it left, divided by the number of agents still to be updated.
+    Published: agent."""
     cg_steps: Count = 10
     """Conjugate-gradient steps towards the natural gradient; published: 10."""
     damping: NonNegative = 1.0
-    """Multiple of the identity added to the Fisher matrix; published: 0.1, 1 being better and steadier here. Returns
-    after 400,000 steps with delta 0.01, means over seeds 1000 to 1002 (of damping 3 two of them on each task), and the
-    greatest KL of an update over its samples on Ant-4x2, in the median:
+    """Multiple of the identity added to the Fisher matrix; published: 0.1. Returns after 400,000 steps with delta 0.01,
+    means over seeds 1000 to 1002 (damping 3: two of them), and the median over updates of the largest KL of any sample:
 
-    | samples in the matrix                            | damping | HalfCheetah-2x3 | Ant-4x2 | KL   | steps/s |
-    |--------------------------------------------------|---------|-----------------|---------|------|---------|
-    | all                                              | 0.1     | 2,800           | 1,420   | 0.29 | 10,700  |
-    | all                                              | 1       | 3,150           | 1,580   | 0.10 | 11,100  |
-    | all                                              | 3       | 3,000           | 1,490   | 0.07 | 11,000  |
-    | every fifth step's                               | 0.1     | 2,720           | 1,240   | 0.27 | 13,600  |
-    | every fifth step's; all in the curvature x^T H x | 0.1     | 2,980           | 1,230   | 0.28 | 15,900  |
-    | the same                                         | 1       | 3,230           | 1,450   | 0.10 | 14,900  |
-    | the same                                         | 3       | 3,410           | 1,360   | 0.07 | 15,300  |
+    | damping | HalfCheetah-2x3 | Ant-4x2 | largest KL, Ant-4x2 |
+    |---------|-----------------|---------|---------------------|
+    | 0.1     | 2,800           | 1,420   | 0.29                |
+    | 1       | 3,150           | 1,580   | 0.10                |
+    | 3       | 3,000           | 1,490   | 0.07                |
 
-    Steps/s are of training on HalfCheetah-2x3 by one core of an AMD EPYC."""
+    KL is in nats."""
     backtrack: Annotated[float, Bounds(0, 0.999, open_low=True)] = 0.8
     """Alpha: each step that the backtracking line search tries is this times the one before; published: 0.8."""
     max_backtracks: Count = 10
@@ -121,7 +119,7 @@ class MADDPGSettings:
     """Settings of MADDPG (Lowe et al. 2017)."""
 
     envs: Envs = 20
-    """E: environments stepped together; published: 20, HARL 10."""
+    """E: environments stepped together; HARL: 10."""
     rollout_length: Length = 10
     """T: steps of each environment between two rounds of gradient steps."""
     update_to_data: Annotated[float, Bounds(0, 100, open_low=True)] = 0.03
@@ -139,7 +137,7 @@ class MADDPGSettings:
     | 0.05           | 1000       | 20     | 1,710, 2,230 |
     | 0.1            | 1000       | 20     | 2,550, 860   |
 
-    The last line is the published one, with 10 environments, 50 steps between rounds and no limit on gradients."""
+    The last line is HARL's, with 10 environments, 50 steps between rounds and no limit on gradients."""
     batch_size: Annotated[int, Bounds(1, 100_000)] = 500
     """Transitions of one gradient step's minibatch; HARL: 1000."""
     buffer_size: Annotated[int, Bounds(1, 10**9)] = 1_000_000
@@ -149,7 +147,7 @@ class MADDPGSettings:
     n_step: Annotated[int, Bounds(1, 10_000)] = 20
     """Rewards summed before the bootstrap; above 1 the return is off-policy and uncorrected. HARL: 10 to 20."""
     gamma: Fraction = 0.99
-    """Discount per step; published: 0.99."""
+    """Discount per step; HARL: 0.99."""
     tau: Fraction = 0.005
     """Soft update: the share of the way that target networks move to their networks at each gradient step; HARL:
     0.005."""

@@ -76,7 +76,7 @@ class MaskedCategorical:
 
     def log_prob(self, action: Tensor) -> Tensor:
         """sum_c log p_c(a_c).  [.., C] -> [..]"""
-        return self.log_p.gather(-1, _columns(action, self.choices)).sum(-1)
+        return self.log_p.gather(-1, _flat_indices(action, self.choices)).sum(-1)
 
     def entropy(self) -> Tensor:
         """-sum_c sum_k p_c(k) log p_c(k), in nats.  -> [..]"""
@@ -97,9 +97,9 @@ Policy = DiagonalGaussian | MaskedCategorical
 
 
 def masked(logits: Tensor, mask: Tensor | None) -> Tensor:
-    """Forbidden logits replaced by the least finite number, where probability and every gradient are exactly 0.
+    """Logits with forbidden choices at the smallest finite float: their probability and gradient are exactly 0.
 
-    With -inf in its place p log p would be 0 times infinity. Of an agent that may do nothing all choices are equal.
+    With -inf p log p would be NaN. If every choice is forbidden, the distribution is uniform.
     """
     return logits if mask is None else logits.masked_fill(~mask, torch.finfo(logits.dtype).min)
 
@@ -129,7 +129,7 @@ def gumbel_softmax(
 def one_hot(action: Tensor, choices: tuple[int, ...]) -> Tensor:
     """[.., C] -> [.., L]"""
     zeros = torch.zeros(*action.shape[:-1], sum(choices), dtype=action.dtype)
-    return zeros.scatter_(-1, _columns(action, choices), 1.0)
+    return zeros.scatter_(-1, _flat_indices(action, choices), 1.0)
 
 
 def encoded_size(space: Space) -> int:
@@ -142,8 +142,8 @@ def encode(action: Tensor, space: Space) -> Tensor:
     return one_hot(action, space.choices) if isinstance(space, Discrete) else action
 
 
-def _columns(action: Tensor, choices: tuple[int, ...]) -> Tensor:
-    """Where the choices of an action stand among all.  [.., C] -> [.., C] long"""
+def _flat_indices(action: Tensor, choices: tuple[int, ...]) -> Tensor:
+    """The indices of an action's choices among the L of all components.  [.., C] -> [.., C] long"""
     first = torch.tensor([0, *accumulate(choices[:-1])])
     return action.long() + first
 

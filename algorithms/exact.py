@@ -1,10 +1,10 @@
 """Multi-agent trust-region learning without approximation, on finite Markov games whose model is known (Kuba et al.,
-ICLR 2022, arXiv 2109.11251): the ground truth that HATRPO and HAPPO approximate. Only `exact_learning` imports it.
+ICLR 2022, arXiv 2109.11251): the ground truth that HATRPO and HAPPO approximate.
 
 Letters are the paper's. pi is the joint policy before the update, one tensor [S, A_i] per agent; rho its discounted
 state distribution, V and Q its values, A = Q - V. Agents are updated in an order i_1, ..., i_n; `agents` are the first
 m of them, `updated` the new policies of i_1, ..., i_{m-1}, and `candidate` one that i_m may choose. All tensors are
-float64, and policies are taken to be positive: an action that pi never takes is never considered.
+float64. Updates leave actions at 0 whose probability is at most NEVER; `compound_advantage` needs positive policies.
 """
 
 from __future__ import annotations

@@ -29,12 +29,16 @@ class TabularActor(nn.Module):
     probability: Tensor
 
     def forward(self, observation: Tensor) -> MaskedCategorical:
-        """The policy in states that are observed one-hot; only zeros is the state 0.  [.., S] -> over [.., 1]"""
+        """[.., S], the state one-hot (all zeros in one-step games: the state 0) -> distribution over [.., 1]"""
         return MaskedCategorical(self.probability[observation.argmax(-1)].log(), (self.probability.shape[1],))
 
 
 class ExactLearning:
-    """Multi-agent policy iteration with monotonic improvement, algorithm 1 of Kuba et al. 2022, as it is stated."""
+    """Exact updates of tabular policies, by default algorithm 1 of Kuba et al. 2022, whose return never falls.
+
+    `delta` above 0 bounds the mean KL instead of penalising the greatest; `update: simultaneous` updates all agents
+    against the old joint policy. Neither of these has that guarantee.
+    """
 
     def __init__(self, team: Team, settings: ExactSettings, seeds: Mapping[str, int]):
         model = team.model

@@ -1,8 +1,9 @@
 """MADDPG (Lowe et al. 2017): deterministic actors, a central critic Q_i(s, a^1..a^N) per agent, off-policy.
 
-Critic i regresses on  y = r + gamma Q_i'(s', mu_1'(o_1'), ..., mu_N'(o_N')), primes marking target networks; actor i
-climbs  E[Q_i(s, a^1, ..., mu_i(o_i), ..., a^N)]  with the other agents' actions as they stand in the replay buffer.
-With n_step > 1, r is the discounted sum of the next n rewards of the behaviour policy, uncorrected.
+Critic i regresses on  y = sum_{k<m} gamma^k r_{t+k} + gamma^m Q'_i(s', mu'_1(o'_1), ..., mu'_N(o'_N)),  where Q' and
+mu' are target networks, s' and o' what follows after m = n_step steps, or fewer where the episode ended; the second
+term is 0 after a termination. The rewards are those of the behaviour policy, uncorrected. Actor i climbs
+E[Q_i(s, a^1, ..., mu_i(o_i), ..., a^N)]  with the other agents' actions from the replay buffer.
 
 Discrete actions enter critics one-hot; mu takes the likeliest allowed choice, and its gradient is that of a
 straight-through Gumbel-softmax sample. The action of an agent that has left enters as zeros, and its actor learns
@@ -91,7 +92,10 @@ class MADDPG:
         return actions
 
     def update(self, rollout: Rollout) -> list[Diagnostics]:
-        """Store the rollout, then take `update_to_data` gradient steps per environment step, none in the warm-up."""
+        """Store the rollout, then take `update_to_data` gradient steps per environment step, none for the warm-up.
+
+        Returns the diagnostics of the last gradient step, and nothing where none was taken.
+        """
         c = self.settings
         before = max(self.steps, c.warmup_steps)
         self.steps += rollout.reward.numel()
@@ -136,7 +140,7 @@ class MADDPG:
         actions: list[Tensor],
         next_actions: list[Tensor],
     ) -> Diagnostics:
-        """Squared error to y = R + gamma^m Q'(s', mu'(o')), R the discounted sum of m <= n_step rewards."""
+        """One step on the squared error to y = R + gamma^m Q'(s', mu'(o')), R the sum of m discounted rewards."""
         with torch.no_grad():
             next_q = target(batch.next_state, next_actions)
             y = batch.returns + batch.discount * next_q.masked_fill(batch.discount == 0, 0)  # [B]
@@ -146,7 +150,7 @@ class MADDPG:
         return {"critic_loss": loss.item(), "q_mean": q.mean().item()}
 
     def _actor_step(self, i: int, batch: Transitions, actions: list[Tensor]) -> float:
-        """Climb Q_i with the agent's own action from its policy and the others' from the replay buffer."""
+        """One step up E[Q_i], the agent's own action from its policy and the others' from the replay buffer."""
         actor, critic, space = self.actors[i], self.critics[i], self.team.action_spaces[i]
         mu = actor(batch.observations[i])
         if isinstance(space, Discrete):
@@ -169,7 +173,7 @@ class MADDPG:
         return encoded if active is None else [a * here[:, None] for a, here in zip(encoded, active.T, strict=True)]
 
     def _update_normalisers(self, rollout: Rollout) -> None:
-        """Take the new observations and states into the normalisers, which targets share with their networks."""
+        """Update the normalisers, which targets share with their networks, with the new observations and states."""
         for i, (actor, x) in enumerate(zip(self.actors, rollout.observations, strict=True)):
             actor.normaliser.update(x[:-1][rollout.active_samples([i])])
         self.critics[0].normaliser.update(rollout.state[:-1])

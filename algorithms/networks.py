@@ -1,7 +1,8 @@
-"""Actors and critics: MLPs that normalise what they observe by its running mean and variance.
+"""Actors and critics: MLPs that normalise their input by its running mean and variance.
 
-Every network takes raw observations, and every actor gives a distribution of `algorithms.distributions`. A network that
-learns has its own Adam as `optimiser`.
+Inputs are raw observations or states. Stochastic actors return a distribution of `algorithms.distributions`, MADDPG's
+actors a tensor. Networks trained by gradient descent have an Adam of their own as `optimiser`; actors of trust-region
+methods and target networks have none.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from algorithms.rollout import Discrete, Space
 
 HIDDEN_GAIN = math.sqrt(2)
 POLICY_GAIN = 0.01
-"""Of the last layer of an actor: means are nearly equal at first, and exploration is the noise's."""
+"""Gain of an actor's output layer: so small that initial means are near 0 and logits nearly equal."""
 OBSERVATION_CLIP = 10.0
 """In standard deviations."""
 
@@ -37,7 +38,7 @@ def mlp(sizes: Sequence[int], output_gain: float, generator: torch.Generator) ->
 
 
 class RunningNormaliser(nn.Module):
-    """(x - mean) / std per feature, by the moments of all that `update` was given; they are saved as buffers.
+    """(x - mean) / std per feature, by the moments of all that `update` was given, which are buffers of the module.
 
     `clip` is the greatest absolute value of the result. Merging a batch follows Chan et al. (1979): for counts n and b,
     `mean += d b/(n+b)` with d the difference of means, and `n var` gains `b var_b + d^2 n b/(n+b)`.
@@ -78,7 +79,7 @@ class RunningNormaliser(nn.Module):
 
 
 class Network(nn.Module):
-    """An MLP behind the normaliser of what it observes, with an optimiser of its own where it learns."""
+    """An MLP behind the normaliser of its input."""
 
     optimiser: torch.optim.Optimizer
 
@@ -188,22 +189,22 @@ class ActionValueCritic(Network):
         self.network = mlp([state_size + joint_action_size, *hidden_sizes, 1], 1.0, generator)
 
     def forward(self, state: Tensor, actions: Sequence[Tensor]) -> Tensor:
-        """[B, S], N x [B, A_i] -> [B]"""
+        """[B, S], N x [B, encoded size of a^i] -> [B]"""
         q: Tensor = self.network(torch.cat([self.normaliser(state), *actions], dim=-1))
         return q.squeeze(-1)
 
 
 def give_optimisers(kind: str, networks: Sequence[Network], lr: float, eps: float) -> dict[str, torch.optim.Optimizer]:
-    """Give each network an Adam of its own; the result names them for checkpoints."""
+    """Give each network an Adam of its own; returns them under the names that they have in checkpoints."""
     for network in networks:
         network.optimiser = torch.optim.Adam(network.parameters(), lr, eps=eps, fused=True)
     return {f"{kind} optimiser {k}": network.optimiser for k, network in enumerate(networks)}
 
 
 def minimise(loss: Tensor, network: Network, max_grad_norm: float) -> float:
-    """One step of the network's Adam down the loss, the gradient scaled down to a greatest norm.
+    """One Adam step of a network on `loss`, its gradient scaled down to a norm of at most `max_grad_norm`.
 
-    Returns the norm before.
+    Returns the norm before that.
     """
     network.optimiser.zero_grad()
     loss.backward()

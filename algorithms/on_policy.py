@@ -7,16 +7,17 @@
 | happo  | centralised   | sequential   | clip             |
 | hatrpo | centralised   | sequential   | trust region     |
 
-In a sequential update (Kuba et al., ICLR 2022) agents are updated one after another, in an order drawn anew each time.
-Let ratio_m = new(a^m|o^m) / old(a^m|o^m) for the m-th of that order: it climbs E[ratio_m M_m] by its step, where
-M_m = (prod_{j<m} ratio_j) A(s, a) weights the samples as if the agents before it had acted by their new policies
-already, so that the gains of all add up to that of the team (advantage decomposition). In a simultaneous update that
-factor stays 1. That is the whole difference between MAPPO and HAPPO: see `_update_actors`.
+In a sequential update (Kuba et al., ICLR 2022) agents are updated one after another, in a new random order each time.
+Let ratio_m = new(a^m|o^m) / old(a^m|o^m) for the m-th agent of that order. Its step climbs E[ratio_m M_m], where
+M_m = (prod_{j<m} ratio_j) A(s, a) weights the samples as if the agents before it had already acted by their new
+policies. The gains E[(ratio_m - 1) M_m] of all agents add up to that of the team, E[(prod_j ratio_j - 1) A]. In a
+simultaneous update the factor stays 1. MAPPO and HAPPO differ in this factor and the random order, and in nothing else:
+see `_update_actors`.
 
 Where an agent has left, its samples enter neither its actor's step nor its normaliser, and its ratio counts as 1 in the
 factor. A centralised critic's advantage is standardised over all steps, a decentralised one's over those of its agent.
-Critics are fitted at all steps, decentralised ones to the zeros that an absent agent observes (death masking, Yu et al.
-2022).
+Critics are fitted on all steps; where an agent is absent its decentralised critic's input is a zero observation (death
+masking, Yu et al. 2022).
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ from algorithms.validation import SettingError
 Critic = Literal["centralised", "decentralised"]
 Update = Literal["simultaneous", "sequential"]
 Step = Callable[..., tuple[Tensor, Diagnostics]]
-"""step(actor, samples, M [B], settings, generator) -> (ratio [B], diagnostics)"""
+"""step(actor, samples, M [B], settings, generator) -> (ratio [B], diagnostics); the generator draws minibatches."""
 
 
 @dataclass
@@ -92,9 +93,8 @@ class OnPolicy:
         self.steps = 0
         c, init = settings, self.generators["initialisation"]
 
-        self.groups = (
-            [list(range(team.size))] if c.share_actors else [[i] for i in range(team.size)]
-        )  # groups[k]: whom actor k acts for
+        # groups[k]: the agents for which actor k acts
+        self.groups = [list(range(team.size))] if c.share_actors else [[i] for i in range(team.size)]
         self.appends_id = c.share_actors is True and not team.observes_id
         sizes = [size + team.size * self.appends_id for size in team.observation_sizes]
         self.actors = [
@@ -135,8 +135,8 @@ class OnPolicy:
         return [actor.distribution(y, mask) for actor, y, mask in zip(self.actor_of, outputs, masks, strict=True)]
 
     def update(self, rollout: Rollout) -> list[Diagnostics]:
-        """One iteration: advantages by the critics as they are, then actors, then critics, then the normalisers of
-        observations (that of returns moves just before its critic learns)."""
+        """One iteration: advantages by the present critics, then the actors' steps, then the critics' fit, then the
+        normalisers of observations (that of returns is updated just before its critic's fit)."""
         self._decay_learning_rates()
         data = self._critic_data(rollout)
         if self.is_centralised:
@@ -186,13 +186,15 @@ class OnPolicy:
         return list(range(count))
 
     def _next(self, rollout: Rollout, waiting: list[int], factor: Tensor, advantages: list[Tensor]) -> int:
-        """Who of those waiting is next: the first, or in greedy order the one with the steepest surrogate."""
+        """The index in `waiting` of the next actor: 0, or in greedy order that of the steepest surrogate."""
         if self.settings.order != "greedy":
             return 0
-        slopes = [self._slope(rollout, k, self._weighted(factor, advantages, self.groups[k])) for k in waiting]
+        slopes = [
+            self._surrogate_slope(rollout, k, self._weighted(factor, advantages, self.groups[k])) for k in waiting
+        ]
         return max(range(len(waiting)), key=slopes.__getitem__)
 
-    def _slope(self, rollout: Rollout, k: int, M: Tensor) -> float:
+    def _surrogate_slope(self, rollout: Rollout, k: int, M: Tensor) -> float:
         """The norm of the gradient of E[ratio M] at actor k's old policy, where it is that of E[log pi M].  M [T, E]"""
         active = rollout.active_samples(self.groups[k])
         if not active.any():
@@ -203,7 +205,7 @@ class OnPolicy:
         return parameters_to_vector(gradient).norm().item()
 
     def _step_settings(self, rows: Sequence[Diagnostics]) -> OnPolicySettings:
-        """The settings of the next step; the agents before it, whose rows these are, spent some of a joint budget."""
+        """The settings of the next step: of a joint KL budget an equal share of what the agents of `rows` left."""
         c = self.settings
         if not isinstance(c, TrustRegionSettings) or c.kl_budget == "agent":
             return c
@@ -224,7 +226,7 @@ class OnPolicy:
         return ratio, row
 
     def _samples(self, rollout: Rollout, group: list[int], active: Tensor) -> Samples:
-        """The active samples of an actor's agents, which stand side by side as if each were another environment."""
+        """The active samples of an actor's agents, laid side by side along the axis of environments."""
         observation = torch.cat([self._with_id(rollout.observations[i][:-1], i) for i in group], dim=1)
         action = torch.cat([rollout.actions[i] for i in group], dim=1)
         masks = [rollout.masks[i] for i in group] if rollout.masks else [None]
@@ -232,7 +234,7 @@ class OnPolicy:
         return Samples(observation[active], action[active], mask)
 
     def _critic_data(self, rollout: Rollout) -> list[list[CriticData]]:
-        """For each critic what it sees of the rollout, once for each agent that it judges (centralised: for all)."""
+        """For each critic what it sees of the rollout: once for each agent it evaluates, or once if centralised."""
         if self.is_centralised:
             return [[self._estimate(self.critics[0], rollout, rollout.state, rollout.end_state)]]
         x, x_end = (
@@ -276,7 +278,7 @@ class OnPolicy:
         }
 
     def _update_normalisers(self, rollout: Rollout, data: list[list[CriticData]]) -> None:
-        """Take the rollout into the normalisers of observations, which stood still until now."""
+        """Update the normalisers of observations, which have been the same throughout the update."""
         for actor, group in zip(self.actors, self.groups, strict=True):
             observation = torch.cat([self._with_id(rollout.observations[i][:-1], i) for i in group], dim=1)
             actor.normaliser.update(observation[rollout.active_samples(group)])
@@ -314,7 +316,8 @@ def value_loss(c: OnPolicySettings, V: Tensor, G: Tensor, V_old: Tensor) -> Tens
     """E[max(h(V - G), h(V_old + clip(V - V_old, -epsilon, epsilon) - G))], epsilon = value_clip and h Huber's loss.
 
     A sample pulls V towards its target by no more than epsilon per update, as in OpenAI's code of PPO. With value_clip
-    0 it is E[h(V - G)]. All are [B], in standard deviations of returns (V_old by the normaliser before this update).
+    0 it is E[h(V - G)]. All are [B], in standard deviations of returns; V_old is the network's output before the fit,
+    which is not rescaled to the updated normaliser of returns.
     """
     loss = nn.functional.huber_loss(V, G, delta=c.huber_delta, reduction="none")
     if c.value_clip:
@@ -324,7 +327,7 @@ def value_loss(c: OnPolicySettings, V: Tensor, G: Tensor, V_old: Tensor) -> Tens
 
 
 def _factor_diagnostics(factor: Tensor) -> Diagnostics:
-    """The compounded ratio of the agents that moved before, in float64: its tail is heavy when they are many.
+    """Of the compounded ratio of the agents updated before, in float64: its tail is heavy when they are many.
 
     The effective sample size (sum f)^2 / (n sum f^2) is the share of samples that still count.
     """

@@ -28,16 +28,17 @@ class Method:
     settings: type[Settings]
     summary: str
     can_share_actors: bool
-    """Only where the update is simultaneous: in a sequential one a shared actor would change before the next agent."""
+    """Whether the update is simultaneous: in a sequential one a shared actor would change before the next agent's turn.
+    Where it is, `order` and `factor_bound` are refused."""
     ablation: bool = False
     """Not one of the methods that are compared: it shows what one choice does, or what the theory says."""
     name: str = ""
     """What suites and messages call it. A method of the user's own gets the name by which it was found."""
 
-    def configure(self, given: Mapping[str, Any]) -> Settings:
-        """Its settings, all but `given` at their defaults."""
+    def configure(self, values: Mapping[str, Any]) -> Settings:
+        """Its settings, all but `values` at their defaults."""
         matmul_library()  # raises SettingError for an unknown library in the environment variable
-        result = strict(self.settings, given)
+        result = strict(self.settings, values)
         if getattr(result, "share_actors", False) and not self.can_share_actors:
             raise SettingError(
                 "share_actors",
@@ -86,14 +87,14 @@ EXACT = Method(ExactLearning, ExactSettings, "exact multi-agent trust-region lea
 KNOWN: Mapping[str, Method] = {**METHODS, EXACT.name: EXACT}
 
 
-def settings(name: str, given: Mapping[str, Any]) -> Settings:
-    """The settings of method `name`, all but `given` at their defaults."""
-    return _row(name).configure(given)
+def settings(name: str, values: Mapping[str, Any]) -> Settings:
+    """The settings of method `name`, all but `values` at their defaults."""
+    return _row(name).configure(values)
 
 
-def build(name: str, team: Team, given: Settings, seeds: Mapping[str, int]) -> Learner:
+def build(name: str, team: Team, config: Settings, seeds: Mapping[str, int]) -> Learner:
     """A new learner of method `name`; see `Method.build`."""
-    return _row(name).build(team, given, seeds)
+    return _row(name).build(team, config, seeds)
 
 
 def _row(name: str) -> Method:
@@ -102,20 +103,20 @@ def _row(name: str) -> Method:
     return KNOWN[name]
 
 
-def check(team: Team, given: Settings) -> None:
+def check(team: Team, config: Settings) -> None:
     """Refuse settings that do not suit a team or each other."""
-    if isinstance(given, ExactSettings) and team.model is None:
+    if isinstance(config, ExactSettings) and team.model is None:
         raise SettingError("algorithm", "exact needs a task whose model is known: a game, but not games/ridge")
-    if isinstance(given, MADDPGSettings) and given.n_step > given.buffer_size // given.envs:
-        rows = given.buffer_size // given.envs
-        raise SettingError("n_step", f"{given.n_step} is out of range: buffer_size / envs holds {rows} steps")
-    samples = given.envs * given.rollout_length * (team.size if getattr(given, "share_actors", False) else 1)
+    if isinstance(config, MADDPGSettings) and config.n_step > config.buffer_size // config.envs:
+        rows = config.buffer_size // config.envs
+        raise SettingError("n_step", f"{config.n_step} is out of range: buffer_size / envs holds {rows} steps")
+    samples = config.envs * config.rollout_length * (team.size if getattr(config, "share_actors", False) else 1)
     for key in ("actor_minibatches", "critic_minibatches"):
-        if getattr(given, key, 1) > samples:
-            raise SettingError(key, f"{getattr(given, key)} is out of range: a rollout holds {samples} samples")
-    if getattr(given, "share_actors", False) == "without_index" and team.observes_id:
+        if getattr(config, key, 1) > samples:
+            raise SettingError(key, f"{getattr(config, key)} is out of range: a rollout holds {samples} samples")
+    if getattr(config, "share_actors", False) == "without_index" and team.observes_id:
         raise SettingError("share_actors", "without_index needs agents whose observations do not end with their index")
-    if getattr(given, "share_actors", False):
+    if getattr(config, "share_actors", False):
         masked = [" masked" if has else "" for has in team.has_mask] or [""] * team.size
         spaces = {*zip(team.observation_sizes, team.action_spaces, masked, strict=True)}
         if len(spaces) > 1:

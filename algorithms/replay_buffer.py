@@ -42,11 +42,13 @@ class Transitions:
 
 
 class ReplayBuffer:
-    """A ring of T rows, E environments wide, in preallocated float32; the memory is taken as the ring fills.
+    """A ring of `rows` rows, one per step of E environments, in preallocated float32; the operating system provides the
+    memory as the ring fills.
 
-    Every number is stored once. Of features that are always equal (`Team.first_equal_feature`) one is kept; and the
-    successor of a step is the row after it (of the newest step, one row more), but for the ends of episodes, which are
-    kept apart. Masks and who was active are features too, of teams that have them. Discrete actions are bytes.
+    Every number is stored once. Of features that are always equal (`Team.first_equal_feature`) one is stored; the
+    successor of a step is the row after it (the newest step has an extra row), except where an episode ended: those
+    successors are stored separately. In teams that have masks or agents that leave, these are features too. Actions are
+    stored as uint8 where all agents' are discrete with at most 256 choices per component.
     """
 
     def __init__(self, team: Team, capacity: int, envs: int):
@@ -61,8 +63,9 @@ class ReplayBuffer:
         self.discrete = [isinstance(space, Discrete) for space in spaces]
         in_bytes = all(isinstance(space, Discrete) and max(space.choices) <= 256 for space in spaces)
         first = torch.tensor([*team.first_equal_feature, *range(len(team.first_equal_feature), sum(self.sizes))])
-        self.kept, self.place = first.unique(return_inverse=True)  # F features from the U that are stored
-        slots, U = self.rows + 1, len(self.kept)
+        # the U columns that are stored, and for each of F features in which of them it is
+        self.stored, self.column = first.unique(return_inverse=True)
+        slots, U = self.rows + 1, len(self.stored)
         self.features = torch.empty(slots, envs, U)
         self.actions = torch.empty(slots, envs, sum(self.action_sizes), dtype=torch.uint8 if in_bytes else None)
         self.reward = torch.empty(slots, envs)
@@ -124,11 +127,11 @@ class ReplayBuffer:
     def _features(self, state: Tensor, observations: Sequence[Tensor], masks: Any, active: Tensor | None) -> Tensor:
         """All that is stored of a row or of an end.  [.., S], N x [.., O_i], N x [.., L_i], [.., N] -> [.., U]"""
         extra = [x for x in (*(masks or []), active) if x is not None]
-        return torch.cat([state, *observations, *extra], dim=-1)[..., self.kept]
+        return torch.cat([state, *observations, *extra], dim=-1)[..., self.stored]
 
     def _split(self, features: Tensor) -> tuple[Tensor, list[Tensor], list[Tensor | None], Tensor | None]:
         """The inverse of `_features`.  [B, U] -> [B, S], N x [B, O_i], N x [B, L_i], [B, N]"""
-        state, *parts = features[:, self.place].split(self.sizes, dim=-1)
+        state, *parts = features[:, self.column].split(self.sizes, dim=-1)
         N = len(self.has_mask)
         masks = [x.bool() if has else None for x, has in zip(parts[N:-1], self.has_mask, strict=True)]
         return state, parts[:N], masks, parts[-1].bool() if self.agents_leave else None
@@ -137,7 +140,7 @@ class ReplayBuffer:
         return [self.features, self.actions, self.reward, self.terminated, self.ended]
 
     def state_dict(self) -> dict[str, Any]:
-        """The rows that hold data, of features one row more, the ends among them, and how many were ever added."""
+        """The rows that hold data (one more of features), the ends of episodes, and how many rows were ever added."""
         ends = {"end_times": self.end_times, "end_features": self.end_features}
         held = [x[: self.added + (x is self.features)].clone() for x in self._buffers()]
         return {"added": self.added, "buffers": held, **ends}

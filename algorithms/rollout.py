@@ -1,6 +1,6 @@
-"""What passes between the environments and a learner: the Team (sizes), the Rollout (data), the Learner (two verbs).
+"""What passes between the environments and a learner: the Team (sizes), the Rollout (data), the Learner (protocol).
 
-Axes always stand in the order time T, environments E, features. What differs between agents is a list of N tensors.
+A rollout's tensors have the axes time T, environments E, features; what differs between agents is a list of N tensors.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 PURPOSES = ("initialisation", "exploration", "order", "minibatches")
-"""What a learner draws random numbers for; each purpose has its own generator, so none disturbs another."""
+"""What a learner draws random numbers for. Each purpose has a generator of its own, so draws for one do not shift those
+for another. `minibatches` also serves the Gumbel noise of MADDPG's actor steps."""
 
 Diagnostics = dict[str, float | int | str]
 """What one update reports for one agent (`agent` is its index, or "team" for what belongs to all)."""
@@ -92,7 +93,7 @@ class Team:
     """For each agent whether the environment masks its choices; empty: none has a mask."""
     model: Model | None = field(default=None, compare=False, repr=False)
     """The game itself where it is known, which only exact learning looks at. Observations are then its states, one-hot,
-    but for a last state that ends the episode."""
+    without the terminal one; in one-step games a single 0."""
 
     @property
     def size(self) -> int:
@@ -168,7 +169,8 @@ class Learner(Protocol):
     """What the runner asks of an algorithm."""
 
     gradient_updates: int
-    """Optimiser steps so far: of the critics on-policy, of every network in MADDPG."""
+    """Gradient steps so far: of each critic in the on-policy methods (actor steps are not counted), of every network in
+    MADDPG, always 0 in exact learning."""
 
     @property
     def policy(self) -> nn.Module:

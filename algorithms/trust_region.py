@@ -21,19 +21,21 @@ def trust_region_step(
     """theta <- theta + alpha^j s with s = sqrt(2 delta / x^T H x) x and x = H^-1 g, for the smallest j that the line
     search accepts; theta stays if it accepts none.
 
-    g is the gradient of the surrogate E[ratio M], ratio = new(a|o) / old(a|o), and H the Hessian of E[KL(old, new)] at
-    the old policy plus damping I. For MATRPO M is the advantage, for HATRPO the factor times it. old is the policy that
-    acted: it is recomputed here, as neither the actor's parameters nor its normaliser have changed since.
+    g is the gradient of the surrogate E[ratio M] at the old policy, ratio = new(a|o) / old(a|o), and H = F + damping I,
+    where F, the Fisher matrix, is the Hessian of E[KL(old, new)] there. For MATRPO M is the advantage, for HATRPO the
+    factor times it. old is the policy that acted, recomputed here: neither the actor's parameters nor its normaliser
+    have changed since.
 
-    Takes B samples and M [B], returns the final ratio [B] and diagnostics. `TrustRegionSettings.damping` has figures.
+    Takes B samples and M [B], returns the final ratio [B] and diagnostics. `generator` is not used: there are no
+    minibatches.
     """
     old = actor(samples.observation, samples.mask)
     log_prob = old.log_prob(samples.action)  # [B]
     surrogate = (torch.exp(log_prob - log_prob.detach()) * M).mean()
     g = parameters_to_vector(torch.autograd.grad(surrogate, list(actor.parameters())))
 
-    H = fisher_vector_product(actor, samples, c.damping)
-    x = conjugate_gradient(H, g, c.cg_steps)
+    H_times = fisher_vector_product(actor, samples, c.damping)
+    x = conjugate_gradient(H_times, g, c.cg_steps)
     curvature = g.dot(x)  # x^T H x: conjugate gradients from 0 keep x orthogonal to the residual g - H x
     step = x * torch.sqrt(2 * c.delta / curvature.clamp(min=1e-12))
 
@@ -71,10 +73,10 @@ def line_search(
 
 
 def fisher_vector_product(actor: Actor, samples: Samples, damping: float) -> Callable[[Tensor], Tensor]:
-    """The map v -> (H + damping I) v, H the Hessian of E[KL(old, new)] at new = old.
+    """The map v -> (F + damping I) v, F the Hessian of E[KL(old, new)] at new = old.
 
-    There H = J^T F J / B exactly (TRPO, appendix C), with J the Jacobian of the distribution's parameters and F their
-    Fisher matrix: second derivatives of the network are multiplied by the KL's slope, which is 0.
+    There F = J^T F_d J / B exactly (TRPO, appendix C), with J the Jacobian of the distribution's parameters and F_d
+    their Fisher matrix: second derivatives of the network are multiplied by the gradient of the KL, which is 0.
     """
     J = fast.Jacobian(actor.network, actor.normaliser(samples.observation))
     policy = actor.distribution(J.outputs, samples.mask)
@@ -86,8 +88,8 @@ def fisher_vector_product(actor: Actor, samples: Samples, damping: float) -> Cal
         Jv = J.times(parts[k:])  # [B, outputs of the network]
         F_outputs, *F_log_std = policy.fisher_product(Jv, *parts[:k])
         # log std is common to all samples: the mean of B equal blocks is one block, so it has no 1 / B
-        Hv = [*F_log_std, *J.transposed_times(F_outputs / len(samples))]
-        return parameters_to_vector(Hv) + damping * v
+        Fv = [*F_log_std, *J.transposed_times(F_outputs / len(samples))]
+        return parameters_to_vector(Fv) + damping * v
 
     return product
 
@@ -98,7 +100,7 @@ def conjugate_gradient(product: Callable[[Tensor], Tensor], b: Tensor, steps: in
     residual, p = b.clone(), b.clone()
     rr = residual.dot(residual)
     for _ in range(steps):
-        if rr <= 1e-20:  # a guard, not a tolerance: the divisions below need what they divide by
+        if rr <= 1e-20:  # only prevents a division by 0; not a tolerance of convergence
             break
         Ap = product(p)
         length = rr / p.dot(Ap).clamp(min=1e-20)

@@ -30,7 +30,7 @@ class Bounds:
         return f"{'above' if self.open_low else 'at least'} {self.low:.10g}"
 
 
-# Upper bounds of counts lie far beyond any use, and before what fills the memory or never ends.
+# Upper bounds only catch typing errors that would fill the memory or never finish.
 Count = Annotated[int, Bounds(1, 1_000)]
 Steps = Annotated[int, Bounds(0, 10**10)]
 Positive = Annotated[float, Bounds(0, open_low=True)]
@@ -38,7 +38,7 @@ NonNegative = Annotated[float, Bounds(0)]
 Fraction = Annotated[float, Bounds(0, 1)]
 Number = Annotated[float, Bounds(-1e9, 1e9)]
 LONGEST_LIST = 16
-"""Numbers in a list: layers of a network."""
+"""Most entries of a setting that is a list (`hidden_sizes`)."""
 
 
 class SettingError(ValueError):

@@ -11,6 +11,7 @@ from algorithms.distributions import policy_change
 from algorithms.networks import minimise
 from algorithms.on_policy import OnPolicy
 from algorithms.registry import Method
+from algorithms.rollout import minibatches
 
 
 @dataclass(frozen=True)
@@ -25,10 +26,12 @@ def early_step(actor, samples, M, c, generator):
         old_log_prob = old.log_prob(samples.action)
 
     for _ in range(c.actor_epochs):
-        policy = actor(samples.observation, samples.mask)
-        ratio = torch.exp(policy.log_prob(samples.action) - old_log_prob)
-        objective = clip_objective(ratio, M, c.clip) + c.entropy_coef * policy.entropy()
-        minimise(-objective.mean(), actor, c.max_grad_norm)
+        for index in minibatches(len(M), c.actor_minibatches, generator):
+            batch = samples[index]
+            policy = actor(batch.observation, batch.mask)
+            ratio = torch.exp(policy.log_prob(batch.action) - old_log_prob[index])
+            objective = clip_objective(ratio, M[index], c.clip) + c.entropy_coef * policy.entropy()
+            minimise(-objective.mean(), actor, c.max_grad_norm)
         with torch.no_grad():
             new = actor(samples.observation, samples.mask)
             ratio = torch.exp(new.log_prob(samples.action) - old_log_prob)

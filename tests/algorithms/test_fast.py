@@ -73,7 +73,7 @@ WELL_CONDITIONED: dict[type, dict[str, Any]] = {
     TrustRegionSettings: {"initial_log_std": 0.0, "damping": 30.0},
     MADDPGSettings: {"batch_size": 256, "buffer_size": 10_000, "update_to_data": 0.01},  # 3 steps of 360 are due
 }
-"""Settings with which roundings stay roundings. At the default damping of 0.1, with eigenvalues of H up to 100, ten
+"""Settings with which roundings stay roundings. At the published damping of 0.1, with eigenvalues of H up to 100, ten
 steps of conjugate gradients are far from converged and amplify a rounding more than 10,000-fold; ratios of actions that
 are many standard deviations away lose digits too, and so do KL divergences of 1e-6, which small learning rates make."""
 

@@ -34,7 +34,7 @@ from algorithms.trust_region import trust_region_step
 # Acting
 
 
-def test_samples_are_not_clipped_and_the_log_probability_is_that_of_the_sample() -> None:
+def test_the_step_receives_the_samples_unclipped() -> None:
     """Actions reach the environment clipped; the density of the clipped action is not that of the Gaussian."""
     members = team()
     learner = build("mappo", members, initial_log_std=0.5)

@@ -227,7 +227,7 @@ def test_the_four_claims_are_stated_before_the_run(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["mamujoco", "mamujoco_10m"])
-def test_the_comparison_shares_actors_wherever_agents_are_equal(name: str) -> None:
+def test_the_comparison_has_shared_variants_beside_the_unshared_ones(name: str) -> None:
     labels: dict[Any, set[str]] = {}
     for trial in planned(name):
         labels.setdefault(trial.task, set()).add(trial.label)
