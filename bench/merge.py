@@ -16,6 +16,7 @@ if __name__ == "__main__":
 import shutil
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from filelock import FileLock
@@ -51,7 +52,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except StoreError as error:
         return command.refused(error)
     options.into.mkdir(parents=True, exist_ok=True)
-    with FileLock(options.into / LOCK):
+    with FileLock(options.into / LOCK), ExitStack() as locks:
+        for _, place in taken:
+            lock = files.try_lock(options.into / place / LOCK)
+            if lock is None:
+                return command.refused(f"{options.into / place}: another process is at work on this trial; wait for it")
+            locks.callback(lock.release)
         for folder, place in taken:
             take_over(folder, options.into / place)
         for name in SHARED:

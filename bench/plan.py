@@ -73,26 +73,27 @@ def job(trial: Trial, cost: Cost, start: float, speed: float, shows: bool = True
 
     `shows`: whether it writes how far it is where the results lie, which it does not in an object store.
     """
-    saves = trial.steps // trial.every + 1
-    fresh = 2 * FRESH_FACTOR
-    training = (cost.seconds - (saves + fresh) * cost.evaluation) / speed
+    points, fresh = trial.steps // trial.every, 2 * FRESH_FACTOR
+    training = (cost.seconds - (points + 1 + fresh) * cost.evaluation) / speed
     evaluation = cost.evaluation / speed
     update = training / (trial.steps / (trial.settings.envs * trial.settings.rollout_length))
+    left, training = max(round(points * cost.share), 1), training * cost.share  # of a trial that goes on
     # after the first update that ends more than PROGRESS_SECONDS after the last time
     every = update * (PROGRESS_SECONDS // update + 1)
     replay = cost.checkpoint - CHECKPOINT_BYTES
-    tables = cost.disk - POLICY_BYTES
+    written_at_end = cost.disk - trial.keep * cost.checkpoint  # a checkpoint that is kept was written before
+    tables = written_at_end - POLICY_BYTES
     return Job(
         start=start / speed,
-        first=evaluation,
-        interval=training / (saves - 1) + evaluation,
-        saves=saves,
+        first=evaluation if cost.share == 1 else 0.0,
+        interval=training / left + evaluation,
+        saves=left + 1,
         last=fresh * evaluation,
         memory=cost.memory,
         save_bytes=CHECKPOINT_BYTES + tables,  # tables grow from nothing, and stand in the checkpoint too
         replay_bytes=replay,
         full=min(getattr(trial.settings, "buffer_size", trial.steps), trial.steps) / trial.every,
-        end_bytes=cost.disk,
+        end_bytes=written_at_end,
         progress=training / every if shows else 0.0,
     )
 

@@ -110,7 +110,9 @@ def publish(folder: Path, target: Path) -> tuple[int, list[str]]:
         raise StoreError(f"{folder}: no trial there has ended; the results of a suite have trials/")
     if is_study(target):
         raise StoreError(f"{target}: holds a study; publish the suite into another folder")
-    ours, theirs = ({(a["task"], a["algorithm"], a["seed"]) for a in found} for found in (abouts, _before(target)))
+    ours, theirs = (
+        {(a["task"], a["algorithm"], a["seed"]) for a in found} for found in (abouts, published(target).values())
+    )
     _refuse_fewer(folder, target, ours, theirs)
     of = pd.DataFrame([identity(about) for about in abouts])[["task", "algorithm", "seed"]]
     records, updates = (joined(folder, name) for name in ("records", "updates"))
@@ -141,11 +143,6 @@ def publish_study(folder: Path, target: Path) -> int:
     files.write_table(target / "tuning_records.parquet", pd.concat(records, ignore_index=True))
     _copy(folder, target, (*OF_A_STUDY, JOURNAL))
     return len(rows)
-
-
-def _before(target: Path) -> list[dict[str, Any]]:
-    """What is known of the trials that are published in a folder."""
-    return [*published(target).values()] if target.exists() else []
 
 
 def _refuse_fewer(folder: Path, target: Path, ours: set[tuple[Any, ...]], theirs: set[tuple[Any, ...]]) -> None:

@@ -34,6 +34,7 @@ import algorithms
 from algorithms import Discrete, SettingError, Team
 from algorithms.rollout import Space
 from bench.cli.command import positive, up_to
+from bench.envs.errors import EnvError
 from bench.runner.attempt import Effort
 from bench.runner.backends.local import Local
 from bench.runner.cost import costs
@@ -72,10 +73,10 @@ class Uniform:
         self, observations: Sequence[Tensor], explore: bool, masks: Sequence[Tensor | None] | None = None
     ) -> list[Tensor]:
         """Actions, N x [E, A_i]."""
-        given = masks or [None] * self.team.size
+        masks = masks or [None] * self.team.size
         return [
             self._draw(len(x), space, mask)
-            for x, space, mask in zip(observations, self.team.action_spaces, given, strict=True)
+            for x, space, mask in zip(observations, self.team.action_spaces, masks, strict=True)
         ]
 
     def _draw(self, rows: int, space: Space, mask: Tensor | None) -> Tensor:
@@ -161,14 +162,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             folder.mkdir(parents=True, exist_ok=True)
             if status := run_trials(left, folder, Effort(), prices, Local(options.jobs)):
                 return status
-    except (SuiteError, files.StoreError) as error:
+        found: dict[str, Any] = {}
+        for task in chosen:
+            found[task.name] = exact.get(task.name) or {"mujoco": mujoco_version(), "random": random_score(task)}
+            if own := [t for t in todo if t.task == task]:
+                found[task.name]["reference"] = reference_score(own, folder)
+            print(f"{task.name:<36} {json.dumps(found[task.name])}", flush=True)
+    except (SuiteError, SettingError, EnvError, files.StoreError) as error:
         return command.refused(f"bench.reference: {error}")
-    found: dict[str, Any] = {}
-    for task in chosen:
-        found[task.name] = exact.get(task.name) or {"mujoco": mujoco_version(), "random": random_score(task)}
-        if own := [t for t in todo if t.task == task]:
-            found[task.name]["reference"] = reference_score(own, folder)
-        print(f"{task.name:<36} {json.dumps(found[task.name])}", flush=True)
     if options.write:
         write(found)
     return 0

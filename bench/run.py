@@ -88,17 +88,18 @@ def _run(options: Namespace, backend: Backend) -> int:
         lengthen(found.planned, found.lost, results)
     with tracked(working(results), options.log, say=lambda line: print(line, file=sys.stderr)):
         if options.until:
-            return run_rounds(found, results, effort, backend, undecided_pairings)
+            return run_rounds(found, results, effort, backend, judged)
         folder.prepare(found.planned, found.document, found.resolved, results)
         return run_trials([*found.prices], results, effort, found.prices, backend)
 
 
-def undecided_pairings(results: Path) -> set[tuple[str, str]]:
-    """The tasks and algorithms of the claims that the results of a suite do not decide yet."""
+def judged(results: Path) -> tuple[set[tuple[str, str]], list[str]]:
+    """The tasks and algorithms on which more seeds may decide a claim, and the claims that are undecided."""
     from bench.report import claims, load  # matplotlib takes a second, which only this needs
 
     try:
-        return claims.open_pairings(claims.verdicts(load.load(results)))
+        found = claims.verdicts(load.load(results))
+        return claims.open_pairings(found), [one.name for one in found if one.verdict == claims.UNDECIDED]
     except load.ReportError as error:
         raise SuiteError(str(error)) from None
 

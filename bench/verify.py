@@ -57,13 +57,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return command.refused(error)
     passed = True
     for place, folder in folders.items():
-        print(place)
-        for found in [*(findings_of_study if is_study(folder) else findings)(folder)]:
-            passed &= _printed(found, place)
-        if passed and options.replay:
-            for found in _replayed(folder, options.replay):
-                passed &= _printed(found, place)
+        passed &= _check(place, folder, options.replay)
     return int(not passed)
+
+
+def _check(place: Path | Remote, folder: Path, replay: int) -> bool:
+    """Print what the checks of a suite or study find; trials of one that passes are made again."""
+    print(place)
+    passed = True
+    for found in (findings_of_study if is_study(folder) else findings)(folder):
+        passed &= _printed(found, place)
+    if passed and replay:
+        for found in _replayed(folder, replay):
+            passed &= _printed(found, place)
+    return passed
 
 
 def _printed(found: Finding, place: Path | Remote) -> bool:

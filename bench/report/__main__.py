@@ -166,6 +166,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given.watch:
             watch(places, here, rewrite)
             return 0
+        if given.tensorboard:
+            event_files.refuse_without_tensorboard()
         found = [loaded(place) for place in places]
         if given.strict_fair:
             for one in found:

@@ -53,10 +53,6 @@ class Verdict:
         found = {comparison.verdict for comparison in self.comparisons} or {UNDECIDED}
         return next(word for word in (CONTRADICTED, UNDECIDED, EQUIVALENT, SUPPORTED) if word in found)
 
-    def labels(self, word: str) -> list[str]:
-        """The comparisons with that verdict, as "happo against mappo"."""
-        return [f"{one.first} against {one.second}" for one in self.comparisons if one.verdict == word]
-
 
 @dataclass(frozen=True)
 class _Question:
@@ -151,12 +147,12 @@ def verdicts(suite: SuiteResults, *, without_failed: bool = False) -> list[Verdi
 
 
 def open_pairings(found: Sequence[Verdict]) -> set[tuple[str, str]]:
-    """The tasks and algorithms on which more seeds may decide what is undecided."""
+    """The tasks and algorithms on which more seeds may decide what is undecided: not where nothing can be compared."""
     return {
         (task, label)
         for one in found
         for comparison in one.comparisons
-        if comparison.verdict == UNDECIDED
+        if comparison.verdict == UNDECIDED and comparison.evidence != NOTHING
         for task in one.claim.tasks
         for label in (comparison.first, comparison.second)
     }
@@ -216,21 +212,3 @@ def _about(one: Comparison) -> str:
 def _more_seeds(undecided: Sequence[Comparison]) -> str:
     needed = [one.seeds_needed for one in undecided if one.verdict == UNDECIDED and np.isfinite(one.seeds_needed)]
     return f" (about {max(needed):.0f} seeds would decide)" if needed else ""
-
-
-def rows(found: Sequence[Verdict]) -> list[dict[str, Any]]:
-    """One row per comparison, for tables: claim, first, second, verdict and the evidence, as numbers."""
-    return [
-        {
-            "claim": one.name,
-            "first": comparison.first,
-            "second": comparison.second,
-            "verdict": comparison.verdict,
-            **asdict(comparison.evidence),
-            "p_holm": comparison.decision.p,
-            "decided_at_seeds": comparison.decision.seeds,
-            "seeds_needed": comparison.seeds_needed,
-        }
-        for one in found
-        for comparison in one.comparisons
-    ]

@@ -20,6 +20,8 @@ def combined(suites: Sequence[SuiteResults], folder: Path) -> SuiteResults:
     seeds are pooled; where two suites have the same seed of it, the first one's counts. Any other label that stands in
     several suites is told apart as "happo (tuned)". Claims are those of single suites, so there are none.
     """
+    if len({suite.name for suite in suites}) < len(suites):
+        raise ReportError(f"{', '.join(str(suite.folder) for suite in suites)}: two of them have the same name")
     if not set.intersection(*({*suite.records["task"]} for suite in suites)):
         raise ReportError(f"{', '.join(str(suite.folder) for suite in suites)}: have no task in common")
     names = _names(suites)

@@ -8,26 +8,28 @@ from pathlib import Path
 
 from bench.report.load import ReportError, SuiteResults
 from bench.store.tracking import points, runs_folder, write_events
-from bench.store.trials import joined
 
 FOLDER = "tensorboard"
 KEY = ["task", "algorithm", "seed"]
+
+
+def refuse_without_tensorboard() -> None:
+    """Raise ReportError where TensorBoard is not installed."""
+    try:
+        importlib.import_module("tensorboard.summary.writer.event_file_writer")
+    except ImportError:
+        raise ReportError("--tensorboard: needs the package tensorboard; pip install tensorboard") from None
 
 
 def write(suite: SuiteResults) -> Path:
     """Write `tensorboard/<task>/<algorithm>/seed-NN/` into the folder of a suite anew, one run per trial.
 
     Tags: `return/grid`, `return/final`, `return/absolute`, and `<column>/<agent>` for the columns of `updates`. The x
-    axis has environment steps. A ReportError where TensorBoard is not installed.
+    axis has environment steps.
     """
-    try:
-        importlib.import_module("tensorboard.summary.writer.event_file_writer")
-    except ImportError:
-        raise ReportError("--tensorboard: needs the package tensorboard; pip install tensorboard") from None
     target = suite.folder / FOLDER
     shutil.rmtree(target, ignore_errors=True)
-    updates = joined(suite.folder, "updates")
-    of_updates = {} if updates is None else dict(iter(updates.groupby(KEY, observed=True)))
+    of_updates = dict(iter(suite.updates.groupby(KEY, observed=True))) if len(suite.updates) else {}
     for key, records in suite.records.groupby(KEY, observed=True):
         task, algorithm, seed = map(str, key)
         folder = runs_folder(suite.folder, task, algorithm, int(seed))

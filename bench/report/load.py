@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from filelock import FileLock
 
 from bench.cli.command import counted
 from bench.report.algorithms import Algorithms
 from bench.store import files
 from bench.store.resolved import Resolved
-from bench.store.trials import GOLDEN, NO_PHYSICS, RECORD_COLUMNS, merge, read_trials
+from bench.store.trials import GOLDEN, LOCK, NO_PHYSICS, RECORD_COLUMNS, TRIALS, merge, read_trials
 
 TRIAL_KEYS = ("task", "algorithm", "seed", "steps", "config_hash", "status", "provenance")
 SHOWN_TRIALS = 4  # trials named per group in a refusal, which must stay one readable line
@@ -96,7 +97,9 @@ def load(folder: Path) -> SuiteResults:
         if not _has_records(folder):
             have = _statuses(trials)
             raise ReportError(f"{folder}: no records yet, {have}; a suite has trials/ or records.parquet")
-        merge(folder)
+        if (folder / TRIALS).is_dir():
+            with FileLock(folder / LOCK):  # a run that ends now would write newer tables
+                merge(folder)
         records = files.read_table(folder / "records.parquet")
         has_updates = (folder / "updates.parquet").is_file()
         updates = files.read_table(folder / "updates.parquet") if has_updates else pd.DataFrame()

@@ -18,7 +18,7 @@ from rich.live import Live
 from rich.text import Text
 
 from algorithms import Diverged, SettingError
-from algorithms.config import MADDPGSettings
+from algorithms.config import MADDPGSettings, OnPolicySettings
 from algorithms.registry import Settings
 from algorithms.replay_buffer import transition_bytes
 from bench.envs.errors import EnvError, one_line_with_place
@@ -163,13 +163,27 @@ def _cost(trial: Trial, env_threads: int, fresh_episodes: bool, link: Link) -> C
     data = _data_bytes(trial)
     updates = trial.steps / (trial.settings.envs * trial.settings.rollout_length) * (team(trial.task).size + 1)
     checkpoint = _replay_bytes(trial) / 2 + CHECKPOINT_BYTES
+    measuring = _improvement_episodes(trial) * length
     return Cost(
-        seconds=(trial.steps + episode_steps) * collecting + learning_steps * updating,
+        seconds=(trial.steps + episode_steps + measuring) * collecting + learning_steps * updating,
         memory=_resident_bytes() + data,
         disk=updates * 150 + evaluations * trial.episodes * 20 + POLICY_BYTES + trial.keep * checkpoint,
         checkpoint=checkpoint,
         evaluation=trial.episodes * length * collecting,
     )
+
+
+def _improvement_episodes(trial: Trial) -> int:
+    """Episodes that are played to measure what updates do to the return: by each joint policy around an update.
+
+    In games that is computed instead, which takes hardly any time.
+    """
+    sizes, settings = team(trial.task), trial.settings
+    if not trial.improvement_every or trial.task.exact_scores() is not None:
+        return 0
+    updates = trial.steps // (settings.envs * settings.rollout_length)
+    stepped = sizes.size if isinstance(settings, OnPolicySettings) and not settings.share_actors else 1
+    return updates // trial.improvement_every * (stepped + 1) * trial.improvement_episodes
 
 
 @cache

@@ -19,7 +19,7 @@ from bench.runner.threads import what_pays
 from bench.store.files import StoreError
 from bench.store.lease import repeatedly
 from bench.store.mirror import BEAT_SECONDS
-from bench.store.places import fetch, naming, working
+from bench.store.places import fetched, naming
 from bench.store.remote import Remote, location
 from bench.store.resolved import Resolved
 from bench.suite.claims import claims
@@ -165,9 +165,8 @@ def _own(results: Path | Remote, link: Link) -> Path:
     """The folder of a suite's results here, with what a store has of them."""
     if isinstance(results, Remote):
         link.at(f"reading {results}")
-        with repeatedly(link.beat, BEAT_SECONDS):
-            fetch(results, results.folder)
-    return working(results)
+    with repeatedly(link.beat, BEAT_SECONDS):
+        return fetched(results)
 
 
 def _looks(suite: Suite, most_seeds: int | None, path: Path) -> list[int]:

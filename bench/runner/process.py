@@ -21,7 +21,7 @@ from typing import Any, NoReturn, Protocol
 
 import psutil
 
-from bench.envs.errors import one_line_with_place
+from bench.envs.errors import one_line, one_line_with_place
 from bench.trial.link import Link, Progress
 from bench.trial.worker import Stopped
 
@@ -83,8 +83,13 @@ def call(
     multiprocessing.current_process()._config.pop("daemon", None)  # type: ignore[attr-defined]
     os.environ.pop(TRIM, None)
     process = _context.Process(target=_serve, args=(theirs, beats, work))
-    process.start()
-    theirs.close()
+    try:
+        process.start()
+    except (OSError, EOFError) as error:  # the server cannot fork, or what it has forked dies before it begins
+        ours.close()
+        raise Died(f"its process cannot be started: {one_line(error)}", "") from error
+    finally:
+        theirs.close()
     try:
         result = _watch(process, ours, beats, limits, {"line": say, "progress": progress}, stop or threading.Event())
         process.join(GRACE_SECONDS)
@@ -109,7 +114,7 @@ def _watch(
         if pipe in ready:
             try:
                 kind, content = pipe.recv()
-            except EOFError:
+            except (EOFError, OSError):  # OSError: it was killed amid a message
                 raise Died(_ending(process), doing) from None
             if kind == "result":
                 return content
@@ -173,6 +178,7 @@ class _PipeLink(Link):
         self._beats.value += 1
 
     def at(self, doing: str) -> None:
+        self.beat()
         self._pipe.send(("at", doing))
 
     def progress(self, progress: Progress) -> None:

@@ -24,11 +24,12 @@ def run_rounds(
     results: Path | Remote,
     effort: Effort,
     backend: Backend,
-    open_pairings: Callable[[Path], Pairings],
+    judge: Callable[[Path], tuple[Pairings, Collection[str]]],
 ) -> int:
-    """Run the seeds of the suite, then one seed after the other until `open_pairings` names none any more.
+    """Run the seeds of the suite, then one seed after the other until none would decide anything any more.
 
-    The code of the command: that of the worst round.
+    `judge` names the pairings on which more seeds may decide what is undecided, and the undecided claims. Returns the
+    code of the command: that of the worst round.
     """
     code, first = 0, found.resolved.first_seed
     asked: Pairings = {(t.task.label, t.label) for t in found.planned}
@@ -41,7 +42,10 @@ def run_rounds(
             code = max(code, run_trials(todo, results, effort, found.prices, backend))
         if code == INTERRUPTED:
             return code
-        asked = open_pairings(working(results))
+        asked, undecided = judge(working(results))
+        if undecided and not asked:
+            print(f"With {counted(seeds, 'seed')} undecided, and no more seeds would decide: {', '.join(undecided)}.")
+            return code
         if not asked:
             left = sum(t.seed >= first + seeds for t in found.planned)
             print(f"Decided with {counted(seeds, 'seed')}: at least {counted(left, 'trial')} of the plan not needed.")

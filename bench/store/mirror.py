@@ -18,11 +18,13 @@ from typing import Any
 from bench.store import files, lease
 from bench.store.lease import Lease, TakenOver
 from bench.store.remote import MOST_COPIED, PART, Changed, Entry, Remote, StoreGone, Version
-from bench.store.trials import CHECKPOINTS
+from bench.store.trials import CHECKPOINTS, TABLES
 
 NOTE = ".store.json"
 """In a folder: what is known of its files in the store."""
 STAYS = ("progress.json",)
+WRITTEN = ("trial.json", *(f"{name}.parquet" for name in TABLES), "policy.pt", *CHECKPOINTS)
+"""What a trial writes and a store gets."""
 BEAT_SECONDS = 5.0
 Beat = Callable[[], object]
 """Called every few seconds while files travel."""
@@ -67,9 +69,8 @@ class Mirror:
             self._drop(name for name in (*before, *self._own(wanted)) if name not in there)
 
     def _own(self, wanted: Callable[[str], bool]) -> list[str]:
-        """Files of a trial here; the folder of a suite holds reports and what else people put there."""
-        found = [path.name for path in self.folder.iterdir()] if self.name and self.folder.is_dir() else []
-        return [name for name in found if _travels(name) and wanted(name)]
+        """Files of a trial here that trials write; people may put others there, and into the folder of a suite."""
+        return [name for name in WRITTEN if self.name and wanted(name) and (self.folder / name).exists()]
 
     def _drop(self, names: Iterable[str]) -> None:
         for name in names:

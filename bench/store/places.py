@@ -152,6 +152,16 @@ def fetch(suite: Remote, folder: Path) -> Path:
     return folder
 
 
+def fetched(results: Path | Remote) -> Path:
+    """The folder of this machine in which one works on results, with what a store has of them."""
+    folder = working(results)
+    if isinstance(results, Remote):
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / LOCK):
+            fetch(results, folder)
+    return folder
+
+
 def copied(results: Path | Remote, folder: Path | None = None) -> Path:
     """A folder with results as they are now, for those who read: of a store a copy here, in `folder` if that is given.
 

@@ -22,7 +22,7 @@ def mujoco_version() -> str:
 @cache
 def provenance() -> dict[str, Any]:
     """The commit (and whether files differed from it), the versions of what computes, and the machine."""
-    commit = _git("rev-parse", "HEAD")
+    commit = _git("rev-parse", "HEAD") if _is_checkout() else None
     return {
         "commit": commit or "unknown",
         "dirty": bool(_git("status", "--porcelain", "--untracked-files=no")) if commit else None,
@@ -37,8 +37,14 @@ def matrix_products(library: str) -> str:
     return f"matrix products by {name} ({_cpu()})"
 
 
+def _is_checkout() -> bool:
+    """Whether this file lies in a checkout of the benchmark, and not in an environment inside another project's."""
+    root = _git("rev-parse", "--show-toplevel")
+    return root is not None and Path(root).resolve() == Path(__file__).resolve().parents[2]
+
+
 def _git(*arguments: str) -> str | None:
-    """What git says of the checkout that this file lies in; None where there is no git or no checkout."""
+    """What git says of the folder that this file lies in; None where there is no git or no checkout."""
     try:
         done = subprocess.run(
             ["git", "-C", str(Path(__file__).parent), *arguments], capture_output=True, text=True, check=True

@@ -138,6 +138,7 @@ def find_trial(named: Path) -> Path:
         task = "/".join(parts[len(suite.parts) :])
         if ((found := trial_folder(suite, task, label, int(number), within)) / "trial.json").exists():
             return found
+    number = str(int(number)) if number.isdecimal() else number
     return _found_by_name(named, suites[0], ("/".join(parts[len(suites[0].parts) :]), label, number))
 
 
@@ -155,7 +156,7 @@ def _found_by_name(named: Path, suite: Path, names: tuple[str, str, str]) -> Pat
 
 def _meant(what: str, wanted: str, names: set[str]) -> str | None:
     """The one of these names that is meant, which may be written as in the name of a folder; None if none is."""
-    exact = [name for name in names if wanted in (name, slug(name)) or (what == "seed" and wanted.lstrip("0") == name)]
+    exact = [name for name in names if wanted in (name, slug(name))]
     if what != "task" or exact:
         return exact[0] if exact else None
     near = [name for name in names if wanted and f"/{wanted}:" in f"/{name}:"]
@@ -260,7 +261,11 @@ def trial_table(suite_folder: Path, name: str, about: Mapping[str, Any]) -> pd.D
     folder = trial_folder(suite_folder, about["task"], about["algorithm"], about["seed"])
     if (folder / f"{name}.parquet").exists():
         return read_table_of(folder, name, about)
-    return _published_tables(suite_folder / f"{name}.parquet", {folder: about})[folder].reset_index(drop=True)
+    path = suite_folder / f"{name}.parquet"
+    rows = _published_tables(path, {folder: about})
+    if folder not in rows:
+        raise StoreError(f"{path}: has no rows of {_whose(identity(about))}")
+    return rows[folder].reset_index(drop=True)
 
 
 def joined(suite_folder: Path, name: str) -> pd.DataFrame | None:

@@ -63,7 +63,8 @@ def findings(folder: Path) -> Iterator[Finding]:
     try:
         tables = {name: joined(folder, name) for name in TABLES}
         if not trial_files(folder, "trial.json"):
-            tables = {name: files.read_table(folder / f"{name}.parquet") for name in TABLES}
+            paths = {name: folder / f"{name}.parquet" for name in TABLES}
+            tables = {name: files.read_table(path) if path.exists() else None for name, path in paths.items()}
     except StoreError as error:
         yield Finding("tables", str(error))
         return

@@ -103,6 +103,8 @@ def _returns(path: Path, table: pd.DataFrame, found: TrialsByKey) -> tuple[str, 
             points.setdefault(task, []).append((f"{name}, {pairing}", value, _normalised(task, ends.get(pairing))))
     earlier = []
     for task, values in points.items():
+        if math.isnan(_normalised(task, 0.0)):
+            return f"{task} has no reference score here, with which its returns could be compared", ""
         unit = float(np.nanmedian([value / now for _, value, now in values if now]))
         for name, value, now in values:
             if not _close(value, unit * now):

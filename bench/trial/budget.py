@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from bench.store.remote import Remote
 from bench.store.trials import CHECKPOINTS, EARLIER_BUDGETS, KEPT, earlier_steps, identity
 from bench.suite.model import SuiteError
 from bench.suite.trial import Trial
-from bench.trial.status import at_work, read_status
+from bench.trial.status import held_here, read_status
 
 
 def lengthened(planned: Sequence[Trial], folder: Path) -> list[Trial]:
@@ -93,13 +93,13 @@ def lengthen(planned: Sequence[Trial], lost: Sequence[Trial], results: Path | Re
     `lost`: those that start over; damaged checkpoints of theirs are deleted. Raises SuiteError for a trial at which
     another process is at work with fewer steps, and for one that is published only.
     """
-    with shared(results) as folder:
+    with shared(results) as folder, ExitStack() as locks:
         longer = lengthened(planned, folder)  # another run may have been first
-        for trial in longer:
+        for trial in dict.fromkeys([*longer, *lost]):
             place = trial.folder(folder)
             if not (place / "trial.json").exists():
                 raise SuiteError(f"{results}: published trials cannot be given more steps; choose another --results")
-            if at_work(trial, results):
+            if not locks.enter_context(held_here(trial, results)):
                 who = "another process is at work on this trial with fewer steps"
                 raise SuiteError(f"{shown(results, place)}: {who}; wait for it")
         for trial in longer:

@@ -139,6 +139,8 @@ class Session:
         self.records.append(frame)
         mean = self.evaluation = float(frame["episode_return"].to_numpy().mean())
         if not np.isfinite(mean):
+            self.records.pop()
+            self._write_tables()
             raise Diverged(f"the evaluation at step {self.step} gave a return of {mean}", [])
         if self.best is None or mean > self.best["evaluation"]:
             self.best = {

@@ -60,14 +60,22 @@ def held(trial: Trial, results: Path | Remote, beat: Callable[[], None] = lambda
             lock.release()
 
 
-def at_work(trial: Trial, results: Path | Remote) -> bool:
-    """Whether another process is at work on a trial."""
+@contextmanager
+def held_here(trial: Trial, results: Path | Remote) -> Iterator[bool]:
+    """Hold the lock file of a trial on this machine; False if a process is at work on the trial, also on another."""
     folder = trial.folder(working(results))
     lock = files.try_lock(folder / LOCK)
-    if lock is None:
-        return True
-    lock.release()
-    return isinstance(results, Remote) and not trial_free(results, folder)
+    try:
+        yield lock is not None and not (isinstance(results, Remote) and not trial_free(results, folder))
+    finally:
+        if lock:
+            lock.release()
+
+
+def at_work(trial: Trial, results: Path | Remote) -> bool:
+    """Whether another process is at work on a trial."""
+    with held_here(trial, results) as free:
+        return not free
 
 
 def register(trial: Trial, suite_folder: Path) -> None:

@@ -17,13 +17,13 @@ from typing import Any
 
 import numpy as np
 import optuna
-from filelock import FileLock, Timeout
+from filelock import FileLock
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from bench.store import files
-from bench.store.trials import read_trial
+from bench.store.trials import LOCK, read_trial
 from bench.suite.model import SuiteError
 from bench.suite.trial import Trial
 from bench.tune.space import ask, point
@@ -141,27 +141,14 @@ class Queue:
             _move_away_another(t, t.folder(folder))
         return Claim(label, trial, values, folder, lock)
 
-    def busy(self, label: str, number: int) -> bool:
-        """Whether a running process works on it."""
-        if lock := self._acquire(label, number):
-            lock.release()
-        return lock is None
-
     def _acquire(self, label: str, number: int) -> FileLock | None:
         """Acquire the lock of a tuning trial; None if another process holds it."""
-        folder = self.trial_folder(label, number)
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / ".lock", thread_local=False)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            return None
-        return lock
+        return files.try_lock(self.trial_folder(label, number) / LOCK)
 
     def time_put_aside(self, label: str, number: int) -> float:
         """Time at which it was last put aside because of an error that its settings did not cause; 0.0 for never."""
         path = self.trial_folder(label, number) / "aside.json"
-        return path.stat().st_mtime if path.exists() else 0.0
+        return float(files.read_json(path)["time"]) if path.exists() else 0.0
 
     def trial_folder(self, label: str, number: int) -> Path:
         """The folder of a tuning trial, which holds its trials as a suite's folder does."""

@@ -175,7 +175,7 @@ def combined(parameters: Parameters, names: Sequence[str]) -> list[dict[str, Any
 
 def spaces(document: Mapping[str, Any], labels: Mapping[str, Pairing], path: Path) -> dict[str, Parameters]:
     """label -> parameters: the shared ones that its method has as settings, then its own."""
-    shared, own = document.get("shared", {}), document.get("own", {})
+    shared, own = document["shared"], document["own"]
     for label in own:
         if label not in labels:
             raise SuiteError(f"{path}: space.own.{label}: not an algorithm of this study; valid: {', '.join(labels)}")

@@ -131,7 +131,7 @@ def _advance(t: Trial, folder: Path, link: Link, step: int) -> None:
     curve = evaluations(t, folder)
     if not len(curve) or curve.index[-1] < step:
         outcome = worker.run(t, folder, until=step, link=link)
-        if outcome.status == "failed":
+        if outcome.status not in ("running", "done"):
             raise _Failed(outcome)
 
 

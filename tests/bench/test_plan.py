@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from bench.runner.cost import CHECKPOINT_BYTES, POLICY_BYTES, Cost
 from bench.runner.pool import in_order
 from bench.runner.simulation import FILES_AT_END, FILES_PER_SAVE, FILES_PER_START
 from bench.store import files
+from bench.store.places import working
 from bench.suite.resolving import load, trials
 from bench.suite.trial import Trial
 from bench.trial import worker
@@ -151,7 +153,7 @@ def test_in_an_object_store_there_are_objects_and_none_of_them_is_progress(
     path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MARL_BENCH_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(preparing, "fetch", lambda *_: None)  # of an empty store
+    monkeypatch.setattr(preparing, "fetched", working)  # of an empty store
     assert plan.main([str(path), "--workers", "2", "--results", "s3://bucket/marl"]) == 0
     out = capsys.readouterr().out
     assert "objects stay" in out
@@ -222,3 +224,19 @@ def test_a_rate_at_which_trials_would_never_end_is_refused(path: Path, capsys: p
         "--fail-rate 10: games/driving maddpg seed 0 works up to 0:53:42 without a checkpoint, in which its process "
         "would fail 8.9 times; give up to 3.4 per hour, or lower evaluate.every\n"
     )
+
+
+# Trials that go on, and checkpoints that stay
+
+
+def test_of_a_trial_that_goes_on_the_rest_is_simulated(path: Path) -> None:
+    """Half of the two points of the grid and of the 77 s of training, and no first evaluation."""
+    job = plan.job(planned(path)[0], Cost(100.0, 2e9, 3e6, 2e6, 1.0, share=0.5), start=0.5, speed=1.0)
+    assert (job.first, job.interval, job.saves, job.last) == (0.0, 77 / 2 + 1, 2, 20)
+
+
+def test_a_checkpoint_that_is_kept_is_written_once(path: Path) -> None:
+    trial = replace(planned(path)[0], keep=True)
+    cost = Cost(100.0, 2e9, 3e6 + CHECKPOINT_BYTES, CHECKPOINT_BYTES, 1.0)
+    kept, deleted = plan.job(trial, cost, 0.5, 1.0), plan.job(planned(path)[0], replace(cost, disk=3e6), 0.5, 1.0)
+    assert kept == deleted

@@ -208,7 +208,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command; 0 when all tables are printed."""
     parser = command.Parser(prog="python -m bench.report.stats.coverage", description=__doc__)
     what = "simulated experiments per row; standard error of a share near .95 with 2000: .005"
-    parser.add_argument("--repetitions", type=int, default=2000, metavar="N", help=what)
+    parser.add_argument("--repetitions", type=command.up_to(1_000_000), default=2000, metavar="N", help=what)
     repetitions: int = parser.parse_args(arguments).repetitions
     names = [*candidates(iqm)]
     first = ["population", "seeds"]

@@ -103,7 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command; 0 when all tables are printed."""
     parser = command.Parser(prog="python -m bench.report.stats.errors", description=__doc__)
     what = "simulated experiments per row, four times as many where seeds are added; default: 500"
-    parser.add_argument("--repetitions", type=int, default=500, metavar="N", help=what)
+    parser.add_argument("--repetitions", type=command.up_to(1_000_000), default=500, metavar="N", help=what)
     repetitions: int = parser.parse_args(arguments).repetitions
     shares = ["any false difference", "any false equivalence", "differences found", "equals called equivalent"]
     headings = ["experiment", "tasks", "seeds", *shares, "seeds used"]

@@ -12,6 +12,7 @@ import math
 import os
 import pickle
 import queue
+import threading
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable
 from typing import Any
@@ -30,7 +31,7 @@ from bench.suite.model import SuiteError
 
 SETTLE_SECONDS = 20.0
 RUNNING = (Status.running.name, Status.paused.name)
-_at_work = Counter[str]()
+_at_work, _counting = Counter[str](), threading.Lock()
 """In a worker: how many tasks of each command go on."""
 
 
@@ -114,11 +115,17 @@ class _Task:
 def _serve(function: Callable[..., Any], item: Any, topic: str) -> Any:
     """In a worker."""
     os.environ["OMP_NUM_THREADS"] = "1"  # as bench.run sets it, for the processes that are started here
-    _at_work[topic] += 1
+    _count(topic, 1)
     try:
         return function(item, _Task(topic))
     finally:
-        _at_work[topic] -= 1
+        _count(topic, -1)
+
+
+def _count(topic: str, change: int) -> None:
+    """Tasks run in several threads of a worker."""
+    with _counting:
+        _at_work[topic] += change
 
 
 async def _quiet(topic: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Callable, Hashable, Iterable
 from typing import Any
 
@@ -74,6 +75,7 @@ class Ray(Placed):
         except RayError:  # what tasks at work tell is lost, which costs no number
             self.mailbox = _mailbox()
         if not (tasks := [*self.at_work]):
+            time.sleep(seconds)
             return []
         ray.wait(tasks, num_returns=1, timeout=seconds)
         found, _ = ray.wait(tasks, num_returns=len(tasks), timeout=0)

@@ -99,3 +99,11 @@ def write_study(folder: Path) -> None:
     files.write_table(folder / "tuning.parquet", pd.DataFrame(rows, columns=[*study_results.COLUMNS]))
     files.write_table(folder / "importances.parquet", pd.DataFrame({"algorithm": ["happo"]}))
     files.write_text(folder / "study.yaml", "trials: 2\n")
+
+
+def test_suites_of_the_same_name_get_no_page_for_both(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for parent in ("a", "b"):
+        write_trial(tmp_path / parent / "same", "happo")
+    write_trial(tmp_path / "a" / "same", "mappo")
+    assert main([str(tmp_path / parent / "same") for parent in ("a", "b")]) == 0
+    assert "No page with all suites: " in capsys.readouterr().out

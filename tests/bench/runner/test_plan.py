@@ -220,3 +220,32 @@ def test_an_algorithm_that_diverges_at_once_is_priced_too(path: Path) -> None:
     """Its trial will be marked as failed; the plan must not stop the others."""
     trial = one(path, "algorithms.happo={actor_lr: 1.0e+30, critic_lr: 1.0e+30}")
     assert costs([trial])[trial].disk > 0
+
+
+@pytest.mark.parametrize(
+    ("label", "policies"), [("happo", 4), ("mappo-shared", 2), ("maddpg", 2)], ids=["by agent", "shared", "MADDPG"]
+)
+def test_what_measuring_updates_plays_is_priced(
+    path: Path, monkeypatch: pytest.MonkeyPatch, label: str, policies: int
+) -> None:
+    """Ten updates of 100 steps, of which every third is measured: by each joint policy around it, 8 episodes of 50."""
+    monkeypatch.setattr(cost, "_seconds_per_step", lambda *_: (1.0, 0.0))
+    shared = {"algorithm": "mappo", "share_actors": True}
+    document = dict(SUITE)
+    if label == "mappo-shared":
+        document["tasks"] = [{"name": "mamujoco/HalfCheetah-2x3", "episode_length": 50}]
+        document["algorithms"] = {label: shared}
+    seconds = []
+    for every in (0, 3):
+        path.write_text(
+            yaml.safe_dump(document | {"diagnostics": {"improvement_every": every, "improvement_episodes": 8}})
+        )
+        (trial,) = [t for t in planned(path, "seeds=1") if t.label == label]
+        seconds.append(costs([trial])[trial].seconds)
+    assert seconds[1] - seconds[0] == 3 * policies * 8 * 50
+
+
+def test_in_games_measuring_updates_plays_nothing(path: Path) -> None:
+    document = {**SUITE, "tasks": ["games/driving"], "diagnostics": {"improvement_every": 1}}
+    path.write_text(yaml.safe_dump(document))
+    assert cost._improvement_episodes(one(path)) == 0

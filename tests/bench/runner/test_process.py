@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.runner import process
+from bench.runner.process import Died, Limits, call
 
 ROOT = Path(__file__).parents[3]
 SCRIPT = """
@@ -26,3 +33,53 @@ def test_memory_of_trials_is_kept_on_workers_of_dask_too(tmp_path: Path) -> None
     command = [sys.executable, str(tmp_path / "script.py")]
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout == "None\n"
+
+
+@pytest.mark.parametrize("error", [EOFError(), BrokenPipeError(32, "Broken pipe"), BlockingIOError(11, "no processes")])
+def test_a_process_that_cannot_be_started_is_said(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `start` raises where the fork server cannot fork, or its process dies before it has read what to do."""
+
+    class Unstartable:
+        def start(self) -> None:
+            raise error
+
+    monkeypatch.setattr(process._context, "Process", lambda **_: Unstartable())
+    opened = []
+    for _ in range(2):  # the first call opens files that stay
+        with pytest.raises(Died, match=f"its process cannot be started: {type(error).__name__}"):
+            call(abs, -1, limits=Limits(60), say=print)
+        opened.append(open_files())
+    assert opened[0] == opened[1]
+
+
+def open_files() -> int:
+    return len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
+
+
+def test_a_process_that_dies_amid_a_message_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = multiprocessing.Pipe(duplex=False)
+    os.write(theirs.fileno(), (1000).to_bytes(4, "big") + b"the beginning")
+    theirs.close()
+
+    silent, held = multiprocessing.Pipe(duplex=False)
+
+    class Ended:
+        sentinel, pid, exitcode = silent, os.getpid(), -9
+
+        def join(self, timeout: float) -> None:
+            pass
+
+    beats: Any = type("Beats", (), {"value": 0})()
+    with pytest.raises(Died, match="its process was ended by SIGKILL"):
+        process._watch(Ended(), ours, beats, Limits(60), {}, multiprocessing.Event())
+    for end in (ours, silent, held):
+        end.close()
+
+
+def test_who_says_what_it_does_is_alive() -> None:
+    ours, theirs = multiprocessing.Pipe(duplex=False)
+    beats: Any = type("Beats", (), {"value": 0})()
+    process._PipeLink(theirs, beats).at("reading 10,000 trials")
+    assert beats.value == 1
+    ours.close()
+    theirs.close()

@@ -26,8 +26,8 @@ def there(folder: Path) -> set[tuple[str, int]]:
 def test_seeds_are_added_for_what_is_open_until_nothing_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    answers = iter([{(HOPPER, "happo"), (HOPPER, "mappo")}, set()])
-    monkeypatch.setattr(run, "undecided_pairings", lambda results: next(answers))
+    answers = iter([({(HOPPER, "happo"), (HOPPER, "mappo")}, ["beats"]), (set(), [])])
+    monkeypatch.setattr(run, "judged", lambda results: next(answers))
     assert main(tmp_path, "--until", "decided", "--max-seeds", "4", **THREE) == 0
     assert there(tmp_path) == {("ippo", 0), *((label, seed) for label in ("happo", "mappo") for seed in (0, 1))}
     assert all(about["status"] == "done" for about in read_trials(tmp_path / "tiny"))  # none waits in vain
@@ -46,10 +46,35 @@ def test_the_most_seeds_end_it_and_the_same_command_runs_nothing_again(
 ) -> None:
     """Two seeds decide nothing: the report itself says so here."""
     for _ in range(2):
-        assert main(tmp_path, "--until", "decided", "--max-seeds", "2", **THREE) == 0
+        assert main(tmp_path, "--until", "decided", "--max-seeds", "2", **THREE, tasks=["games/driving"]) == 0
         assert "Undecided with 2 seeds, the most that --max-seeds allows." in capsys.readouterr().out
     assert there(tmp_path) == {("ippo", 0), *((label, seed) for label in ("happo", "mappo") for seed in (0, 1))}
     assert {about["attempts"] for about in read_trials(tmp_path / "tiny")} == {1}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},  # a task without reference scores
+        {
+            "tasks": ["games/driving"],
+            "claims": {"rises": CLAIMS["beats"] | {"kind": "grows_with_agents"}},
+        },
+        {
+            "tasks": ["mamujoco/Hopper-3x1"],
+            "evaluate": {"every": 50, "episodes": 1},
+            "claims": {"falls": {"says": "It falls.", "kind": "improves_monotonically", "algorithms": ["happo"]}},
+        },
+    ],
+    ids=["no reference", "one number of agents", "not measured"],
+)
+def test_no_seed_is_added_where_none_would_decide(
+    tmp_path: Path, changes: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(tmp_path, "--until", "decided", "--max-seeds", "4", **THREE | changes) == 0
+    (name,) = (THREE | changes)["claims"]
+    assert f"With 1 seed undecided, and no more seeds would decide: {name}." in capsys.readouterr().out
+    assert {seed for _, seed in there(tmp_path)} == {0}
 
 
 @pytest.mark.parametrize(

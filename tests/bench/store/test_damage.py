@@ -16,6 +16,7 @@ import yaml
 import bench
 from bench import publish
 from bench.store import files
+from bench.store.checksums import Damaged, check_archive
 from bench.store.files import StoreError
 from bench.store.trials import merge
 from bench.suite.resolving import load, trials
@@ -167,3 +168,14 @@ def test_damage_to_a_published_suite_is_refused(tmp_path: Path, done: Path, ways
         words = refusal(lambda: bench.read(path.parent))  # noqa: B023
         assert str(path) in words
         assert "\n" not in words
+
+
+def test_an_archive_whose_parts_seem_to_lie_before_its_beginning_is_damaged(tmp_path: Path) -> None:
+    """A bit in the offset of the zip's directory: zipfile then seeks to where no file begins, which is an OSError."""
+    path = tmp_path / "checkpoint.pt"
+    torch.save({"x": torch.zeros(3)}, path)
+    content = bytearray(path.read_bytes())
+    content[content.rfind(b"PK\x06\x06") + 50] ^= 1  # offset of the directory, at 48 of the zip64 record
+    path.write_bytes(content)
+    with pytest.raises(Damaged):
+        check_archive(path)

@@ -127,3 +127,19 @@ def test_a_file_system_that_becomes_read_only_fails_the_trials_and_not_the_comma
     out, err = capsys.readouterr()
     assert out.count("Read-only file system") == 2
     assert err == "2 of 2 trials failed; the same command tries them again\n"
+
+
+def test_what_is_wrong_in_one_folder_does_not_keep_trials_of_the_next_from_being_made_again(
+    copy: Path, done: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    edit_suite(copy)
+    assert verify.main([str(copy), str(done), "--replay", "1"]) == 1
+    broken, fine = capsys.readouterr().out.split(str(done))
+    assert "replay" not in broken
+    assert "ok      replay of " in fine
+
+
+def test_a_published_suite_without_a_table_that_has_no_rows_is_whole(copy: Path, tmp_path: Path) -> None:
+    assert publish.main([str(copy), "--into", str(tmp_path / "into")]) == 0
+    (tmp_path / "into" / "tiny" / "updates.parquet").unlink()
+    assert wrong(tmp_path / "into" / "tiny") == []

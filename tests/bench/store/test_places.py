@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from bench.store import files
 from bench.store.files import StoreError
 from bench.store.lease import Lease, TakenOver, take
 from bench.store.mirror import Mirror
-from bench.store.places import LEASE, copied, shared, trial_copied, trial_free, trial_held
+from bench.store.places import LEASE, copied, fetched, shared, trial_copied, trial_free, trial_held
 from bench.store.remote import Entry, Remote, Version, by_folder
 from bench.store.results import read
 
@@ -333,3 +334,29 @@ def test_texts_for_others_name_no_folder_of_this_machine(suite: Remote) -> None:
     text = f'{suite.folder}/trials/x: broken\n  File "{files.__file__}", line 1\n  File "{Path.home()}/mine.py"'
     shown = f'{suite}/trials/x: broken\n  File "bench/store/files.py", line 1\n  File "~/mine.py"'
     assert own.shown(text) == shown
+
+
+def test_a_run_that_reads_waits_for_one_that_writes_what_belongs_to_no_trial(suite: Remote) -> None:
+    with shared(suite) as own:
+        files.write_text(own / "suite.yaml", "name: mine")
+        reader = threading.Thread(target=fetched, args=(suite,))
+        reader.start()
+        reader.join(0.5)
+        assert reader.is_alive()
+        assert (own / "suite.yaml").read_text() == "name: mine"
+    reader.join(10)
+    assert not reader.is_alive()
+    assert (suite.folder / "suite.yaml").read_text() == "name: mine"
+
+
+def test_what_people_put_beside_the_copy_of_a_trial_stays(suite: Remote) -> None:
+    with shared(suite) as own:
+        files.write_text(own / "suite.yaml", "name: mine")
+    write(suite, trial_json="t", policy_pt="p")
+    mirror(suite).save()
+    copy = copied(suite)
+    (copy / TRIAL / "play.mp4").write_bytes(b"a video")
+    suite.delete(f"{TRIAL}/policy.pt")
+    copied(suite)
+    assert (copy / TRIAL / "play.mp4").read_bytes() == b"a video"
+    assert not (copy / TRIAL / "policy.pt").exists()

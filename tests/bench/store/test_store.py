@@ -13,7 +13,8 @@ import pandas as pd
 import pytest
 
 from bench.store import files
-from bench.store.trials import identity, merge, read_trials, trial_folder
+from bench.store.files import StoreError
+from bench.store.trials import find_trial, identity, merge, read_trials, trial_folder, trial_table
 
 
 def written(folder: Path) -> list[str]:
@@ -245,3 +246,16 @@ def test_read_trials_goes_through_every_trial_in_order(tmp_path: Path) -> None:
         trial_tables(tmp_path, "t", label, seed, None)
     found = [(about["algorithm"], about["seed"]) for about in read_trials(tmp_path)]
     assert found == [("happo", 0), ("happo", 1), ("mappo", 0)]
+
+
+@pytest.mark.parametrize("seed", ["0", "00", "seed-0", "seed-00"])
+def test_a_seed_may_be_written_as_in_the_name_of_its_folder(tmp_path: Path, seed: str) -> None:
+    for number in (0, 10):
+        trial_tables(tmp_path, "mamujoco/Ant-4x2", "happo", number, None)
+    assert find_trial(tmp_path / "Ant-4x2" / "happo" / seed) == trial_folder(tmp_path, "mamujoco/Ant-4x2", "happo", 0)
+
+
+def test_a_trial_without_rows_in_the_table_of_all_is_named(tmp_path: Path) -> None:
+    own: dict[str, Any] = {"suite": "s", "task": "t", "algorithm": "happo", "seed": 0, "config_hash": "0"}
+    with pytest.raises(StoreError, match=r"records\.parquet: has no rows of t happo seed 0"):
+        trial_table(tmp_path, "records", own)

@@ -24,6 +24,7 @@ from bench.suite.resolving import load, trials
 from bench.trial import session, worker
 from bench.trial.budget import lengthen
 from bench.trial.exporting import export
+from bench.trial.status import at_work
 from bench.trial.trained import load_team
 
 FIVE = ("ippo", "mappo", "happo", "hatrpo", "maddpg")
@@ -337,3 +338,17 @@ def test_published_trials_are_given_no_more_steps(tmp_path: Path, capsys: pytest
     publish(tmp_path / "tiny", tmp_path / "published" / "tiny")
     assert main(tmp_path / "published", "--set", "steps=200", *HAPPO) == BAD_INPUT
     assert "published trials cannot be given more steps" in capsys.readouterr().err
+
+
+def test_nobody_begins_a_trial_while_it_is_given_more_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert main(tmp_path, "--keep", *HAPPO) == 0
+    path = tmp_path / "suite.yaml"
+    (longer,) = [t for t in trials(load(path, ["steps=200"])[0], path) if t.label == "happo"]
+    free = []
+
+    def write_sealed_json(path: Path, value: Any) -> None:
+        free.append(not at_work(longer, tmp_path / "tiny"))
+
+    monkeypatch.setattr(files, "write_sealed_json", write_sealed_json)
+    lengthen([longer], [], tmp_path / "tiny")
+    assert free == [False]

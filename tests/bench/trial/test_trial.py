@@ -704,3 +704,21 @@ def test_progress_is_written_while_a_trial_runs(tmp_path: Path) -> None:
     progress = files.read_json(folder / "progress.json")
     assert progress.keys() == {"step", "seconds", "evaluation"}
     assert progress["step"] == 200
+
+
+def test_updates_before_an_evaluation_that_is_not_finite_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    t = planned(tmp_path)["happo"]
+    whole = session.Session._episodes
+
+    def not_finite(self: Any, kind: str, *arguments: Any) -> pd.DataFrame:
+        frame = whole(self, kind, *arguments)
+        return frame.assign(episode_return=np.nan) if self.step else frame
+
+    monkeypatch.setattr(session.Session, "_episodes", not_finite)
+    outcome = worker.run(t, tmp_path / "tiny")
+    assert (outcome.status, outcome.diverged) == ("failed", True)
+    folder = t.folder(tmp_path / "tiny")
+    assert set(records(folder)["step"]) == {0}
+    assert updates(folder)["step"].max() == t.every

@@ -1234,3 +1234,32 @@ def test_the_studies_that_come_with_the_repository_are_valid(name: str) -> None:
     plan, _ = study.load(ROOT / "suites" / f"{name}.yaml")
     assert plan.study.name == name
     assert plan.labels == ["ippo", "mappo", "happo", "hatrpo", "maddpg"]
+
+
+# Clocks
+
+
+def test_when_a_tuning_trial_was_put_aside_is_told_by_the_clock_of_the_command(tmp_path: Path) -> None:
+    """Not by that of the server on which the file lies."""
+    assert main(tmp_path, trials=1, **ONE) == 0
+    plan = study.load(tmp_path / "study_file.yaml", ["trials=1"])[0]
+    own = queue.Queue(plan, tmp_path / "tiny", str(tmp_path / "tiny" / "journal.log"))
+    folder, before = own.trial_folder("happo", 0), time.time()
+    work.put_aside("happo", 0, folder, "a full disk")
+    os.utime(folder / "aside.json", (before - 3600, before - 3600))
+    assert own.time_put_aside("happo", 0) >= before
+
+
+def test_a_tuning_trial_of_which_a_trial_is_held_elsewhere_is_put_aside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A mean without it would be that of fewer tasks."""
+    monkeypatch.setattr(tuning_pool, "work", always_busy)
+    assert main(tmp_path, trials=1, jobs=2, **ONE) == 1
+    assert "1 tuning trial was put aside" in capsys.readouterr().err
+
+
+def always_busy(*arguments: Any, link: Link) -> Any:
+    """`work` that finds another process at work on its trials."""
+    worker.run = lambda t, *_, **__: worker.Outcome(t, "busy")  # type: ignore[assignment]
+    return whole_work(*arguments, link=link)  # type: ignore[misc]
