@@ -102,12 +102,12 @@ def train(
         return _records(trial, Path(folder), shown)
 
 
-def _trial(suite: dict[str, Any], algorithm: str, given: dict[str, Any]) -> Trial:
+def _trial(suite: dict[str, Any], algorithm: str, values: dict[str, Any]) -> Trial:
     """The one trial of a suite that still lacks its algorithm, and perhaps its grid."""
     where = Path("train")  # what a suite's errors begin with
     try:
-        settings = method(algorithm).configure(given)
-        suite["algorithms"] = {algorithm.rpartition(":")[2]: {"algorithm": algorithm, **given}}
+        settings = method(algorithm).configure(values)
+        suite["algorithms"] = {algorithm.rpartition(":")[2]: {"algorithm": algorithm, **values}}
         if suite["evaluate"]["every"] is None:
             suite["evaluate"]["every"] = _every(suite["steps"], settings)
         (trial,) = trials(validated(Suite, suite, where), where)

@@ -107,10 +107,10 @@ def _of_all_algorithms(place: Path, about: Mapping[str, Any]) -> list[Path]:
     """
     read_trial_in_place(place.absolute() / "trial.json")
     suite, keys = place.absolute().parents[3], ["task", "seed"]
-    there = trials_by_folder(suite)
+    trials = trials_by_folder(suite)
     if place.absolute().parents[2].name == POLICIES:
-        there, keys = published_teams(suite), ["task"]
-    alike = [(folder, x) for folder, x in there.items() if all(x[key] == about[key] for key in keys)]
+        trials, keys = published_teams(suite), ["task"]
+    alike = [(folder, x) for folder, x in trials.items() if all(x[key] == about[key] for key in keys)]
     others = {x["algorithm"]: (folder, x) for folder, x in alike}
     resolved = Resolved.read(suite)
     order = [*(resolved.algorithms if resolved else ()), *others]

@@ -77,7 +77,7 @@ class ParallelBatch:
         self.terminated = np.zeros(self.envs, dtype=np.bool_)
         self.truncated = np.zeros(self.envs, dtype=np.bool_)
         self._live = list(range(self.envs))
-        self._there = [list(range(len(self.agents))) for _ in seeds]  # the agents that act next
+        self._acting = [list(range(len(self.agents))) for _ in seeds]  # the agents that act next
         self._names = [self.agents for _ in seeds]  # the same by name
         self._elapsed = np.zeros(self.envs, dtype=np.int64)
         self._history: list[NDArray[np.float32]] = []  # [E, A] for each step since the oldest episode's first
@@ -133,10 +133,10 @@ class ParallelBatch:
 
     def _advance(self, e: int, actions: Sequence[Any]) -> bool:
         """Step one environment and write down what it says; whether its episode is over."""
-        environment, there, names = self.environments[e], self._there[e], self._names[e]
+        environment, acting, names = self.environments[e], self._acting[e], self._names[e]
         self._elapsed[e] += 1
         try:
-            answer: Any = environment.step(dict(zip(names, [actions[i] for i in there], strict=True)))
+            answer: Any = environment.step(dict(zip(names, [actions[i] for i in acting], strict=True)))
         except MemoryError:  # no fault of the environment
             raise
         except (Exception, SystemExit) as error:
@@ -147,11 +147,11 @@ class ParallelBatch:
             goes_on = [terminated.get(name) is truncated.get(name) is False for name in names]
         except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
             raise self._answer_error(e, answer) from error
-        after, cut = there, list[int]()
+        after, cut = acting, list[int]()
         if not all(goes_on) or list(environment.agents) != names:
             after, cut = self._remaining(e, answer)
         over, timed_out = not after, self._elapsed[e] == self.episode_length
-        self._write(e, there if over else after, cut if over else after, observations, infos)
+        self._write(e, acting if over else after, cut if over else after, observations, infos)
         if over or timed_out:
             self._end_episode(e, cut if over else after)
             return True
@@ -160,14 +160,14 @@ class ParallelBatch:
 
     def _remaining(self, e: int, answer: Any) -> tuple[list[int], list[int]]:
         """Who is there to act next, and who was cut off, after a step at which perhaps somebody left."""
-        there, names = self._there[e], self._names[e]
+        acting, names = self._acting[e], self._names[e]
         if answer_error(answer, names)[0]:
             raise self._answer_error(e, answer)
         _, _, terminated, truncated, _ = answer
         over = [name for name in names if terminated[name] or truncated[name]]
         if wrong := agents_error(list(self.environments[e].agents), names, over, self.agents, self._where(e)):
             raise EnvError(f"environment {e}: {wrong}")
-        after = [i for i in there if self.agents[i] not in over]
+        after = [i for i in acting if self.agents[i] not in over]
         if after and over:
             self._change(e, after)
         return after, [self.agents.index(name) for name in over if not terminated[name]]
@@ -185,15 +185,15 @@ class ParallelBatch:
         wrong, agent = answer_error(answer, self._names[e])
         return self._error(e, wrong or "step returned what cannot be read", agent)
 
-    def _change(self, e: int, there: list[int]) -> None:
-        """From now on these agents are there."""
-        if self.active is None and len(there) < len(self.agents):
-            gone = next(name for i, name in enumerate(self.agents) if i not in there)
+    def _change(self, e: int, acting: list[int]) -> None:
+        """From now on these agents act."""
+        if self.active is None and len(acting) < len(self.agents):
+            gone = next(name for i, name in enumerate(self.agents) if i not in acting)
             raise self._error(e, f"agent {gone} is not there before the episode's end, which nobody leaves here,")
-        self._there[e], self._names[e] = there, [self.agents[i] for i in there]
+        self._acting[e], self._names[e] = acting, [self.agents[i] for i in acting]
         self._present[e] = False
-        self._present[e, there] = True
-        self._blank(e, there)
+        self._present[e, acting] = True
+        self._blank(e, acting)
 
     def _blank(self, e: int, but: Sequence[int]) -> None:
         """Agents that are not there observe zeros, and all choices are open to them."""
@@ -307,9 +307,9 @@ class ParallelBatch:
             observations, infos = reset(self.environments[e], seed, self.agents)
         except EnvError as error:
             raise EnvError(f"environment {e}: {error}") from error
-        there = list(range(len(self.agents)))
-        self._change(e, there)
-        self._write(e, there, there, observations, infos)
+        everyone = list(range(len(self.agents)))
+        self._change(e, everyone)
+        self._write(e, everyone, everyone, observations, infos)
 
     def state_dict(self) -> dict[str, Any]:
         """The seed and the actions of every episode, the generators, and what was observed last."""

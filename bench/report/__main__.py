@@ -158,29 +158,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     events = "write the returns and diagnostics of suites also as event files, into their folder tensorboard"
     parser.add_argument("--tensorboard", action="store_true", help=events)
     parser.add_argument("--watch", action="store_true", help="write again when trials advance, until Ctrl-C")
-    given = parser.parse_args(arguments)
-    if given.watch and (given.claims or given.strict_fair or given.tensorboard):
+    options = parser.parse_args(arguments)
+    if options.watch and (options.claims or options.strict_fair or options.tensorboard):
         parser.error("--watch goes with no other option")
     try:
-        places: list[Path | Remote] = given.suites or [*find_suites(RESULTS)]
-        if given.watch:
+        places: list[Path | Remote] = options.suites or [*find_suites(RESULTS)]
+        if options.watch:
             watch(places, here, rewrite)
             return 0
-        if given.tensorboard:
+        if options.tensorboard:
             event_files.refuse_without_tensorboard()
         found = [loaded(place) for place in places]
-        if given.strict_fair:
+        if options.strict_fair:
             for one in found:
                 audit.refuse_unfair(one)
         for one in found:
-            if given.claims:
+            if options.claims:
                 print("\n".join(answer.lines(one)) if isinstance(one, SuiteResults) else f"{one.name}: a study")
                 continue
             print(write_study(one) if isinstance(one, study_results.StudyResults) else write(one))
-            if given.tensorboard and isinstance(one, SuiteResults):
+            if options.tensorboard and isinstance(one, SuiteResults):
                 print(f"tensorboard --logdir {shlex.quote(str(event_files.write(one)))}")
-        if len(found) > 1 and not given.claims:
-            print(write_together(found, compare=bool(given.suites)))
+        if len(found) > 1 and not options.claims:
+            print(write_together(found, compare=bool(options.suites)))
     except ReportError as error:
         return command.refused(f"bench.report: {error}")
     return 0

@@ -155,8 +155,8 @@ def positions(frame: pd.DataFrame) -> pd.DataFrame:
     names = ["task", "algorithm", "position", "ess", "samples"]
     if frame.empty:
         return pd.DataFrame(columns=names)
-    there = frame["factor_ess"].notna() & frame["position"].notna()
-    rows = frame.loc[there, ["task", "algorithm", "position", "factor_ess", "samples"]]
+    has_factor = frame["factor_ess"].notna() & frame["position"].notna()
+    rows = frame.loc[has_factor, ["task", "algorithm", "position", "factor_ess", "samples"]]
     groups = rows.groupby(["task", "algorithm", "position"], observed=True)
     found = groups.agg(ess=("factor_ess", "median"), samples=("samples", "first")).reset_index()
     found["samples"] = found["ess"] * found["samples"]

@@ -66,7 +66,7 @@ def _resolved(suites: Sequence[SuiteResults], names: dict[str, dict[str, str]]) 
         for label, about in part.algorithms.items():
             known.setdefault(names[name].get(label, label), about)
     tasks = list(dict.fromkeys(task for _, part in parts for task in part.tasks))
-    there = {
+    planned = {
         (task, names[name].get(label, label))
         for name, part in parts
         for task in part.tasks
@@ -74,5 +74,5 @@ def _resolved(suites: Sequence[SuiteResults], names: dict[str, dict[str, str]]) 
         if (task, label) not in {*part.skipped}
     }
     agents = {task: count for _, part in parts for task, count in part.agents.items()}
-    skipped = [(task, label) for task in tasks for label in known if (task, label) not in there]
+    skipped = [(task, label) for task in tasks for label in known if (task, label) not in planned]
     return replace(parts[0][1], tasks=tasks, algorithms=known, skipped=skipped, agents=agents, claims={}, looks=[])

@@ -86,11 +86,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     else:
         names = options.algorithm or [name for name, method in algorithms.METHODS.items() if not method.ablation]
         try:
-            given = dict(_setting(text) for text in options.set)
-            pairings = planned(chosen or [registry.task(name, {}) for name in TASKS], names, given)
+            changes = dict(_setting(text) for text in options.set)
+            pairings = planned(chosen or [registry.task(name, {}) for name in TASKS], names, changes)
         except SettingError as error:
             parser.error(f"--set {error.key}: {error}")
-        rows = _training(pairings, given)
+        rows = _training(pairings, changes)
     if options.json:
         files.write_json(options.json, rows)
     if options.append:
@@ -137,11 +137,11 @@ def _parser() -> command.Parser:
     return parser
 
 
-def planned(chosen: Sequence[Task], names: Sequence[str], given: Mapping[str, Any]) -> list[Trial]:
+def planned(chosen: Sequence[Task], names: Sequence[str], changes: Mapping[str, Any]) -> list[Trial]:
     """One trial per task and algorithm, with the settings given; refuses what no algorithm or team allows."""
-    settings = {name: _settings(name, given) for name in names}
+    settings = {name: _settings(name, changes) for name in names}
     known = {field.name for s in settings.values() for field in fields(s)}
-    for key in given:
+    for key in changes:
         if key not in known:
             raise SettingError(key, f"no such setting; valid: {', '.join(sorted(known))}")
     made = []
@@ -165,11 +165,11 @@ def _setting(text: str) -> tuple[str, Any]:
         raise SettingError(key, f"{value!r} is not YAML") from None
 
 
-def _settings(name: str, given: Mapping[str, Any]) -> Settings:
+def _settings(name: str, changes: Mapping[str, Any]) -> Settings:
     """The defaults of an algorithm under those given that it has; MADDPG learns from the first step on."""
     method = algorithms.METHODS[name]
     known = {field.name for field in fields(method.settings)}
-    own = {key: value for key, value in given.items() if key in known}
+    own = {key: value for key, value in changes.items() if key in known}
     return method.configure({"warmup_steps": 0, **own} if "warmup_steps" in known else own)
 
 
@@ -193,7 +193,7 @@ def _envs(chosen: Sequence[Task], env_threads: int) -> list[dict[str, Any]]:
     return rows
 
 
-def _training(pairings: Sequence[Trial], given: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _training(pairings: Sequence[Trial], changes: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Print the tables, a row of each pairing as it is measured; a JSON row holds them all and what was `given`."""
     prepare_process()
     print(f"Training on one core, medians of {training.ROUNDS} or more rounds; training and its limit take turns")
@@ -220,7 +220,7 @@ def _training(pairings: Sequence[Trial], given: Mapping[str, Any]) -> list[dict[
             + f"  {row['core_share']:>4.0%}",
             flush=True,
         )
-        rows.append(row | {"settings": dict(given)})
+        rows.append(row | {"settings": dict(changes)})
     _together(pairings, rows)
     lowest = min(min(row["core_share"], row["two_core_share"]) for row in rows)
     if lowest < UNDISTURBED:

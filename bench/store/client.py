@@ -88,9 +88,9 @@ def _aws(url: str) -> dict[str, Any]:
         found: dict[str, Any] = {"credential_provider": Boto3CredentialProvider(session)}
         profile = session._session.get_scoped_config()
     except ProfileNotFound:
-        there = ", ".join(botocore.session.Session().available_profiles) or "none"
+        profiles = ", ".join(botocore.session.Session().available_profiles) or "none"
         wanted = os.environ.get("AWS_PROFILE") or os.environ.get("AWS_DEFAULT_PROFILE")
-        raise StoreError(f"{url}: AWS_PROFILE={wanted}: there is no such profile; there are: {there}") from None
+        raise StoreError(f"{url}: AWS_PROFILE={wanted}: there is no such profile; there are: {profiles}") from None
     except BotoCoreError as error:  # a file of profiles that cannot be read
         raise StoreError(f"{url}: {error}") from None
     except ValueError:

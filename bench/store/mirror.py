@@ -45,10 +45,10 @@ class Mirror:
 
     def claim(self) -> bool:
         """Say that the folder belongs to the store; False if something else is in it already."""
-        there = self.folder.exists() and any(not path.name.startswith(".") for path in self.folder.iterdir())
-        if not there:
+        occupied = self.folder.exists() and any(not path.name.startswith(".") for path in self.folder.iterdir())
+        if not occupied:
             self._write_note()
-        return not there or (self._note.exists() and files.read_json(self._note).get("place") == str(self.suite))
+        return not occupied or (self._note.exists() and files.read_json(self._note).get("place") == str(self.suite))
 
     def pull(self, entries: Iterable[Entry], wanted: Callable[[str], bool], ahead: bool = False) -> None:
         """Make the wanted files those of the store.
@@ -56,17 +56,17 @@ class Mirror:
         With `ahead` files that are newer here are kept where the store still is as this machine left it: a run that
         lost the store goes on from what it has.
         """
-        there = {e.name: e for e in entries if _travels(e.name) and wanted(e.name)}
+        listed = {e.name: e for e in entries if _travels(e.name) and wanted(e.name)}
         before = {name: self._version(name) for name in self._known if wanted(name)}
-        ahead = ahead and before == {name: e.version.e_tag for name, e in there.items()}
-        for name, entry in there.items():
+        ahead = ahead and before == {name: e.version.e_tag for name, e in listed.items()}
+        for name, entry in listed.items():
             path = self.folder / name
             same = self._version(name) == entry.version.e_tag and (ahead or self._unchanged(name))
             if not (same and path.exists()):
                 self.suite.download(self._path(name), entry, path)
                 self._noted(name, entry.version)
         if not ahead:
-            self._drop(name for name in (*before, *self._own(wanted)) if name not in there)
+            self._drop(name for name in (*before, *self._own(wanted)) if name not in listed)
 
     def _own(self, wanted: Callable[[str], bool]) -> list[str]:
         """Files of a trial here that trials write; people may put others there, and into the folder of a suite."""

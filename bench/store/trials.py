@@ -146,11 +146,11 @@ def _found_by_name(named: Path, suite: Path, names: tuple[str, str, str]) -> Pat
     """The folder of a trial of a suite whose task is not named by its label, or StoreError."""
     left = {path.parent: read_trial(path) for path in trial_files(suite, "trial.json")} | published_teams(suite)
     for what, wanted in zip(("task", "algorithm", "seed"), names, strict=True):
-        there = {path: str(about[what]) for path, about in left.items()}
-        chosen = _meant(what, wanted, {*there.values()})
+        names_of = {path: str(about[what]) for path, about in left.items()}
+        chosen = _meant(what, wanted, {*names_of.values()})
         if chosen is None:
-            raise StoreError(f"{named}: no trial there; {_none_of(what, wanted, suite, {*there.values()})}")
-        left = {path: about for path, about in left.items() if there[path] == chosen}
+            raise StoreError(f"{named}: no trial there; {_none_of(what, wanted, suite, {*names_of.values()})}")
+        left = {path: about for path, about in left.items() if names_of[path] == chosen}
     return next(iter(left))
 
 
@@ -306,7 +306,7 @@ def merge(suite_folder: Path) -> None:
         return
     with ExitStack() as stack:
         joined_files = {name: stack.enter_context(TemporaryFile(dir=suite_folder)) for name in TABLES}
-        there = [name for name, file in joined_files.items() if join(tables(suite_folder, name), file, suite_folder)]
-        for name in there:
+        written = [name for name, file in joined_files.items() if join(tables(suite_folder, name), file, suite_folder)]
+        for name in written:
             path, file = suite_folder / f"{name}.parquet", joined_files[name]
             files.write_bytes(path, partial(shutil.copyfileobj, file))

@@ -115,9 +115,9 @@ def check_files(abouts: Mapping[Path, Mapping[str, Any]], remedy: str) -> tuple[
 def _policies(folder: Path, abouts: Mapping[Path, Mapping[str, Any]]) -> tuple[str, str]:
     """A published suite has a whole team of each task and algorithm of which a trial is done."""
     teams = published_teams(folder)
-    there = {(about["task"], about["algorithm"]) for about in teams.values()}
+    with_team = {(about["task"], about["algorithm"]) for about in teams.values()}
     done = {(a["task"], a["algorithm"]) for a in abouts.values() if a["status"] == "done" and "policy.pt" in a["files"]}
-    if lost := sorted(" ".join(pair) for pair in done - there):
+    if lost := sorted(" ".join(pair) for pair in done - with_team):
         return f"{folder / POLICIES}: no team of {_some(lost)}; publish the suite again", ""
     return check_files(teams, "publish the suite again")
 
@@ -145,16 +145,16 @@ def _resolved(folder: Path, abouts: Mapping[Path, Mapping[str, Any]]) -> tuple[s
     budgets = {(about["steps"], about["evaluate"]["every"], about["evaluate"]["episodes"]) for about in abouts.values()}
     if len(budgets) > 1:
         return f"{folder}: trials of different budgets (steps, every, episodes): {sorted(budgets)}", ""
-    there = {(about["task"], about["algorithm"], about["seed"]) for about in abouts.values()}
-    seeds = sorted({seed for _, _, seed in there})
-    pairings = {(task, label) for task, label, _ in there}
+    cells = {(about["task"], about["algorithm"], about["seed"]) for about in abouts.values()}
+    seeds = sorted({seed for _, _, seed in cells})
+    pairings = {(task, label) for task, label, _ in cells}
     note = f"{len(pairings)} pairings of task and algorithm, seeds {', '.join(map(str, seeds))}"
-    missing = [" ".join(map(str, cell)) for cell in sorted(_planned(found) - there)]
+    missing = [" ".join(map(str, cell)) for cell in sorted(_planned(found) - cells)]
     if missing and (folder / "trials").exists():
         return f"{folder}: planned trials are not there: {_some(missing)}; run the suite again", ""
     if missing:
         note += f"; not published yet: {_some(missing)}"
-    ragged = [f"{t} {a}" for t, a in sorted(pairings) if not {(t, a, seed) for seed in seeds} <= there]
+    ragged = [f"{t} {a}" for t, a in sorted(pairings) if not {(t, a, seed) for seed in seeds} <= cells]
     return "", note + (f"; not with all seeds: {_some(ragged)}" if ragged else "")
 
 

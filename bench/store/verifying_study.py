@@ -77,9 +77,9 @@ def _table(folder: Path, table: pd.DataFrame, found: TrialsByKey) -> tuple[str, 
     every = {name for text in table["returns"] for name in json.loads(text)}
     for row in table.to_dict("records"):
         key, named = (row["algorithm"], row["number"]), {*json.loads(row["returns"])}
-        there = {f"{a['task']} seed {a['seed']}" for a in found[key].abouts.values()} if key in found else set()
-        gone = sorted(named - there) or sorted(every - named if row["state"] == "complete" else ())
-        if gone or not there:
+        present = {f"{a['task']} seed {a['seed']}" for a in found[key].abouts.values()} if key in found else set()
+        gone = sorted(named - present) or sorted(every - named if row["state"] == "complete" else ())
+        if gone or not present:
             return f"{_name(key)}: its trials are not there: {', '.join(gone) or 'none is'}", ""
     counts = table.groupby(["algorithm", "state"]).size().unstack(fill_value=0)
     said = [f"{label} {', '.join(f'{n} {state}' for state, n in row.items() if n)}" for label, row in counts.iterrows()]

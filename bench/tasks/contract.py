@@ -158,12 +158,12 @@ def masks(subject: TaskUnderCheck) -> str:
     sources = dict[str, str]()
     choosing = [(output, name) for output in subject.outputs() for name in _choosing(output)]
     for output, name in choosing:
-        given = mask_of(output.observations.get(name), output.infos.get(name))
+        allowed = mask_of(output.observations.get(name), output.infos.get(name))
         space: Any = subject.controls[name].space
-        if given is not None:
+        if allowed is not None:
             in_info = mask_of(output.observations.get(name), None) is None
             sources[name] = "info" if in_info else "observation"
-            read_mask(space, given, f"that of {name} at {output.where}")
+            read_mask(space, allowed, f"that of {name} at {output.where}")
     for output, name in choosing:
         if name in sources and mask_of(output.observations.get(name), output.infos.get(name)) is None:
             where = output.where if output.agents else f"the episode's end, {output.where}"

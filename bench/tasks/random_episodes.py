@@ -146,19 +146,19 @@ def deep_copy(x: Any) -> Any:
 def _action(subject: TaskUnderCheck, name: str, seen: Any, infos: Any, random: np.random.Generator) -> Any:
     """A random action that the agent's mask allows."""
     own, mask = subject.controls[name], None
-    given = mask_of(seen.get(name), infos.get(name))
-    if given is not None and not hasattr(own.space, "logits"):
+    allowed = mask_of(seen.get(name), infos.get(name))
+    if allowed is not None and not hasattr(own.space, "logits"):
         raise ContractError(f"{name} has an action_mask and no choices: its action space is a Box")
-    if given is not None:
-        mask = read_mask(own.space, given, f"the action_mask of {name}")[None]
+    if allowed is not None:
+        mask = read_mask(own.space, allowed, f"the action_mask of {name}")[None]
     return own.convert(random_action(own.space, mask, 1, random))[0]
 
 
-def read_mask(space: Any, given: Any, what: str) -> Any:
+def read_mask(space: Any, mask: Any, what: str) -> Any:
     """The mask [logits]; refuses one of another size and one that allows nothing."""
     row = np.zeros(space.logits, dtype=np.bool_)
     try:
-        write_mask(row, given)
+        write_mask(row, mask)
     except ValueError as error:
         raise ContractError(f"{what}: {error}") from None
     if not all(part.any() for part in np.split(row, np.cumsum(space.choices)[:-1])):

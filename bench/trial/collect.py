@@ -67,7 +67,7 @@ class Collector:
         return self._rollout(ends, last)
 
     def _rollout(self, ends: list[tuple[int, int]], last: list[_Ends]) -> Rollout:
-        given = any(mask is not None for mask in self._masks)
+        any_mask = any(mask is not None for mask in self._masks)
         return Rollout(
             observations=[torch.from_numpy(x) for x in self._observations],
             state=torch.from_numpy(self._state),
@@ -78,8 +78,8 @@ class Collector:
             ends=torch.tensor(ends, dtype=torch.long).reshape(-1, 2),
             end_observations=_joined([x.observations for x in last]),
             end_state=torch.from_numpy(np.concatenate([x.state for x in last])),
-            masks=[_tensor(x) for x in self._masks] if given else None,
-            end_masks=_joined([x.masks for x in last]) if given else None,
+            masks=[_tensor(x) for x in self._masks] if any_mask else None,
+            end_masks=_joined([x.masks for x in last]) if any_mask else None,
             active=_tensor(self._active),
             end_active=_joined([[x.active] for x in last])[0],
         )

@@ -45,12 +45,12 @@ def publish_policies(suite_folder: Path, records: pd.DataFrame, target: Path) ->
         records: the records of all its trials.
         target: where the published form of the suite is made.
     """
-    there = {(a["task"], a["algorithm"], a["seed"]): folder for folder, a in _kept(suite_folder).items()}
+    folders = {(a["task"], a["algorithm"], a["seed"]): folder for folder, a in _kept(suite_folder).items()}
     made, lines = {}, []
     for (task, label), returns in _returns(records).items():
         median, *_ = order = from_the_median(returns)
-        if seeds := [seed for seed in order if (task, label, seed) in there]:
-            made[trial_folder(target, task, label, seeds[0], POLICIES)] = _smaller(there[task, label, seeds[0]])
+        if seeds := [seed for seed in order if (task, label, seed) in folders]:
+            made[trial_folder(target, task, label, seeds[0], POLICIES)] = _smaller(folders[task, label, seeds[0]])
             if seeds[0] != median:
                 lines.append(
                     f"{task} {label}: the team is of seed {seeds[0]}, {returns[seeds[0]]:,.1f}; the policies of seed "

@@ -69,7 +69,7 @@ def outcomes(
     memory = max((cost.memory for cost in found.prices.values()), default=inf)
     turn = Turn(found.plan, queue.folder.absolute(), where, Limits(effort.stall, MEMORY_FACTOR * memory))
     needs = 0 if memory == inf else round(memory)
-    ask = partial(there, queue.folder.absolute(), where)
+    ask = partial(circumstances, queue.folder.absolute(), where)
 
     def hear(message: Any) -> None:
         if isinstance(message, str):  # how far trials are is read from the folder, which the queue needs anyway
@@ -127,7 +127,7 @@ def reachable(where: str, backend: Backend) -> str:
     return where
 
 
-def there(folder: Path, where: str) -> dict[str, Any]:
+def circumstances(folder: Path, where: str) -> dict[str, Any]:
     """What must be equal on all workers of a study, which must reach its storage too."""
     found = place.here(folder)
     if "://" in where:

@@ -93,8 +93,8 @@ def _best_yaml(plan: Plan, table: pd.DataFrame) -> str:
             continue
         own = dict(study.algorithms[label] or {})
         known = plan.defaults[label][0].settings.__dataclass_fields__
-        given = {key: value for key, value in study.defaults.items() if key in known} | own
-        document["algorithms"][label] = given | _values(plan, label, json.loads(row["params"]))
+        set_by_study = {key: value for key, value in study.defaults.items() if key in known} | own
+        document["algorithms"][label] = set_by_study | _values(plan, label, json.loads(row["params"]))
         document["tuning"][label] = Tuning(
             study=study.name,
             trials=int((table["algorithm"] == label).sum()),

@@ -167,13 +167,13 @@ def curves(
     parts = []
     for (task, algorithm), group in grid.groupby(["task", "algorithm"], observed=True):
         wide = group.pivot(index="seed", columns="step", values="value")  # [seeds, steps]
-        there = group.pivot(index="seed", columns="step", values="episodes").notna()
+        evaluated = group.pivot(index="seed", columns="step", values="episodes").notna()
         failed = pd.DataFrame(False, wide.index, wide.columns)
         if seeds := lost.get((str(task), str(algorithm)), []):
             wide, failed = _with_lost(wide, seeds, grid[grid["task"] == task], score_of(str(task)))
-            there = there.reindex_like(wide).fillna(False).astype(bool) | failed
+            evaluated = evaluated.reindex_like(wide).fillna(False).astype(bool) | failed
         # the steps that the same seeds have reached are resampled together
-        for present, columns in wide.T.groupby(there.T.apply(tuple, axis=1)):
+        for present, columns in wide.T.groupby(evaluated.T.apply(tuple, axis=1)):
             values = columns.to_numpy(np.float64).T[list(present)]
             low, high = interval(values)
             part: dict[str, Any] = {

@@ -34,9 +34,9 @@ def first_passages(records: pd.DataFrame, states: pd.DataFrame, task: str, thres
     rows = []
     for cell in sorted({*parts} | never):
         part = parts.get(cell, grid.iloc[:0])
-        there = part[part["value"] >= threshold]
-        spent = there.iloc[0] if len(there) else grid.max() if cell in never else part.iloc[-1]
-        rows.append((*cell, len(there) > 0, float(spent["step"]), float(spent["seconds"])))
+        reached = part[part["value"] >= threshold]
+        spent = reached.iloc[0] if len(reached) else grid.max() if cell in never else part.iloc[-1]
+        rows.append((*cell, len(reached) > 0, float(spent["step"]), float(spent["seconds"])))
     return pd.DataFrame(rows, columns=[*keys, "reached", "steps", "seconds"])
 
 

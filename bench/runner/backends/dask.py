@@ -160,9 +160,9 @@ async def _introduced(address: str) -> None:
     arguments = Security().get_connection_args("client")
     async with (
         asyncio.timeout(CONNECT_SECONDS + 1),  # Dask has none for what comes after the connection
-        rpc(address, timeout=CONNECT_SECONDS, connection_args=arguments) as there,
+        rpc(address, timeout=CONNECT_SECONDS, connection_args=arguments) as listener,
     ):
-        about = await there.identity()
+        about = await listener.identity()
     if about["type"] != "Scheduler":
         raise ValueError(f"a {about['type']} of Dask does")
 

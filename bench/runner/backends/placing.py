@@ -215,10 +215,10 @@ class _Placing:
         elif not self.announced and time.monotonic() - self.idle_since > 2 * POLL_SECONDS:
             self.announced = True
             needs = self.queue.needs()
-            self.hear(f"Waiting for a worker with {needs}; {self._there()}")
+            self.hear(f"Waiting for a worker with {needs}; {self._largest_worker()}")
 
-    def _there(self) -> str:
-        """What the workers are that are there."""
+    def _largest_worker(self) -> str:
+        """The cores and the memory of the largest worker, in words."""
         if not self.rooms:
             return "none is there"
         cores, memory = max(r.cores for r in self.rooms.values()), max(r.memory for r in self.rooms.values())

@@ -61,8 +61,8 @@ class Ray(Placed):
 
     def start(self, worker: str, function: Callable[..., Any], work: Work[Any]) -> Hashable:
         """Ray is not to run it elsewhere by itself: whoever places it knows what is free."""
-        there = NodeAffinitySchedulingStrategy(worker, soft=False)
-        options = {"num_cpus": work.cores, "memory": work.memory, "scheduling_strategy": there, "max_retries": 0}
+        affinity = NodeAffinitySchedulingStrategy(worker, soft=False)
+        options = {"num_cpus": work.cores, "memory": work.memory, "scheduling_strategy": affinity, "max_retries": 0}
         task = ray.remote(_serve).options(**options).remote(function, work.item, self.mailbox)
         self.at_work.add(task)
         return task

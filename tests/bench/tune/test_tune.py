@@ -1261,5 +1261,5 @@ def test_a_tuning_trial_of_which_a_trial_is_held_elsewhere_is_put_aside(
 
 def always_busy(*arguments: Any, link: Link) -> Any:
     """`work` that finds another process at work on its trials."""
-    worker.run = lambda t, *_, **__: worker.Outcome(t, "busy")  # type: ignore[assignment]
+    worker.run = lambda t, *_, **__: worker.Outcome(t, "busy")
     return whole_work(*arguments, link=link)  # type: ignore[misc]
