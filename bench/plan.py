@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     per_node = options.workers_per_node or max((os.cpu_count() or 1) // options.env_threads, 1)
     memory = options.node_memory * 1e9 if options.node_memory else machine_memory()
     try:
-        found: Prepared = isolated(prepared, Asked.of(options), say=_say)
+        found: Prepared = isolated(prepared, Asked.of(options), say=command.say)
         todo = in_order(found.prices, found.prices)
         if not todo:
             print(f"Nothing to run: {counted(len(found.selected), 'trial')} done already in {options.results}")
@@ -100,11 +100,7 @@ def job(trial: Trial, cost: Cost, start: float, speed: float, shows: bool = True
 
 def _start_seconds(todo: Sequence[Trial], env_threads: int) -> float:
     some = [todo[k * len(todo) // STARTS] for k in range(STARTS)]
-    return median(start_seconds(trial, env_threads, _say) for trial in some)
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr)
+    return median(start_seconds(trial, env_threads, command.say) for trial in some)
 
 
 def _refuse_endless(todo: Sequence[Trial], jobs: Sequence[Job], fail_rate: float) -> None:

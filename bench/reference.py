@@ -158,7 +158,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             refuse_changed(todo, folder)
         left = [t for t in todo if read_status(t, folder).get("status") != "done"]
         if left:
-            prices = isolated(costs, left, say=lambda line: print(line, file=sys.stderr))
+            prices = isolated(costs, left, say=command.say)
             folder.mkdir(parents=True, exist_ok=True)
             if status := run_trials(left, folder, Effort(), prices, Local(options.jobs)):
                 return status

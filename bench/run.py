@@ -71,7 +71,7 @@ def _run(options: Namespace, backend: Backend) -> int:
         restart=options.restart,
         advised=options.dry_run and not backend.remote,
     )
-    found: Prepared = isolated(prepared, asked, say=lambda line: print(line, file=sys.stderr))
+    found: Prepared = isolated(prepared, asked, say=command.say)
     results = patient(options.results / found.planned[0].suite)
     effort = Effort(options.env_threads, options.stall, options.retries)
     cores = effort.cores(found.planned[0])
@@ -86,7 +86,7 @@ def _run(options: Namespace, backend: Backend) -> int:
         return 0
     if found.longer or found.lost:
         lengthen(found.planned, found.lost, results)
-    with tracked(working(results), options.log, say=lambda line: print(line, file=sys.stderr)):
+    with tracked(working(results), options.log, say=command.say):
         if options.until:
             return run_rounds(found, results, effort, backend, judged)
         folder.prepare(found.planned, found.document, found.resolved, results)

@@ -92,7 +92,7 @@ def _replayed(folder: Path, count: int) -> Iterator[Finding]:
     for about in chosen:
         name = f"replay of {about['task']} {about['algorithm']} seed {about['seed']}"
         try:
-            wrong = isolated(difference, folder, about, say=lambda line: print(line, file=sys.stderr))
+            wrong = isolated(difference, folder, about, say=command.say)
         except SuiteError as error:
             wrong = str(error)
         yield Finding(name, wrong)

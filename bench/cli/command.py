@@ -58,9 +58,14 @@ def end_as_after_ctrl_c() -> None:
             signal.signal(number, signal.default_int_handler)
 
 
+def say(line: str) -> None:
+    """A line on stderr."""
+    print(line, file=sys.stderr)
+
+
 def refused(error: object) -> int:
     """Say in one line on stderr why something is not done; the status to end with."""
-    print(one_line(error), file=sys.stderr)
+    say(one_line(error))
     return BAD_INPUT
 
 

@@ -7,6 +7,7 @@ from collections import Counter
 from bench.report.algorithms import in_order
 from bench.report.audit import tuning
 from bench.report.load import SuiteResults
+from bench.store.provenance import commit_in_words
 
 
 def compared(suite: SuiteResults, labels: list[str]) -> list[dict[str, str]]:
@@ -28,9 +29,8 @@ def provenance(suite: SuiteResults) -> list[dict[str, str]]:
     tally: Counter[tuple[str, str]] = Counter()
     for trial in suite.trials:
         source = trial["provenance"]
-        state = " with uncommitted changes" if source.get("dirty") else ""
         machine = source.get("machine", {})
-        tally["commit", f"{source.get('commit') or 'unknown'}{state}"] += 1
+        tally["commit", commit_in_words(source)] += 1
         tally["physics", source.get("physics", "not compared with golden.json")] += 1
         tally["machine", ", ".join(f"{key} {machine[key]}" for key in sorted(machine)) or "unknown"] += 1
         tally.update((package, str(version)) for package, version in source.get("versions", {}).items())

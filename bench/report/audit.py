@@ -22,6 +22,7 @@ import pandas as pd
 from bench.cli.command import counted
 from bench.report.algorithms import in_order
 from bench.report.load import ReportError, SuiteResults
+from bench.store.provenance import commit_in_words
 
 Trial = Mapping[str, Any]
 NONE = "–"
@@ -255,10 +256,9 @@ def _provenance(trial: Trial) -> dict[str, str]:
 
 
 def _place(source: Mapping[str, Any]) -> dict[str, str]:
-    changed = " with uncommitted changes" if source.get("dirty") else ""
     machine = source.get("machine", {})
     return {
-        "commit": str(source.get("commit") or UNKNOWN)[:12] + changed,
+        "commit": commit_in_words(source, 12),
         "processor": str(machine.get("cpu") or UNKNOWN),
         "system": str(machine.get("system") or UNKNOWN),
         "matrix library": str(source.get("matmul") or UNKNOWN),

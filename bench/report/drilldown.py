@@ -14,6 +14,7 @@ from bench.report.algorithms import in_order
 from bench.report.audit import NONE, text
 from bench.report.load import SuiteResults
 from bench.report.videos import Video, of_trial
+from bench.store.provenance import commit_in_words
 from bench.store.resolved import Resolved
 
 POINTS = 60
@@ -110,7 +111,7 @@ def _facts(row: Mapping[Any, Any], results: Mapping[str, float], trial: Mapping[
         return facts
     facts["attempts"] = str(trial.get("attempts", 1))
     source = trial["provenance"]
-    facts["commit"] = str(source.get("commit") or "unknown")[:12] + (" and changes" if source.get("dirty") else "")
+    facts["commit"] = commit_in_words(source, 12)
     versions = source.get("versions", {})
     facts["versions"] = ", ".join(f"{name} {versions[name]}" for name in VERSIONS if name in versions) or "unknown"
     facts["processor"] = str(source.get("machine", {}).get("cpu") or "unknown")

@@ -10,6 +10,7 @@ import pandas as pd
 
 from bench.report import formats, page, plots, sensitivity, study_plots, study_results
 from bench.report.study_results import StudyResults
+from bench.store.studies import best
 
 
 def write_files(study: StudyResults, refresh: int = 0) -> dict[str, bytes]:
@@ -66,7 +67,7 @@ def best_rows(study: StudyResults) -> list[dict[str, str]]:
     for label in study.labels:
         mine = study.trials[study.trials["algorithm"] == label]
         states = mine["state"].value_counts()
-        top = study_results.best(study, label)
+        top = best(study.trials, label)
         rows.append(
             {
                 "algorithm": label,

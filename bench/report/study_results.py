@@ -135,13 +135,6 @@ def defaults(study: StudyResults) -> dict[str, float]:
     return {label: float(rows.get(label, np.nan)) for label in study.labels}
 
 
-def best(study: StudyResults, label: str) -> dict[str, Any] | None:
-    """The complete tuning trial of an algorithm with the highest return; None without any."""
-    trials = study.trials
-    mine = trials[(trials["algorithm"] == label) & (trials["state"] == "complete")]
-    return None if mine.empty else dict(mine.iloc[int(mine["value"].astype(float).to_numpy().argmax())])
-
-
 def sensitivity(study: StudyResults) -> pd.DataFrame:
     """One row per algorithm: `trials`, `tasks`, `one` setting for all tasks, one for `each`, and what that would `add`.
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bench.runner.backends import Channel
 from bench.runner.process import Died, Limits, call
-from bench.store.files import StoreError, refuse_other_place
+from bench.store.files import StoreError, refuse_other_folder
 from bench.store.places import working
 from bench.store.remote import Remote, StoreGone
 from bench.suite.trial import Trial
@@ -60,7 +60,7 @@ class Attempt:
         trial, memory = priced
         try:
             if self.began:
-                refuse_other_place(working(self.results), self.began)
+                refuse_other_folder(working(self.results), self.began)
             if not self._is_free(trial, channel):
                 return Outcome(trial, "busy")
         except StoreGone as gone:

@@ -110,7 +110,7 @@ def outcomes(
     """
     if isinstance(results, Path) and backend.remote:
         results = results.absolute()
-    began = None if backend.remote else files.place(working(results))
+    began = None if backend.remote else files.folder_id(working(results))
     attempt = Attempt(results, effort, began)
     pending, announced = {t.name: t for t in in_order(todo, prices)}, False
     cuts = _Cuts(results, effort.retries, monitor)

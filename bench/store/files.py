@@ -144,7 +144,7 @@ class FolderGone(StoreError):
     """A folder that is no longer the one that was there at first: its file system was unmounted, or it was moved."""
 
 
-def place(folder: Path) -> tuple[int, int]:
+def folder_id(folder: Path) -> tuple[int, int]:
     """The device of a folder and its number there: another one is another folder, even under the same name."""
     try:
         found = folder.stat()
@@ -153,9 +153,9 @@ def place(folder: Path) -> tuple[int, int]:
     return found.st_dev, found.st_ino
 
 
-def refuse_other_place(folder: Path, before: tuple[int, int]) -> None:
+def refuse_other_folder(folder: Path, before: tuple[int, int]) -> None:
     """Raise FolderGone where a folder is not what it was."""
-    if place(folder) != before:
+    if folder_id(folder) != before:
         raise FolderGone(
             f"{folder}: is no longer the folder that was there at first: a file system was unmounted, or it was moved"
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+from collections.abc import Mapping
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -29,6 +30,12 @@ def provenance() -> dict[str, Any]:
         "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in LIBRARIES}},
         "machine": {"cpu": _cpu(), "cores": os.cpu_count(), "system": platform.platform()},
     }
+
+
+def commit_in_words(provenance: Mapping[str, Any], digits: int = 40) -> str:
+    """The commit, and whether files differed from it: "1a2b3c4d with uncommitted changes"."""
+    changed = " with uncommitted changes" if provenance.get("dirty") else ""
+    return str(provenance.get("commit") or "unknown")[:digits] + changed
 
 
 def matrix_products(library: str) -> str:

@@ -78,6 +78,12 @@ def _published(folder: Path) -> dict[tuple[str, int], TuningTrial]:
     return found
 
 
+def best(tuning: pd.DataFrame, label: str) -> dict[str, Any] | None:
+    """The complete tuning trial of an algorithm with the highest return, the earliest of equals; None without any."""
+    mine = tuning[(tuning["algorithm"] == label) & (tuning["state"] == "complete")]
+    return None if mine.empty else dict(mine.iloc[int(mine["value"].astype(float).to_numpy().argmax())])
+
+
 def tuning_hash(tuning: pd.DataFrame) -> str:
     """Twelve hex digits that stand for what the tuning trials of `tuning.parquet` tried and reached."""
     columns = [*KEY, "state", "value", "params"]

@@ -251,6 +251,12 @@ def of_earlier_budgets(records: pd.DataFrame) -> pd.Series:
     return records["kind"].str.contains(AT, regex=False)
 
 
+def check_policy(path: Path, about: Mapping[str, Any]) -> None:
+    """Refuse networks that are not those with which a trial ended, of which `trial.json` says `about`."""
+    if files.sha256(path) != about["files"].get(path.name):
+        raise StoreError(f"{path}: was damaged or changed after it was written: its checksum differs")
+
+
 def _whose(owner: Mapping[str, Any]) -> str:
     about = [str(owner[key]) for key in ("task", "algorithm") if key in owner]
     return f"{' '.join(about)} seed {owner['seed']}" if "seed" in owner else "no trial"

@@ -15,7 +15,7 @@ import yaml
 
 from bench.store import checksums, files, scores
 from bench.store.files import StoreError
-from bench.store.studies import KEY, TuningTrial, tuning_hash, tuning_trials
+from bench.store.studies import KEY, TuningTrial, best, tuning_hash, tuning_trials
 from bench.store.verifying import Finding, attempted, check_files, check_records
 
 TrialsByKey = Mapping[tuple[str, int], TuningTrial]
@@ -27,7 +27,7 @@ CLOSE = 1e-9
 
 def findings_of_study(folder: Path) -> Iterator[Finding]:
     """Check the results of a study, whether it is published, has ended or is still running. Reads everything once."""
-    path, best = folder / "tuning.parquet", folder / "best.yaml"
+    path, best_yaml = folder / "tuning.parquet", folder / "best.yaml"
     try:
         found = tuning_trials(folder)
         table = files.read_table(path) if path.exists() else None
@@ -37,13 +37,13 @@ def findings_of_study(folder: Path) -> Iterator[Finding]:
     yield attempted("files", folder, lambda: _files(found))
     yield attempted("records", folder, lambda: _records(found))
     if table is None:
-        ended = best.exists() or not (folder / "tuning").exists()
+        ended = best_yaml.exists() or not (folder / "tuning").exists()
         wrong = f"{path}: is missing; {TUNED_AGAIN}" if ended else ""
         yield Finding("tuning trials", wrong, f"{len(found)} begun; the study has not ended")
         return
     yield attempted("tuning trials", path, lambda: _table(folder, table, found))
     yield attempted("returns", path, lambda: _returns(path, table, found))
-    yield attempted("best settings", best, lambda: _best(best, table))
+    yield attempted("best settings", best_yaml, lambda: _best(best_yaml, table))
 
 
 def _name(key: tuple[str, int]) -> str:
@@ -151,12 +151,14 @@ def _best(path: Path, table: pd.DataFrame) -> tuple[str, str]:
     except checksums.Damaged as error:
         return str(error), ""
     named: dict[str, Any] = document["algorithms"]
-    labels = [label for label in dict.fromkeys(table["algorithm"]) if _complete(table, label)]
+    tops = {label: best(table, label) for label in dict.fromkeys(table["algorithm"])}
+    labels = [label for label, top in tops.items() if top]
     if {*named} != {*labels} or {*document["tuning"]} != {*labels}:
         parts = "; ".join(f"{key}: {', '.join(document[key]) or 'none'}" for key in ("algorithms", "tuning"))
         return f"{path}: {parts}; must be those with complete tuning trials, {', '.join(labels)}", ""
-    for label in labels:
-        top = max(_complete(table, label), key=lambda row: row["value"])
+    for label, top in tops.items():
+        if top is None:
+            continue
         for name, value in json.loads(top["params"]).items():
             if value not in (named[label].get(name), json.dumps(named[label].get(name))):
                 has = named[label].get(name, "none")
@@ -167,7 +169,3 @@ def _best(path: Path, table: pd.DataFrame) -> tuple[str, str]:
             if document["tuning"][label][key] != value:
                 return f"{path}: tuning.{label}.{key} is {document['tuning'][label][key]}, not {value}", ""
     return "", f"those of the best tuning trials of {', '.join(labels)}"
-
-
-def _complete(table: pd.DataFrame, label: str) -> list[dict[str, Any]]:
-    return [row for row in table.to_dict("records") if row["algorithm"] == label and row["state"] == "complete"]  # type: ignore[misc]

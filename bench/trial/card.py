@@ -10,6 +10,8 @@ import pandas as pd
 import yaml
 from scipy import stats
 
+from bench.store.provenance import commit_in_words
+
 OF_POLICY = {"best": "absolute", "last": "final"}
 """Policy -> the kind of records that it played."""
 TEXT = """\
@@ -84,7 +86,7 @@ def text(config: Mapping[str, Any], found: Mapping[str, Returns]) -> str:
     """The README.md."""
     trial, source, agents = config["trial"], config["provenance"], config["agents"]
     facts = {
-        "commit": str(source.get("commit")) + (" and changes" if source.get("dirty") else ""),
+        "commit": commit_in_words(source),
         "versions": ", ".join(f"{name} {version}" for name, version in source.get("versions", {}).items()),
         "processor": source.get("machine", {}).get("cpu"),
         "config hash": trial["config_hash"],

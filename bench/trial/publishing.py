@@ -24,6 +24,7 @@ from bench.store.trials import (
     ROUNDED,
     TRIALS,
     as_ended,
+    check_policy,
     identity,
     read_trial,
     read_trial_in_place,
@@ -90,8 +91,7 @@ def _kept(suite_folder: Path) -> dict[Path, dict[str, Any]]:
 def _smaller(folder: Path) -> tuple[bytes, dict[str, Any]]:
     """The `policy.pt` and the `trial.json` to publish of a trial."""
     about, path = as_ended(read_trial(folder / "trial.json")), folder / "policy.pt"
-    if files.sha256(path) != about["files"].get(path.name):
-        raise StoreError(f"{path}: was damaged or changed after it was written: its checksum differs")
+    check_policy(path, about)
     try:
         best = torch.load(path, weights_only=True)["best"]
     except OTHER_LAYOUT as error:

@@ -69,7 +69,7 @@ class Session:
         self.trial, self.folder, self.env_threads, self.link = trial, folder, env_threads, link or Link()
         self.owner, self.earlier_budgets = trial.identity(), earlier_budgets
         folder.mkdir(parents=True, exist_ok=True)
-        self._place = files.place(folder)
+        self._folder_id = files.folder_id(folder)
         self._identity: Diagnostics = {key: self.owner[key] for key in ("suite", "task", "algorithm", "seed")}
         self.step, self.seconds, self.evaluation_seconds = 0, 0.0, 0.0
         self.best: Best | None = None
@@ -197,7 +197,7 @@ class Session:
         )
 
     def _write_tables(self) -> None:
-        files.refuse_other_place(self.folder, self._place)
+        files.refuse_other_folder(self.folder, self._folder_id)
         if self.rows:
             self.updates.append(pd.DataFrame(self.rows))
             self.rows = []

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from argparse import ArgumentTypeError
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +17,7 @@ from algorithms import Discrete, Learner, SettingError, Team
 from algorithms.registry import Settings
 from bench.store.files import StoreError
 from bench.store.remote import local_folder
-from bench.store.trials import as_ended, find_trial, read_trial
+from bench.store.trials import as_ended, check_policy, find_trial, read_trial
 from bench.suite.restored import restored
 from bench.tasks import registry
 from bench.tasks.registry import Task
@@ -132,7 +131,7 @@ def load_team(folder: str | Path, policy: Literal["best", "last"] = "best") -> T
         trial = restored(about)
         sizes = registry.team(trial.task)
         learner = trial.method.build(sizes, trial.settings, seeds(trial.seed)[0])
-        _check_policy(path, about)
+        check_policy(path, about)
         saved = torch.load(path, weights_only=True)
         if policy not in saved:
             raise StoreError(f"{path}: has no policy {policy!r}; that of a published team has only the best")
@@ -144,12 +143,6 @@ def load_team(folder: str | Path, policy: Literal["best", "last"] = "best") -> T
     except (*OTHER_LAYOUT, OSError) as error:
         raise StoreError(f"{path}: cannot be read, or is of another version of the benchmark ({error})") from error
     return TrainedTeam(trial.task, trial.label, trial.seed, policy, trial.settings, sizes, learner)
-
-
-def _check_policy(path: Path, about: Mapping[str, Any]) -> None:
-    """Refuse networks that are not those with which the trial ended."""
-    if hashlib.sha256(path.read_bytes()).hexdigest() != about["files"].get(path.name):
-        raise StoreError(f"{path}: was damaged or changed after it was written: its checksum differs")
 
 
 def _about(folder: Path) -> dict[str, Any]:

@@ -83,7 +83,7 @@ def run(
 def _attempt(trial: Trial, suite_folder: Path, env_threads: int, until: int | None, link: Link, hold: Hold) -> Outcome:
     folder = trial.folder(suite_folder)
     prepare_process(trial.learner_threads)
-    about, place = open_attempt(trial, folder), files.place(folder)
+    about, folder_id = open_attempt(trial, folder), files.folder_id(folder)
     try:
         hold.save()
         with closing(Session(trial, folder, env_threads, link, about[EARLIER_BUDGETS])) as session:
@@ -92,7 +92,7 @@ def _attempt(trial: Trial, suite_folder: Path, env_threads: int, until: int | No
                 session.play_fresh_episodes()
     except BaseException as error:  # the code of an environment may raise anything
         if isinstance(error, Stopped) or (isinstance(error, KeyboardInterrupt) and _interruptible()):
-            _note_stop(folder, place, about, hold)
+            _note_stop(folder, folder_id, about, hold)
             raise
         if isinstance(error, TakenOver | StoreGone):
             raise
@@ -119,10 +119,10 @@ def _attempt(trial: Trial, suite_folder: Path, env_threads: int, until: int | No
     return _done(trial, about)
 
 
-def _note_stop(folder: Path, place: tuple[int, int], about: dict[str, Any], hold: Hold) -> None:
+def _note_stop(folder: Path, folder_id: tuple[int, int], about: dict[str, Any], hold: Hold) -> None:
     """Say that nobody is at work on a trial any more, if that can be written."""
     with suppress(OSError, StoreError):
-        files.refuse_other_place(folder, place)
+        files.refuse_other_folder(folder, folder_id)
         close_attempt(folder, about, "stopped")
         hold.save()
 

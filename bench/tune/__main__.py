@@ -60,7 +60,7 @@ def _tune(options: Namespace, backend: Backend) -> int:
         found: Prepared = isolated(
             prepared,
             *(options.study, changes, options.results, options.storage, 0 if backend.remote else backend.jobs),
-            say=lambda line: print(line, file=sys.stderr),
+            say=command.say,
         )
         reachable(found.where, backend)
         plan, folder = found.plan, options.results / found.plan.study.name

@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 from bench.cli.command import counted
 from bench.store import files
 from bench.store.checksums import with_line
-from bench.store.studies import tuning_hash
+from bench.store.studies import best, tuning_hash
 from bench.suite.model import Tuning
 from bench.suite.reading import unshared
 from bench.tune.queue import Queue
@@ -76,12 +76,6 @@ def importances(plan: Plan, queue: Queue) -> pd.DataFrame:
             )
             rows += [(label, name, float(share), len(complete)) for name, share in found.items()]
     return pd.DataFrame(rows, columns=["algorithm", "parameter", "importance", "trials"])
-
-
-def best(table: pd.DataFrame, label: str) -> dict[str, Any] | None:
-    """The complete tuning trial of an algorithm with the highest return, the earliest of equals; None without any."""
-    mine = table[(table["algorithm"] == label) & (table["state"] == "complete")]
-    return None if mine.empty else dict(mine.iloc[int(mine["value"].astype(float).to_numpy().argmax())])
 
 
 def _best_yaml(plan: Plan, table: pd.DataFrame) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 import algorithms
 from bench.store import files
-from bench.store.provenance import provenance
+from bench.store.provenance import commit_in_words, provenance
 from bench.store.remote import Remote
 from bench.store.resolved import NAME
 
@@ -20,13 +20,12 @@ def here(results: Path | Remote) -> dict[str, Any]:
 
     A worker that does not share the folder of results would train into one of its own.
     """
-    commit = provenance()
     return {
         "Python": platform.python_version(),
         "torch": metadata.version("torch").partition("+")[0],
         "MuJoCo": metadata.version("mujoco"),
         "NUMERICS": algorithms.NUMERICS,
-        "commit": f"{commit['commit']}{' with changes' * bool(commit['dirty'])}",
+        "commit": commit_in_words(provenance()),
         "results": _checksum(results),
     }
 

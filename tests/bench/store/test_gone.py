@@ -96,12 +96,12 @@ def test_a_folder_that_is_another_one_is_not_written_into(
 
 
 def test_a_place_is_the_same_only_where_the_folder_is(tmp_path: Path) -> None:
-    before = files.place(tmp_path)
-    files.refuse_other_place(tmp_path, before)
+    before = files.folder_id(tmp_path)
+    files.refuse_other_folder(tmp_path, before)
     with pytest.raises(FolderGone, match="is no longer there"):
-        files.place(tmp_path / "gone")
+        files.folder_id(tmp_path / "gone")
     with pytest.raises(FolderGone, match="a file system was unmounted, or it was moved"):
-        files.refuse_other_place(tmp_path.parent, before)
+        files.refuse_other_folder(tmp_path.parent, before)
 
 
 def test_an_exception_of_any_kind_is_said_with_its_place() -> None:
