@@ -15,11 +15,10 @@ from matplotlib.ticker import MaxNLocator
 
 from bench.report import formats, plots, stats
 from bench.report.algorithms import Algorithms, in_order
-from bench.report.formats import visible
+from bench.report.formats import NONE, normalised, normalised_span, visible
 from bench.report.inline import PAPER, series_id
 from bench.report.load import SuiteResults, trial_name
 
-NONE = "–"
 POINTS = 101
 """Thresholds of the profiles."""
 ON_DARK, ON_LIGHT = "#fdfdfd", "#1b1b1b"  # the page does not put its own in their place
@@ -178,19 +177,11 @@ def _row(row: dict[Any, Any]) -> dict[str, str]:
         "algorithm": str(row["algorithm"]),
         "tasks": f"{row['tasks']}" if row["complete"] else f"{row['tasks']} of {row['all_tasks']}, incomplete",
         "seeds": seeds,
-        "IQM": _number(row["iqm"]),
-        "95% interval": _span(row["iqm_low"], row["iqm_high"]),
-        "median of tasks": _number(row["median"]),
-        "mean": _number(row["mean"]),
-        "shortfall from the reference": _number(row["optimality_gap"]),
+        "IQM": normalised(row["iqm"]),
+        "95% interval": normalised_span(row["iqm_low"], row["iqm_high"]),
+        "median of tasks": normalised(row["median"]),
+        "mean": normalised(row["mean"]),
+        "shortfall from the reference": normalised(row["optimality_gap"]),
         "rank": NONE if np.isnan(row["rank"]) or not enough else f"{row['rank']:.0f}",
         "ranks when tasks are drawn anew": often if row["tasks_ranked"] > 1 and enough else NONE,
     }
-
-
-def _number(value: float) -> str:
-    return NONE if np.isnan(value) else f"{value:z.3f}"
-
-
-def _span(low: float, high: float) -> str:
-    return NONE if np.isnan(low) else f"[{_number(low)}, {_number(high)}]"

@@ -10,9 +10,8 @@ import numpy as np
 from bench.cli.command import counted
 from bench.report import claims, stats
 from bench.report.claims import Comparison, Verdict
+from bench.report.formats import NONE
 from bench.report.load import SuiteResults
-
-NONE = "–"
 
 
 def context(suite: SuiteResults, found: Sequence[Verdict]) -> dict[str, Any]:

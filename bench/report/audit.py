@@ -21,11 +21,11 @@ import pandas as pd
 
 from bench.cli.command import counted
 from bench.report.algorithms import in_order
+from bench.report.formats import NONE
 from bench.report.load import ReportError, SuiteResults
 from bench.store.provenance import commit_in_words
 
 Trial = Mapping[str, Any]
-NONE = "–"
 DIFFERS, BY_METHOD, EQUAL = "differs", "by method", "equal"
 UNKNOWN = "not recorded"
 UNRECORDED = (

@@ -16,9 +16,9 @@ from bench.cli.command import counted
 from bench.report import certificates, plots
 from bench.report.algorithms import Algorithms, in_order
 from bench.report.certificates import HEADINGS
+from bench.report.formats import NONE
 from bench.report.load import SuiteResults
 
-NONE = "–"
 SHARES = ("clip_fraction", "rejected", "inside", "ess", "ess_lowest")
 PARTS = (
     ("updates", "kl_mean", "kl_mean_max", "kl_max", "kl_joint", "kl_joint_max", "inside", "clip_fraction"),

@@ -35,6 +35,16 @@ def span(low: float, high: float) -> str:
     return NONE if pd.isna(low) else f"[{number(low)}, {number(high)}]"
 
 
+def normalised(value: float) -> str:
+    """A normalised return, in units of the reference: three decimals."""
+    return NONE if pd.isna(value) else f"{value:z.3f}"
+
+
+def normalised_span(low: float, high: float) -> str:
+    """An interval of normalised returns."""
+    return NONE if pd.isna(low) else f"[{normalised(low)}, {normalised(high)}]"
+
+
 def visible(text: str) -> str:
     """`text` with each character that shows nothing or steers a terminal as its escape; lines stay lines."""
     if text.isprintable():

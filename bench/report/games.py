@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from bench.report import monotonic, plots, stats
 from bench.report.algorithms import Algorithms, in_order
+from bench.report.formats import NONE
 from bench.report.load import SuiteResults
 from bench.store import scores
 
@@ -68,7 +69,7 @@ def table(J: pd.DataFrame, final: pd.DataFrame, task: str, labels: list[str]) ->
             continue
         low, high = stats.interval(values)
         row = {"algorithm": label, "seeds": str(len(values)), "J, IQM": f"{stats.iqm(values):.4f}"}
-        row["95% interval"] = "–" if np.isnan(low) else f"[{low:.4f}, {high:.4f}]"
+        row["95% interval"] = NONE if np.isnan(low) else f"[{low:.4f}, {high:.4f}]"
         row |= {"least": f"{values.min():.4f}", "greatest": f"{values.max():.4f}"}
         if WITH_OPTIMUM.fullmatch(task):
             row["likeliest actions optimal"] = _optimal(final[(final["task"] == task) & (final["algorithm"] == label)])
@@ -79,7 +80,7 @@ def table(J: pd.DataFrame, final: pd.DataFrame, task: str, labels: list[str]) ->
 def _optimal(ended: pd.DataFrame) -> str:
     """ "8 of 10 [44%, 97%]": seeds whose last policy earns the optimum where it takes its likeliest actions."""
     best = scores.score(ended["task"].iloc[0]).reference if len(ended) else None  # type: ignore[union-attr]
-    return "–" if best is None else stats.of_trials(int((ended["value"] >= best - CLOSE).sum()), len(ended))
+    return NONE if best is None else stats.of_trials(int((ended["value"] >= best - CLOSE).sum()), len(ended))
 
 
 def bound(task: str) -> str:

@@ -11,6 +11,7 @@ from scipy import stats as distributions
 
 from bench.report import stats
 from bench.report.algorithms import in_order
+from bench.report.formats import NONE
 from bench.report.stats import CONTRADICTED, NOTHING, SUPPORTED, UNDECIDED, Decision, Evidence, Floats
 
 CHANCE = 0.05
@@ -75,7 +76,7 @@ def by_algorithm(found: pd.DataFrame, order: Iterable[str] = ()) -> list[dict[st
 def _in_words(part: pd.DataFrame, column: str) -> str:
     """ "12% [9%, 15%]"; a dash where nothing was measured, and no interval where all trials agree."""
     if part.empty:
-        return "–"
+        return NONE
     share, low, high, _ = _share(part, column)
     return f"{share:.1%}" + (f" [{low:.1%}, {high:.1%}]" if low < high else "")
 

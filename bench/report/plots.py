@@ -285,32 +285,17 @@ def inline(figure: Figure, prefix: str, name: str, algorithms: Algorithms, tasks
     return inline_svg(_saved(figure, "svg", {"svg.fonttype": "none"}), prefix, name, list(algorithms.methods), tasks)
 
 
-def svg(figure: Figure) -> bytes:
-    """The figure as SVG: equal figures give equal bytes."""
-    return _saved(figure, "svg")
-
-
-def png(figure: Figure) -> bytes:
-    """The figure as PNG at 200 dots per inch."""
-    return _saved(figure, "png")
-
-
-def pdf(figure: Figure) -> bytes:
-    """The figure as PDF: equal figures give equal bytes."""
-    return _saved(figure, "pdf")
-
-
 def all_formats(name: str, figure: Figure) -> dict[str, bytes]:
-    """File name -> content of a figure that is published."""
+    """File name -> content of a figure that is published: SVG, PNG at 200 dots per inch, PDF."""
     with matplotlib.rc_context(RC), warnings.catch_warnings():
         warnings.filterwarnings("ignore", MISSING)
         figure.draw_without_rendering()
     figure.set_layout_engine("none")  # what it has arranged stands in all formats
-    return {f"{name}.svg": svg(figure), f"{name}.png": png(figure), f"{name}.pdf": pdf(figure)}
+    return {f"{name}.{kind}": _saved(figure, kind) for kind in ("svg", "png", "pdf")}
 
 
 def _saved(figure: Figure, kind: str, settings: dict[Any, Any] | None = None) -> bytes:
-    """The bytes of a file, without the date."""
+    """The bytes of a file, without the date: equal figures give equal bytes."""
     buffer = io.BytesIO()
     undated = {DATES[kind]: None} if kind in DATES else None
     with matplotlib.rc_context(RC | (settings or {})), warnings.catch_warnings():

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from bench.report.formats import NONE
 from bench.store import scores
 
 PATH = Path(__file__).with_name("published_returns.csv")
@@ -40,7 +41,7 @@ def rows(tasks: list[str]) -> list[dict[str, str]]:
     found = table()[table()["task"].isin(names)]
     wide = found.pivot_table(index=["task", "algorithm", "source"], columns="steps", values="value", sort=False)
     wide = wide.reindex(columns=[*STEPS.values()]).set_axis([*STEPS], axis=1).reset_index()
-    shown = wide.map(lambda cell: cell if isinstance(cell, str) else "–" if pd.isna(cell) else f"{cell:,.0f}")
+    shown = wide.map(lambda cell: cell if isinstance(cell, str) else NONE if pd.isna(cell) else f"{cell:,.0f}")
     return [{str(key): str(cell) for key, cell in row.items()} for row in shown.to_dict("records")]
 
 

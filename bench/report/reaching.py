@@ -9,9 +9,9 @@ import pandas as pd
 
 from bench.report import formats, stats
 from bench.report.algorithms import Algorithms, in_order
+from bench.report.formats import NONE
 from bench.store import scores
 
-NONE = "–"
 LEVELS = (0.5, 1.0)
 """Normalised returns."""
 

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from bench.report import formats, page, plots, sensitivity, study_plots, study_results
+from bench.report.formats import normalised, normalised_span
 from bench.report.study_results import StudyResults
 from bench.store.studies import best
 
@@ -33,20 +34,11 @@ def budget_rows(study: StudyResults, curves: pd.DataFrame) -> list[dict[str, str
     rows = []
     for label in study.labels:
         mine = {at["trials"]: at for at in page.rows_of(curves[curves["algorithm"] == label])}
-        row = {"algorithm": label, "defaults": _number(defaults[label])}
+        row = {"algorithm": label, "defaults": normalised(defaults[label])}
         for k in study_results.budgets(curves):
-            row[f"k = {k}"] = f"{_number(mine[k]['best'])} {_span(mine[k]['low'], mine[k]['high'])}"
+            row[f"k = {k}"] = f"{normalised(mine[k]['best'])} {normalised_span(mine[k]['low'], mine[k]['high'])}"
         rows.append(row)
     return rows
-
-
-def _number(value: float) -> str:
-    """A normalised return: three decimals, in units of the reference."""
-    return formats.NONE if pd.isna(value) else f"{value:z.3f}"
-
-
-def _span(low: float, high: float) -> str:
-    return formats.NONE if pd.isna(low) else f"[{_number(low)}, {_number(high)}]"
 
 
 def winners(curves: pd.DataFrame) -> list[str]:
@@ -74,8 +66,8 @@ def best_rows(study: StudyResults) -> list[dict[str, str]]:
                 "trials": page.count(len(mine), study.document["trials"]),
                 "cut": str(states.get("pruned", 0)),
                 "diverged": str(states.get("fail", 0)),
-                "defaults": _number(defaults[label]),
-                "best": formats.NONE if top is None else _number(top["value"]),
+                "defaults": normalised(defaults[label]),
+                "best": formats.NONE if top is None else normalised(top["value"]),
                 "better than the defaults": _beats(top, mine),
                 "time": page.duration(float(mine["seconds"].sum())),
                 "settings": "" if top is None else _settings(top),

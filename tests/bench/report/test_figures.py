@@ -217,5 +217,5 @@ def test_ids_of_two_figures_differ_and_references_stay_whole() -> None:
 
 def test_a_published_figure_has_each_id_once() -> None:
     frames = figure_frames(["Ant", "Hopper"], ("mappo", "happo"))
-    ids = re.findall(r'\bid="(series-[\w.-]+)"', plots.svg(plots.curves(*frames)).decode())
+    ids = re.findall(r'\bid="(series-[\w.-]+)"', plots.all_formats("x", plots.curves(*frames))["x.svg"].decode())
     assert len({*ids}) == len(ids) == 4
