@@ -30,7 +30,7 @@ def one_line(error: BaseException) -> str:
 
 
 def one_line_with_place(error: BaseException) -> str:
-    """The same with the innermost place in the user's code, or in any where none of it is."""
+    """An exception in one line, with the innermost place in the user's code, or in any where none of it is."""
     places = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
     theirs = [place for place in places if not place[0].startswith(NOT_THEIRS)]
     return one_line(error) + "".join(f" ({file}:{line})" for file, line in (theirs or places)[-1:])

@@ -81,8 +81,8 @@ def write(suite: SuiteResults, refresh: int = 0) -> str:
 
 
 def write_study(study: study_results.StudyResults, refresh: int = 0) -> str:
-    """The same for a study."""
-    outputs = study_page.write_files(study, refresh)
+    """Write the figures, tables and page of one study into its folder; returns what the terminal shows."""
+    outputs = study_page.contents(study, refresh)
     for name, content in outputs.items():
         files.write_bytes(study.folder / name, content)
     return "\n".join([study.name, "", outputs["budget.md"].decode(), str(study.folder / "report.html"), ""])

@@ -30,7 +30,7 @@ def earlier_returns(records: pd.DataFrame) -> pd.DataFrame:
 
 
 def rows(records: pd.DataFrame, table: pd.DataFrame) -> list[dict[str, str]]:
-    """The same as text, with the present budget of `stats.returns_table` below the earlier ones of an algorithm."""
+    """`earlier_returns` as text, with the present budget of `stats.returns_table` below those of an algorithm."""
     earlier = earlier_returns(records)
     if earlier.empty:
         return []

@@ -63,7 +63,7 @@ def latex_text(text: str) -> str:
 
 
 def latex_cell(text: str) -> str:
-    """The same of a cell with numbers: a minus sign is one."""
+    """`latex_text` of a cell with numbers, whose minus signs are minus signs."""
     parts = re.split(r"(?<![^\[ ])-(?=[\d.])", text)
     return "$-$".join(map(latex_text, parts)).replace(",{}", ",")
 

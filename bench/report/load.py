@@ -36,7 +36,7 @@ class SuiteResults:
     records: pd.DataFrame
     """One row per evaluation episode."""
     trials: list[dict[str, Any]]
-    """The contents of every trial.json; empty for a published suite that kept only its tables."""
+    """What is known of every trial, its `trial.json`; empty where only records.parquet is there."""
     resolved: Resolved | None
     """What the suite file was resolved to; None for results without that file."""
     updates: pd.DataFrame = field(default_factory=pd.DataFrame)

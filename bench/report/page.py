@@ -116,7 +116,7 @@ def best_step(row: dict[str, Any]) -> str:
 
 
 def short_rows(table: pd.DataFrame) -> list[dict[str, str]]:
-    """The same in four columns, for a terminal."""
+    """The table of returns in four columns, for a terminal."""
     return [
         {
             "task": row["task"],

@@ -31,7 +31,7 @@ def table(records: pd.DataFrame, states: pd.DataFrame) -> pd.DataFrame:
 
 
 def rows(found: pd.DataFrame, algorithms: Algorithms) -> list[dict[str, str]]:
-    """The same as text, in the order of the algorithms."""
+    """Costs to reach the thresholds as text, in the order of the algorithms."""
     if found.empty:
         return []
     order = {label: k for k, label in enumerate(in_order(found["algorithm"], algorithms.methods))}

@@ -14,7 +14,7 @@ from bench.report.study_results import StudyResults
 from bench.store.studies import best
 
 
-def write_files(study: StudyResults, refresh: int = 0) -> dict[str, bytes]:
+def contents(study: StudyResults, refresh: int = 0) -> dict[str, bytes]:
     """File name -> content of all that the report on a study consists of; `refresh` as that of `page.html`."""
     curves = study_results.budget_curves(study)
     rows = budget_rows(study, curves)

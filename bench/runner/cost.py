@@ -63,13 +63,13 @@ class Cost:
     checkpoint: float
     """Bytes on disk while it runs."""
     evaluation: float = 0.0
-    """Those of the seconds that one evaluation of the grid takes."""
+    """Seconds that one evaluation of the grid takes."""
     share: float = 1.0
-    """Of the steps, those still to be made."""
+    """The share of the steps that are still to be made."""
 
     @property
     def seconds_left(self) -> float:
-        """Those of the steps still to be made."""
+        """Seconds for the steps still to be made."""
         return self.seconds * self.share
 
 
@@ -212,7 +212,7 @@ def _seconds_per_step(trial: Trial, env_threads: int, link: Link) -> tuple[float
 
 
 def _timed(trial: Trial, length: int, env_threads: int, link: Link) -> tuple[float, float]:
-    """The same from rollouts of so many steps, after one for warm-up."""
+    """Seconds of collecting and of learning per step, from rollouts of `length` steps after one for warm-up."""
     settings = _shortened(trial.settings, length)
     learner, made = learner_and_batch(replace(trial, settings=settings), env_threads)
     collecting = updating = 0.0

@@ -178,7 +178,7 @@ class Monitor(Display):
 
 
 class Bar(Monitor):
-    """The same for one trial: a bar on a terminal."""
+    """A monitor of one trial: a bar on a terminal."""
 
     def __init__(self, trial: Trial):
         super().__init__([trial], [0.0], jobs=1)

@@ -145,7 +145,7 @@ class _Cuts:
         self.counts = Counter[str]()
 
     def noting(self, attempt: Attempt) -> Callable[[tuple[Trial, float], Channel], Outcome]:
-        """The same in threads of this process, where the next trial begins before outcomes are heard of."""
+        """The attempt, for threads of this process, where the next trial begins before outcomes are heard of."""
 
         def noted(priced: tuple[Trial, float], channel: Channel) -> Outcome:
             outcome = attempt(priced, channel)

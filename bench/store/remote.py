@@ -277,7 +277,7 @@ def location(text: str) -> Path | Remote:
 
 
 def local_folder(text: str) -> Path:
-    """The same where only a folder will do."""
+    """What `location` gives, where only a folder will do."""
     found = location(text)
     if isinstance(found, Remote):
         raise ArgumentTypeError(

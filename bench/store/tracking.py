@@ -37,7 +37,7 @@ class Run:
     """What a tracker is told of a trial."""
 
     id: str
-    """The same for the same trial."""
+    """Equal for equal trials."""
     suite: str
     task: str
     algorithm: str

@@ -95,7 +95,7 @@ def read_trial(path: Path) -> dict[str, Any]:
 
 
 def read_trial_in_place(path: Path) -> dict[str, Any]:
-    """The same of a trial in a suite's folder. Refuses one that belongs into another folder."""
+    """`read_trial` of a trial in a suite's folder. Refuses one that belongs into another folder."""
     about, within = read_trial(path), POLICIES if path.parts[-5:-4] == (POLICIES,) else TRIALS
     own = trial_folder(Path(), about["task"], about["algorithm"], about["seed"], within)
     if path.parent.parts[-len(own.parts) :] != own.parts:

@@ -29,7 +29,7 @@ LONGEST_NAME = 255
 
 
 def _nobody(what: str) -> None:
-    """Whom `trials` tells what it is doing if nobody asks."""
+    """Ignores what `trials` says that it is doing."""
 
 
 def load(path: Path, overrides: Sequence[str] = (), includes: Sequence[Path] = ()) -> tuple[Suite, dict[str, Any]]:

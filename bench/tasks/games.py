@@ -62,7 +62,7 @@ class Kind:
     form: str
     """The form of its names, a regular expression whose group, if it has one, is a number."""
     shown: str
-    """The same for people."""
+    """The form of its names, for people."""
     listed: tuple[str, ...]
     options: type[Options]
     make: Callable[[int, Any], Table | Ridge]

@@ -21,7 +21,7 @@ AT_ONCE = 160
 
 
 def _no_beat() -> None:
-    """Nobody waits for a sign of life."""
+    """Does nothing, where nobody waits for a sign of life."""
 
 
 class Collector:
@@ -150,7 +150,7 @@ def play(learner: Learner, batch: EnvBatch, beat: Callable[[], None] = _no_beat,
 
 
 def moments(learner: Learner, batch: EnvBatch, *, explore: bool = False) -> Iterator[Episodes]:
-    """The same step by step: what the episodes have come to at their start and after each step, in arrays reused."""
+    """Play episodes as `play` does; yields what they have come to at the start and after each step, in reused arrays."""
     returns, lengths = np.zeros(batch.envs), np.zeros(batch.envs, dtype=np.int64)
     live = np.ones(batch.envs, dtype=np.bool_)
     so_far = Episodes(returns, lengths)

@@ -62,9 +62,8 @@ def one_thread() -> Iterator[None]:
 def prepare_process(learner_threads: int = 1) -> None:
     """Set the number of torch's threads (more add in another order), and make glibc keep freed memory.
 
-    glibc returns freed memory to
-    the system above thresholds that rise with the largest block ever freed, up to 32 MB; otherwise the activations of
-    every update, a few MB, would be returned and faulted in again.
+    glibc returns freed memory to the system above thresholds that rise with the largest block ever freed, up to 32 MB;
+    otherwise the activations of every update, a few MB, would be returned and faulted in again.
     """
     torch.set_num_threads(learner_threads)
     torch.empty(30 * 2**18)  # 30 MB, freed at once

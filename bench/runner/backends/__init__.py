@@ -56,14 +56,14 @@ class Lost(Generic[T]):
 
 
 class NotBegun(Lost[T]):
-    """The same, of work that was not begun because its worker is not in order."""
+    """Work that was not begun because its worker is not in order."""
 
 
 class Backend(ABC):
     """Where work runs. A context: what it holds is let go at the end, nothing of the engine itself is shut down."""
 
     jobs: int
-    """So many pieces of work at once, at most."""
+    """The most pieces of work at once; 0: as many as there is room for."""
     remote = True
     """Whether work may run on other machines."""
     endless = True

@@ -287,5 +287,5 @@ def knock(address: str) -> None:
 
 
 def _answer(ask: Ask, channel: Channel) -> dict[str, Any]:
-    """On a worker that is asked what it is."""
+    """Runs on a worker: what it is."""
     return ask()

@@ -169,7 +169,7 @@ class _Task:
         return self.function(item, channel)
 
     def checkpoint(self, item: Any, box: Path) -> submitit.helpers.DelayedSubmission:
-        """The same again: the trial goes on from its own checkpoint."""
+        """What Slurm submits again: the trial goes on from its own checkpoint."""
         return submitit.helpers.DelayedSubmission(self, item, box)
 
 
