@@ -150,7 +150,7 @@ def play(learner: Learner, batch: EnvBatch, beat: Callable[[], None] = _no_beat,
 
 
 def moments(learner: Learner, batch: EnvBatch, *, explore: bool = False) -> Iterator[Episodes]:
-    """Play episodes as `play` does; yields what they have come to at the start and after each step, in reused arrays."""
+    """Play as `play` does; yields what they have come to at the start and after each step, in reused arrays."""
     returns, lengths = np.zeros(batch.envs), np.zeros(batch.envs, dtype=np.int64)
     live = np.ones(batch.envs, dtype=np.bool_)
     so_far = Episodes(returns, lengths)

@@ -228,7 +228,8 @@ def returns_table(
     The trials that have ended count, `seeds` of the `planned` ones; `failed` of them failed or diverged, and count as
     `final_returns` says. `final_*` is the mean return of the last policy, `absolute_*` that of the best policy of the
     grid, both on fresh episodes (Gorsane et al. 2022); `best_step_*` says at which step of its training that best
-    policy stood. Returns are undiscounted sums of the team reward over one episode; `seconds` is training time per trial.
+    policy stood. Returns are undiscounted sums of the team reward over one episode; `seconds` is training time per
+    trial.
     """
     final, absolute = (_ended_returns(records, states, kind, score_of) for kind in ("final", "absolute"))
     bests = records[records["kind"] == "absolute"].drop_duplicates(["task", "algorithm", "seed"])
