@@ -189,7 +189,7 @@ def test_a_diverged_episode_is_not_averaged_away(suite: Path, capsys: pytest.Cap
 def test_a_report_is_figures_tables_and_a_page(suite: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_trial(suite)
     assert main([str(suite)]) == 0
-    made = {path.name for path in suite.iterdir() if path.is_file()} - {"records.parquet"}
+    made = {path.name for path in suite.iterdir() if path.is_file()} - {"records.parquet", ".lock"}
     figures = {f"{name}.{kind}" for name in ("aggregate", "curves", "curves_seconds") for kind in ("svg", "png", "pdf")}
     tables = {f"returns.{kind}" for kind in ("csv", "md", "tex", "parquet")}
     assert made == figures | tables | {"curves.parquet", "certificates.csv", "report.html"}
