@@ -45,7 +45,7 @@ RESULTS = Path("results")
 
 def states_of(suite: SuiteResults) -> pd.DataFrame:
     """Every trial of a suite, and where it stands."""
-    return stats.trial_states(suite.records, suite.trials, suite.skipped, suite.algorithms.methods, suite.own_seeds)
+    return stats.trial_states(suite.records, suite.trials, suite.skipped, suite.algorithms.methods, suite.planned)
 
 
 def write(suite: SuiteResults, refresh: int = 0) -> str:

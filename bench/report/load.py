@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -55,11 +56,13 @@ class SuiteResults:
         return Algorithms.of(self.resolved, {label: methods.get(label, label) for label in labels})
 
     @property
-    def own_seeds(self) -> range | None:
-        """The seeds that all pairings have; further ones are added only where a claim is undecided."""
-        if self.resolved is None or not self.resolved.looks:
+    def planned(self) -> set[tuple[str, str, int]] | None:
+        """(task, algorithm, seed) of the seeds that all pairings have; others are added where a claim is undecided."""
+        found = self.resolved
+        if found is None or not found.looks:
             return None
-        return range(self.resolved.first_seed, self.resolved.first_seed + min(self.resolved.looks))
+        seeds = range(found.first_seed, found.first_seed + min(found.looks))
+        return {*product(found.tasks, found.algorithms, seeds)}
 
     @property
     def skipped(self) -> set[tuple[str, str]]:

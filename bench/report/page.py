@@ -227,7 +227,8 @@ def _span(values: Iterable[int]) -> str:
 def warnings(suite: SuiteResults, states: pd.DataFrame) -> list[str]:
     """What must be said before any number is read."""
     found = []
-    seeds = int(states.groupby(["task", "algorithm"], observed=True).size().max())
+    begun = states[states["reached"].notna()]
+    seeds = int(begun.groupby(["task", "algorithm"], observed=True).size().max())
     if seeds < stats.ENOUGH_SEEDS:
         found.append(
             f"Few seeds: only {counted(seeds, 'seed')} of each algorithm on a task. Do not rank algorithms by them: "

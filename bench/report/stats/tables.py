@@ -29,12 +29,12 @@ def trial_states(
     trials: list[dict[str, Any]],
     skipped: Collection[tuple[str, str]] = (),
     order: Iterable[str] = (),
-    own_seeds: Collection[int] | None = None,
+    planned: Collection[tuple[str, str, int]] | None = None,
 ) -> pd.DataFrame:
-    """The matrix tasks x algorithms x seeds, one row per cell, whether or not the trial exists.
+    """The matrix tasks x algorithms x seeds, one row per cell that is planned or there.
 
-    A pairing (task, algorithm) in `skipped` is not planned: it has rows only for trials that have records all the same.
-    Nor is a seed planned for all that is not of `own_seeds`: it has rows for the trials there are.
+    `planned`: the cells (task, algorithm, seed) that a suite plans for sure; without it all of the matrix that trials
+    span. A pairing (task, algorithm) in `skipped` has rows only for trials that have records all the same.
     Algorithms stand in `order`, then as they appear; tables and figures follow the order of these rows.
 
     Columns: task, algorithm, seed; `state` (done, running, stopped, waiting, failed, incomplete, missing);
@@ -50,8 +50,10 @@ def trial_states(
     budget |= {trial["task"]: trial["steps"] for trial in trials}
     known = {(trial["task"], trial["algorithm"], trial["seed"]): trial for trial in trials}
     ended = _ended(records, budget)
-    cells = set(reached) | set(known)
-    labels = in_order([*records["algorithm"], *(trial["algorithm"] for trial in trials)], order)
+    cells = {*reached, *known, *(planned or ())}
+    named = [*records["algorithm"], *(trial["algorithm"] for trial in trials), *(cell[1] for cell in sorted(cells))]
+    labels = in_order(named, order)
+    longest = max(budget.values(), default=0)
     rows = [
         {
             "task": task,
@@ -59,7 +61,7 @@ def trial_states(
             "seed": seed,
             "state": _state(known.get(cell), cell in reached, cell in ended),
             "reached": reached.get(cell, np.nan),
-            "steps": budget[task],
+            "steps": budget.get(task, longest),
             "seconds": seconds.get(cell, np.nan),
             "error": _error(known.get(cell)),
         }
@@ -67,13 +69,10 @@ def trial_states(
         for algorithm in labels
         for seed in sorted({cell[2] for cell in cells})
         for cell in [(task, algorithm, seed)]
-        if cell in reached or ((task, algorithm) not in skipped and (cell in known or _is_own(seed, own_seeds)))
+        if cell in reached
+        or ((task, algorithm) not in skipped and (planned is None or cell in known or cell in planned))
     ]
     return pd.DataFrame(rows)
-
-
-def _is_own(seed: int, own_seeds: Collection[int] | None) -> bool:
-    return own_seeds is None or seed in own_seeds
 
 
 def _ended(records: pd.DataFrame, budget: dict[Any, int]) -> set[tuple[str, str, int]]:

@@ -20,9 +20,11 @@ from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 
 from algorithms import METHODS
+from bench.report import __main__ as report
 from bench.report import algorithms, formats, page, plots, stats
 from bench.report.__main__ import main
 from bench.report.algorithms import Algorithms, Style
+from bench.report.load import load
 from bench.store import files
 from bench.store.resolved import Algorithm, Resolved
 from bench.store.trials import NO_PHYSICS, RECORD_COLUMNS, identity, merge, read_trials, trial_folder
@@ -617,3 +619,20 @@ def test_the_page_says_that_no_ranking_follows_from_few_seeds(tmp_path: Path, se
     page_text = (tmp_path / "suite" / "report.html").read_text()
     assert ("Do not rank algorithms by them" in page_text) == few
     assert ("Intervals of 5 seeds" in page_text) == (not few)
+
+
+def test_of_a_suite_that_is_published_in_part_all_that_is_planned_counts(tmp_path: Path) -> None:
+    """No trial.json says that there is to be more; resolved.json does."""
+    write_trial(tmp_path / "demo", "happo")
+    labels = {label: Algorithm(label, "", False) for label in ("happo", "mappo")}
+    tasks = [TASK, "mamujoco/Hopper-3x1"]
+    Resolved(["happo", "mappo"], tasks, labels, [(tasks[1], "mappo")], looks=[3, 4]).write(tmp_path / "demo")
+    suite = load(tmp_path / "demo")
+    states = report.states_of(suite)
+    counts = states.groupby(["task", "algorithm"]).size().to_dict()
+    assert counts == {(TASK, "happo"): 3, (TASK, "mappo"): 3, (tasks[1], "happo"): 3}
+    assert states["state"].value_counts().to_dict() == {"missing": 8, "done": 1}
+    assert {*states["steps"]} == {STEPS}
+    few, incomplete = page.warnings(suite, states)[:2]
+    assert few.startswith("Few seeds: only 1 seed ")
+    assert incomplete.startswith("Incomplete: 8 of 9 trials are not done")
