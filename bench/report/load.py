@@ -7,7 +7,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -57,12 +56,8 @@ class SuiteResults:
 
     @property
     def planned(self) -> set[tuple[str, str, int]] | None:
-        """(task, algorithm, seed) of the seeds that all pairings have; others are added where a claim is undecided."""
-        found = self.resolved
-        if found is None or not found.looks:
-            return None
-        seeds = range(found.first_seed, found.first_seed + min(found.looks))
-        return {*product(found.tasks, found.algorithms, seeds)}
+        """(task, algorithm, seed) of the trials that the suite asks for in any case; None where that is not known."""
+        return (self.resolved.planned() or None) if self.resolved else None
 
     @property
     def skipped(self) -> set[tuple[str, str]]:

@@ -228,7 +228,7 @@ def warnings(suite: SuiteResults, states: pd.DataFrame) -> list[str]:
     """What must be said before any number is read."""
     found = []
     begun = states[states["reached"].notna()]
-    seeds = int(begun.groupby(["task", "algorithm"], observed=True).size().max())
+    seeds = max(begun.groupby(["task", "algorithm"], observed=True).size(), default=0)
     if seeds < stats.ENOUGH_SEEDS:
         found.append(
             f"Few seeds: only {counted(seeds, 'seed')} of each algorithm on a task. Do not rank algorithms by them: "

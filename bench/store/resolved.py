@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,14 @@ class Resolved:
     """Numbers of seeds at which claims are decided: one, or as many as there are rounds of seeds."""
     suite_file: str = ""
     """SHA-256 of the `suite.yaml` beside it; empty where there is none."""
+
+    def planned(self) -> set[tuple[str, str, int]]:
+        """(task, label, seed) of the trials asked for in any case; further seeds are added where a claim is undecided.
+
+        Empty where it is not known at how many seeds claims are decided.
+        """
+        pairings = [pair for pair in product(self.tasks, self.algorithms) if pair not in {*self.skipped}]
+        return {(*pair, self.first_seed + k) for pair in pairings for k in range(min(self.looks, default=0))}
 
     def write(self, folder: Path) -> None:
         """Write it into a folder of results."""

@@ -61,10 +61,7 @@ def findings(folder: Path) -> Iterator[Finding]:
         yield attempted("policies", folder, lambda: _policies(folder, abouts))
     yield attempted("suite", folder, lambda: _resolved(folder, abouts))
     try:
-        tables = {name: joined(folder, name) for name in TABLES}
-        if not trial_files(folder, "trial.json"):
-            paths = {name: folder / f"{name}.parquet" for name in TABLES}
-            tables = {name: files.read_table(path) if path.exists() else None for name, path in paths.items()}
+        tables = {name: _table(folder, name, abouts) for name in TABLES}
     except StoreError as error:
         yield Finding("tables", str(error))
         return
@@ -77,6 +74,18 @@ def findings(folder: Path) -> Iterator[Finding]:
     if updates is not None:
         yield attempted("updates", folder, lambda: (_updates(updates, abouts), f"{len(updates):,} rows"))
     yield attempted("joined", folder, lambda: _stored(folder, tables))
+
+
+def _table(folder: Path, name: str, abouts: Mapping[Path, Mapping[str, Any]]) -> pd.DataFrame | None:
+    """The rows of all trials; of a published suite all of its table, which may have others. None where none has any."""
+    path = folder / f"{name}.parquet"
+    if trial_files(folder, "trial.json"):
+        return joined(folder, name)
+    if path.exists():
+        return files.read_table(path)
+    if any(path.name in about.get("files", ()) for about in abouts.values()):
+        raise StoreError(f"{path}: is missing; bring it back, or publish the suite again")
+    return None
 
 
 def attempted(check: str, place: Path, look: Callable[[], tuple[str, str]]) -> Finding:
@@ -149,7 +158,7 @@ def _resolved(folder: Path, abouts: Mapping[Path, Mapping[str, Any]]) -> tuple[s
     seeds = sorted({seed for _, _, seed in cells})
     pairings = {(task, label) for task, label, _ in cells}
     note = f"{len(pairings)} pairings of task and algorithm, seeds {', '.join(map(str, seeds))}"
-    missing = [" ".join(map(str, cell)) for cell in sorted(_planned(found) - cells)]
+    missing = [" ".join(map(str, cell)) for cell in sorted((found.planned() if found else set()) - cells)]
     if missing and (folder / "trials").exists():
         return f"{folder}: planned trials are not there: {_some(missing)}; run the suite again", ""
     if missing:
@@ -166,15 +175,6 @@ def changed_suite(folder: Path) -> str:
     if found and found.suite_file and (not path.exists() or files.sha256(path) != found.suite_file):
         return f"{path}: is not the suite that was run; run that suite again, which writes it anew"
     return ""
-
-
-def _planned(found: Resolved | None) -> set[tuple[str, str, int]]:
-    """The trials that a suite asks for; further seeds are added only where a claim is undecided."""
-    if found is None or not found.looks:
-        return set()
-    skipped = {*found.skipped}
-    pairings = [(t, a) for t in found.tasks for a in found.algorithms if (t, a) not in skipped]
-    return {(*pair, found.first_seed + k) for pair in pairings for k in range(min(found.looks))}
 
 
 def check_records(records: pd.DataFrame, abouts: Mapping[Path, Mapping[str, Any]]) -> str:

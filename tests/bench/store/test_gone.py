@@ -13,6 +13,7 @@ from bench import publish, verify
 from bench.runner import attempt
 from bench.store import files
 from bench.store.files import FolderGone
+from bench.store.trials import TABLES
 from bench.store.verifying import findings
 from bench.trial import session, worker
 
@@ -139,7 +140,17 @@ def test_what_is_wrong_in_one_folder_does_not_keep_trials_of_the_next_from_being
     assert "ok      replay of " in fine
 
 
-def test_a_published_suite_without_a_table_that_has_no_rows_is_whole(copy: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", TABLES)
+def test_a_published_suite_that_has_lost_a_table_is_not_whole(copy: Path, tmp_path: Path, name: str) -> None:
     assert publish.main([str(copy), "--into", str(tmp_path / "into")]) == 0
-    (tmp_path / "into" / "tiny" / "updates.parquet").unlink()
+    (tmp_path / "into" / "tiny" / f"{name}.parquet").unlink()
+    (found,) = wrong(tmp_path / "into" / "tiny")
+    assert f"{name}.parquet: is missing" in found
+
+
+def test_a_published_suite_whose_trials_had_no_updates_is_whole(tmp_path: Path) -> None:
+    never = {"maddpg": {"warmup_steps": 1000, "batch_size": 16, "buffer_size": 200}}
+    assert main(tmp_path, algorithms=never) == 0
+    assert publish.main([str(tmp_path / "tiny"), "--into", str(tmp_path / "into")]) == 0
+    assert not (tmp_path / "into" / "tiny" / "updates.parquet").exists()
     assert wrong(tmp_path / "into" / "tiny") == []
