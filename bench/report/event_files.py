@@ -18,7 +18,7 @@ def refuse_without_tensorboard() -> None:
     try:
         importlib.import_module("tensorboard.summary.writer.event_file_writer")
     except ImportError:
-        raise ReportError("--tensorboard: needs the package tensorboard; pip install tensorboard") from None
+        raise ReportError("--tensorboard: needs the extra tensorboard: pip install -e '.[tensorboard]'") from None
 
 
 def write(suite: SuiteResults) -> Path:

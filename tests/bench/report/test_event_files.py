@@ -61,4 +61,4 @@ def test_without_tensorboard_one_line_says_what_to_install(
     monkeypatch.setitem(sys.modules, "tensorboard.summary.writer.event_file_writer", None)
     assert main([str(tmp_path / "demo"), "--tensorboard"]) == 2
     err = capsys.readouterr().err
-    assert err == "bench.report: --tensorboard: needs the package tensorboard; pip install tensorboard\n"
+    assert err == "bench.report: --tensorboard: needs the extra tensorboard: pip install -e '.[tensorboard]'\n"
