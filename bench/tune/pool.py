@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from math import inf
 from pathlib import Path
@@ -56,6 +56,27 @@ class Turn:
         return NOTHING_LEFT if outcome is None else outcome
 
 
+@dataclass
+class _Deaths:
+    """How often the process of each tuning trial has died."""
+
+    queue: Queue
+    retries: int
+    say: Callable[[str], None]
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def outcome(self, death: Died) -> Iterator[TuningOutcome]:
+        """That of a tuning trial put aside because its process died too often; none where it is tried again."""
+        self.counts[death.doing] += 1
+        if self.counts[death.doing] <= self.retries:
+            self.say(f" again  {death}")
+            return
+        if self.counts[death.doing] > self.retries + 1:
+            return  # claimed again before it was put aside
+        label, _name, number = death.doing.rpartition(" trial ")
+        yield put_aside(label, int(number), self.queue.trial_folder(label, int(number)), death.reason)
+
+
 def outcomes(
     found: Prepared, queue: Queue, effort: Effort, backend: Backend, say: Callable[[str], None]
 ) -> Generator[TuningOutcome]:
@@ -64,7 +85,8 @@ def outcomes(
     One whose process died goes on in whichever process claims it first; if that has happened too often, it is put
     aside.
     """
-    since, deaths, empty, announced = time.time(), Counter[str](), threading.Event(), False
+    since, empty, announced = time.time(), threading.Event(), False
+    deaths = _Deaths(queue, effort.retries, say)
     where = reachable(found.where, backend)
     memory = max((cost.memory for cost in found.prices.values()), default=inf)
     turn = Turn(found.plan, queue.folder.absolute(), where, Limits(effort.stall, MEMORY_FACTOR * memory))
@@ -81,21 +103,11 @@ def outcomes(
         elif isinstance(result, TuningOutcome):
             yield result
         elif isinstance(result, Died) and result.doing:
-            yield from died(result)
+            yield from deaths.outcome(result)
         elif isinstance(result, Died):
             raise result
         elif isinstance(result, Lost):
             raise Died(result.reason, "")
-
-    def died(death: Died) -> Iterator[TuningOutcome]:
-        deaths[death.doing] += 1
-        if deaths[death.doing] <= effort.retries:
-            say(f" again  {death}")
-            return
-        if deaths[death.doing] > effort.retries + 1:
-            return  # claimed again before it was put aside
-        label, _name, number = death.doing.rpartition(" trial ")
-        yield put_aside(label, int(number), queue.trial_folder(label, int(number)), death.reason)
 
     while True:
         empty.clear()
