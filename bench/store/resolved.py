@@ -75,7 +75,7 @@ class Resolved:
 
         Empty where it is not known at how many seeds claims are decided.
         """
-        pairings = [pair for pair in product(self.tasks, self.algorithms) if pair not in {*self.skipped}]
+        pairings = [pair for pair in product(self.tasks, self.algorithms) if pair not in self.skipped]
         return {(*pair, self.first_seed + k) for pair in pairings for k in range(min(self.looks, default=0))}
 
     def write(self, folder: Path) -> None:
