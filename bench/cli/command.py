@@ -179,3 +179,9 @@ positive = up_to(MOST)
 def counted(number: int, noun: str) -> str:
     """ "1 trial" or "2 trials"."""
     return f"{number} {noun}{'s' * (number != 1)}"
+
+
+def enumerated(words: Sequence[str]) -> str:
+    """ "a", "a and b" or "a, b and c"."""
+    *most, last = words
+    return f"{', '.join(most)} and {last}" if most else last

@@ -14,7 +14,7 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
-from bench.cli.command import counted
+from bench.cli.command import counted, enumerated
 from bench.report import (
     about,
     answer,
@@ -213,9 +213,18 @@ def _more_steps(trial: Mapping[str, Any]) -> str:
 
 def _skipped(suite: SuiteResults) -> dict[str, str]:
     """The pairings that the suite leaves out: each algorithm with its tasks."""
-    tasks = {label: sorted(task for task, other in suite.skipped if other == label) for _, label in suite.skipped}
-    parts = [f"{label} on {', '.join(tasks[label])}" for label in in_order(tasks, suite.algorithms.methods)]
+    labels = sorted({label for _, label in suite.skipped})
+    tasks = {label: enumerated(sorted(task for task, other in suite.skipped if other == label)) for label in labels}
+    parts = [f"{enumerated(alike)} on {where}" for where, alike in _by_value(tasks, suite).items()]
     return {"skipped by the suite": "; ".join(parts)} if parts else {}
+
+
+def _by_value(values: Mapping[str, str], suite: SuiteResults) -> dict[str, list[str]]:
+    """Each value with the labels that have it."""
+    found: dict[str, list[str]] = {}
+    for label in in_order(values, suite.algorithms.methods):
+        found.setdefault(values[label], []).append(label)
+    return found
 
 
 def _span(values: Iterable[int]) -> str:
@@ -259,9 +268,9 @@ def warnings(suite: SuiteResults, states: pd.DataFrame) -> list[str]:
     if dirty:
         total = counted(len(suite.trials), "trial")
         found.append(f"Uncommitted changes: {dirty} of {total} ran code that no commit holds.")
-    budgets = {trial["algorithm"]: tuning(trial) for trial in suite.trials}
-    if len({*budgets.values()}) > 1:
-        parts = "; ".join(f"{label}: {budgets[label]}" for label in in_order(budgets, suite.algorithms.methods))
+    budgets = _by_value({trial["algorithm"]: tuning(trial) for trial in suite.trials}, suite)
+    if len(budgets) > 1:
+        parts = "; ".join(f"{enumerated(labels)}: {budget}" for budget, labels in budgets.items())
         found.append(f"Unequal tuning: {parts}. A larger tuning budget alone can explain a better result.")
     return found
 

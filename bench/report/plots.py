@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from bench.cli.command import counted
+from bench.cli.command import counted, enumerated
 from bench.report.algorithms import Algorithms, Style, in_order
 from bench.report.formats import visible
 from bench.report.inline import INK, PAPER, RULE, inline_svg, series_id, task_id
@@ -147,7 +147,7 @@ def seed_note(states: pd.DataFrame) -> str:
     for count, of in groups:
         labels = in_order(finished.index[(finished == count) & (planned == of)], states["algorithm"])
         said = counted(int(of), "seed") if count == of else f"{count} of {of}"
-        parts.append(said if count == of == usual else f"{said} for {' and '.join(labels)}")
+        parts.append(said if count == of == usual else f"{said} for {enumerated(labels)}")
     return ", ".join(parts) + crosses
 
 

@@ -61,5 +61,7 @@ def test_a_panel_says_how_many_seeds_each_has_and_how_many_failed() -> None:
     cells = [("happo", seed, "done", 100) for seed in range(5)] + [("mappo", seed, "done", 100) for seed in range(7)]
     states = pd.DataFrame(cells, columns=["algorithm", "seed", "state", "reached"]).assign(steps=100)
     assert plots.seed_note(states) == "7 seeds for mappo, 5 seeds"
+    begun = [states.query("algorithm == 'happo'").assign(algorithm=label, reached=50) for label in ("ippo", "x", "y")]
+    assert plots.seed_note(pd.concat([states, *begun])) == "7 seeds for mappo, 5 seeds, 0 of 5 for ippo, x and y"
     states.loc[0, "state"], states.loc[0, "reached"] = "failed", 40
     assert plots.seed_note(states) == "7 seeds for mappo, 4 of 5 for happo; cross: 1 failed"

@@ -246,8 +246,9 @@ def test_unequal_tuning_is_said_loudly(suite: Path, capsys: pytest.CaptureFixtur
     assert main([str(suite)]) == 0
     assert "Unequal tuning" not in capsys.readouterr().out
     write_trial(suite, "mappo", tuning=None)
+    write_trial(suite, "ippo", tuning=tuned)
     assert main([str(suite)]) == 0
-    said = "Unequal tuning: happo: 8 trials of 20,000 steps on 2 seeds (study lately); mappo: not tuned."
+    said = "Unequal tuning: happo and ippo: 8 trials of 20,000 steps on 2 seeds (study lately); mappo: not tuned."
     assert said in capsys.readouterr().out
     assert said in (suite / "report.html").read_text()
 

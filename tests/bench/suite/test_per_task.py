@@ -237,6 +237,15 @@ def test_a_skipped_pairing_is_not_missing_from_a_report(tmp_path: Path, capsys: 
     assert list(pd.read_csv(folder / "returns.csv")["task"]) == ["a", "a", "b:obsk=2"]
 
 
+def test_algorithms_that_are_skipped_on_the_same_tasks_are_said_together(tmp_path: Path) -> None:
+    folder = tmp_path / "demo"
+    for task, label in (("a", "happo"), ("a", "mappo"), ("a", "ippo"), ("b", "happo"), ("c", "happo")):
+        write_trial(folder, label, task=task)
+    Resolved([], ["a", "b", "c"], {}, [(task, label) for task in "cb" for label in ("mappo", "ippo")]).write(folder)
+    assert report.main([str(folder)]) == 0
+    assert "ippo and mappo on b and c" in (folder / "report.html").read_text()
+
+
 def test_a_pairing_that_was_run_before_it_was_skipped_keeps_its_rows(tmp_path: Path) -> None:
     folder = tmp_path / "demo"
     write_trial(folder, "happo", 0)
