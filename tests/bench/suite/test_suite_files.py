@@ -249,3 +249,14 @@ def test_the_comparison_has_one_set_of_settings_for_all_tasks() -> None:
     for label in ("ippo", "mappo"):
         shared = {"algorithm": label, "share_actors": True}
         assert suite("mamujoco").algorithms[f"{label}-shared"] == best["algorithms"][label] | shared
+
+
+def test_the_experiment_on_settings_has_those_of_the_comparison() -> None:
+    mappo, happo = (suite("mamujoco").algorithms[label] or {} for label in ("mappo", "happo"))
+    assert suite("settings_or_method").algorithms == {
+        "mappo": mappo,
+        "mappo-gamma": mappo | {"algorithm": "mappo", "gamma": happo["gamma"]},
+        "mappo-as-happo": happo | {"algorithm": "mappo"},
+        "happo": happo,
+        "happo-as-mappo": mappo | {"algorithm": "happo"},
+    }
