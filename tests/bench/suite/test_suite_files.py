@@ -259,4 +259,6 @@ def test_the_experiment_on_settings_has_those_of_the_comparison() -> None:
         "mappo-as-happo": happo | {"algorithm": "mappo"},
         "happo": happo,
         "happo-as-mappo": mappo | {"algorithm": "happo"},
+        "mappo-default": {"algorithm": "mappo"},
+        "happo-default": {"algorithm": "happo"},
     }
