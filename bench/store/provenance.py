@@ -13,6 +13,9 @@ from typing import Any
 
 LIBRARIES = ("torch", "mujoco", "gymnasium", "gymnasium-robotics", "pettingzoo", "mpe2", "numpy", "pandas", "joblib")
 
+CODE = (":/", ":(top,exclude)results")
+"""What git is asked about: a run that goes on in a published folder changes its tables itself."""
+
 
 @cache
 def mujoco_version() -> str:
@@ -22,11 +25,11 @@ def mujoco_version() -> str:
 
 @cache
 def provenance() -> dict[str, Any]:
-    """The commit (and whether files differed from it), the versions of what computes, and the machine."""
+    """The commit (and whether files other than results differed), the versions of what computes, and the machine."""
     commit = _git("rev-parse", "HEAD") if _is_checkout() else None
     return {
         "commit": commit or "unknown",
-        "dirty": bool(_git("status", "--porcelain", "--untracked-files=no")) if commit else None,
+        "dirty": bool(_git("status", "--porcelain", "--untracked-files=no", "--", *CODE)) if commit else None,
         "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in LIBRARIES}},
         "machine": {"cpu": _cpu(), "cores": os.cpu_count(), "system": platform.platform()},
     }
