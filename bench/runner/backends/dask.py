@@ -89,9 +89,13 @@ class Dask(Placed):
 
 
 def _result(future: Future) -> Any:
-    if future.status == "finished":
-        return future.result()
-    error = None if future.status == "cancelled" else future.exception()
+    """Dask waits without end for a result whose worker has gone with it, as no other worker may compute it again."""
+    try:
+        if future.status == "finished":
+            return future.result(timeout=CONNECT_SECONDS)
+        error = None if future.status == "cancelled" else future.exception(timeout=CONNECT_SECONDS)
+    except (TimeoutError, distributed.CancelledError):
+        return Gone()
     if error is None or isinstance(error, distributed.KilledWorker | distributed.CancelledError):
         return Gone()
     return Raised(f"{type(error).__name__}: {error}")

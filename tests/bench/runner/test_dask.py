@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ import pytest
 from engines import assert_no_places, assert_same_records, finish, run_here, start, wait_until, with_status
 
 from bench.cli.command import BAD_INPUT, INTERRUPTED
-from bench.runner.backends import connect, dask
+from bench.runner.backends import Work, connect, dask, placing
+from bench.runner.backends.placing import Gone
 from bench.store.files import try_lock
 from bench.store.trials import trial_files
 from bench.suite.model import SuiteError
@@ -113,6 +115,23 @@ def test_workers_that_are_killed_added_and_stopped_change_no_number(
     assert_same_records(there, here)
     assert_no_places(there, cluster.address, socket.gethostname(), str(there))
     workers[1] = cluster.worker()
+
+
+def test_a_result_that_is_lost_with_its_worker_is_gone(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worker had ended the work, and went before the command had fetched what became of it."""
+    with closing(connect("dask", cluster.address, None)) as engine:
+        assert isinstance(engine, dask.Dask)
+        before = {*engine.rooms()}
+        own = cluster.worker()
+        wait_until(lambda: len(engine.rooms()) == len(before) + 1)
+        (address,) = {*engine.rooms()} - before
+        handle = engine.start(address, placing._answer, Work(dict))
+        wait_until(lambda: not engine.done.empty())
+        for one in [*own.children(recursive=True), own]:
+            one.kill()
+        wait_until(lambda: address not in engine.rooms())
+        monkeypatch.setattr(dask, "CONNECT_SECONDS", 1.0)
+        assert engine.ended(1.0) == [(handle, Gone())]
 
 
 @pytest.mark.long
