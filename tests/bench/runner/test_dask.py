@@ -117,21 +117,24 @@ def test_workers_that_are_killed_added_and_stopped_change_no_number(
     workers[1] = cluster.worker()
 
 
-def test_a_result_that_is_lost_with_its_worker_is_gone(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_result_that_is_lost_with_its_worker_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The worker had ended the work, and went before the command had fetched what became of it."""
-    with closing(connect("dask", cluster.address, None)) as engine:
-        assert isinstance(engine, dask.Dask)
-        before = {*engine.rooms()}
-        own = cluster.worker()
-        wait_until(lambda: len(engine.rooms()) == len(before) + 1)
-        (address,) = {*engine.rooms()} - before
-        handle = engine.start(address, placing._answer, Work(dict))
-        wait_until(lambda: not engine.done.empty())
-        for one in [*own.children(recursive=True), own]:
-            one.kill()
-        wait_until(lambda: address not in engine.rooms())
-        monkeypatch.setattr(dask, "CONNECT_SECONDS", 1.0)
-        assert engine.ended(1.0) == [(handle, Gone())]
+    own = Cluster(tmp_path)
+    try:
+        worker = own.worker()
+        with closing(connect("dask", own.address, None)) as engine:
+            assert isinstance(engine, dask.Dask)
+            wait_until(engine.rooms)
+            (address,) = engine.rooms()
+            handle = engine.start(address, placing._answer, Work(dict))
+            wait_until(lambda: not engine.done.empty())
+            for one in [*worker.children(recursive=True), worker]:
+                one.kill()
+            wait_until(lambda: not engine.rooms())
+            monkeypatch.setattr(dask, "CONNECT_SECONDS", 1.0)
+            assert engine.ended(1.0) == [(handle, Gone())]
+    finally:
+        own.close()
 
 
 @pytest.mark.long
