@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import shlex
 import textwrap
@@ -17,6 +18,8 @@ import helpers
 import pytest
 import yaml
 
+from bench.report import published
+from bench.store.files import read_table
 from bench.store.trials import RECORD_COLUMNS
 from bench.suite.reading import STUDY_KEYS
 from bench.suite.resolving import load, trials
@@ -133,6 +136,25 @@ def test_every_option_in_a_table_is_one_of_a_command() -> None:
     named = {option for row in rows for option in re.findall(r"`(--[a-z-]+)", row)}
     assert len(named) > 10
     assert named <= known
+
+
+# The answer
+
+
+def test_the_readme_says_what_the_published_comparison_found() -> None:
+    text, folder = (ROOT / "README.md").read_text(), ROOT / "results/mamujoco"
+    claims = json.loads((folder / "claims.json").read_text())["claims"].values()
+    assert re.findall(r"^\| (.+\.) \| (\w+) \|$", text, re.MULTILINE) == [(x["says"], x["verdict"]) for x in claims]
+    panels = published.panels(read_table(folder / "returns.parquet"))
+    exceeded = sum(panel["exceeded"] == "yes" for panel in panels)
+    assert f"exceeds {exceeded} of the papers' {len(panels)} panels" in text
+
+
+def test_every_page_counts_the_trials_of_the_published_comparison() -> None:
+    """But where a page says what was so before."""
+    there = len(read_table(ROOT / "results/mamujoco/trials.parquet"))
+    counted = [int(n) for page in PAGES for n in re.findall(r"(?<!when )\b(\d+) of 290 trials", page.read_text())]
+    assert {*counted} == {there}
 
 
 # Links
