@@ -63,6 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--into", type=local_folder, required=True, metavar="DIR", help="folder that gets a folder per suite"
     )
+    parser.add_argument("--without-policies", action="store_true", help="leave out the trained teams, most of the size")
     options = parser.parse_args(arguments)
     try:
         for place in options.results:
@@ -70,18 +71,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 folder = copied(place)
                 if not folder.is_dir():
                     raise StoreError(f"{folder}: no such folder")
-                print(_published(folder, options.into / folder.resolve().name))
+                print(_published(folder, options.into / folder.resolve().name, not options.without_policies))
     except StoreError as error:
         return command.refused(error)
     return 0
 
 
-def _published(folder: Path, target: Path) -> str:
+def _published(folder: Path, target: Path, policies: bool) -> str:
     """Publish a suite or a study; returns what the terminal shows."""
     for finding in findings_of_study(folder) if is_study(folder) else findings(folder):
         if finding.wrong and finding.check in NEEDED:
             raise StoreError(finding.wrong)
-    count, lines = (publish_study(folder, target), []) if is_study(folder) else publish(folder, target)
+    count, lines = (publish_study(folder, target), []) if is_study(folder) else publish(folder, target, policies)
     inside = folder.resolve() == target.resolve()
     names = [name for name in (*TABLES, *OF_A_STUDY, *COPIED, JOURNAL, POLICIES) if (target / name).exists()]
     size = sum(path.stat().st_size for name in names for path in _files(target / name))
@@ -98,8 +99,8 @@ def _files(path: Path) -> list[Path]:
     return [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
 
 
-def publish(folder: Path, target: Path) -> tuple[int, list[str]]:
-    """Write the compact form of a suite's results into a folder.
+def publish(folder: Path, target: Path, policies: bool = True) -> tuple[int, list[str]]:
+    """Write the compact form of a suite's results into a folder, with the trained teams if `policies`.
 
     Returns the number of its trials, and a line for each trained team that is not the one with the median return.
     """
@@ -110,6 +111,8 @@ def publish(folder: Path, target: Path) -> tuple[int, list[str]]:
         raise StoreError(f"{folder}: no trial there has ended; the results of a suite have trials/")
     if is_study(target):
         raise StoreError(f"{target}: holds a study; publish the suite into another folder")
+    if not policies and (target / POLICIES).exists():
+        raise StoreError(f"{target / POLICIES}: is there from an earlier publication; delete it if that is meant")
     ours, theirs = (
         {(a["task"], a["algorithm"], a["seed"]) for a in found} for found in (abouts, published(target).values())
     )
@@ -122,9 +125,11 @@ def publish(folder: Path, target: Path) -> tuple[int, list[str]]:
         files.write_table(target / "updates.parquet", thinned(updates.merge(of)))
     files.write_table(target / "trials.parquet", pd.DataFrame([_row(about) for about in abouts]))
     _copy(folder, target, COPIED)
+    if records is None or not policies:
+        return len(abouts), []
     from bench.trial.publishing import publish_policies  # loads torch
 
-    return len(abouts), publish_policies(folder, records, target) if records is not None else []
+    return len(abouts), publish_policies(folder, records, target)
 
 
 def publish_study(folder: Path, target: Path) -> int:

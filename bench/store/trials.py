@@ -132,7 +132,9 @@ def find_trial(named: Path) -> Path:
     above = [Path(*parts[:k]) for k in range(len(parts), 0, -1)]
     suites = [suite for suite in above if any((suite / within).is_dir() for within in (TRIALS, POLICIES))]
     if not suites:
-        raise StoreError(f"{named}: no trial there; valid: its folder, or SUITE/task/algorithm/seed")
+        without = [suite for suite in above if (suite / "trials.parquet").exists()]
+        why = f"{without[0]} was published without policies" if without else "no trial there"
+        raise StoreError(f"{named}: {why}; valid: its folder, or SUITE/task/algorithm/seed")
     number = seed.removeprefix("seed-")
     for suite, within in product(suites, (TRIALS, POLICIES)) if number.isdecimal() else []:
         task = "/".join(parts[len(suite.parts) :])

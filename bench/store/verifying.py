@@ -122,7 +122,9 @@ def check_files(abouts: Mapping[Path, Mapping[str, Any]], remedy: str) -> tuple[
 
 
 def _policies(folder: Path, abouts: Mapping[Path, Mapping[str, Any]]) -> tuple[str, str]:
-    """A published suite has a whole team of each task and algorithm of which a trial is done."""
+    """A published suite has a whole team of each task and algorithm of which a trial is done, or none at all."""
+    if not (folder / POLICIES).exists():
+        return "", "published without"
     teams = published_teams(folder)
     with_team = {(about["task"], about["algorithm"]) for about in teams.values()}
     done = {(a["task"], a["algorithm"]) for a in abouts.values() if a["status"] == "done" and "policy.pt" in a["files"]}

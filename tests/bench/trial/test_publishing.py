@@ -14,6 +14,7 @@ import yaml
 
 import bench
 from bench import play, publish, run, verify
+from bench.cli.command import BAD_INPUT
 from bench.store import files
 from bench.store.files import StoreError
 from bench.store.trials import ROUNDED, find_trial, joined, published_teams
@@ -229,6 +230,21 @@ def test_a_team_that_is_lost_is_missed(published: Path, capsys: pytest.CaptureFi
     shutil.rmtree(folder)
     assert verify.main([str(published)]) == 1
     assert "policies: no team of mamujoco/Hopper-3x1:episode_length=25 happo; publish" in capsys.readouterr().out
+
+
+def test_results_are_whole_without_any_team(original: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert publish.main([str(original), "--into", str(tmp_path), "--without-policies"]) == 0
+    assert not (tmp_path / "tiny/policies").exists()
+    assert verify.main([str(tmp_path / "tiny")]) == 0
+    assert "policies: published without" in capsys.readouterr().out
+    assert play.main([str(tmp_path / "tiny/Hopper-3x1/happo/0"), "--episodes", "1"]) == BAD_INPUT
+    assert f"{tmp_path / 'tiny'} was published without policies" in capsys.readouterr().err
+
+
+def test_published_teams_are_not_lost_to_a_publication_without(original: Path, published: Path) -> None:
+    with pytest.raises(StoreError, match=r"policies: is there from an earlier publication; delete it"):
+        publish.publish(original, published, policies=False)
+    assert len(published_teams(published)) == 2
 
 
 def test_a_changed_policy_is_seen(published: Path, capsys: pytest.CaptureFixture[str]) -> None:
