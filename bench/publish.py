@@ -19,7 +19,7 @@ import json
 import re
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +32,18 @@ from bench.store.files import StoreError
 from bench.store.places import copied, naming
 from bench.store.remote import local_folder, location
 from bench.store.studies import PUBLISHED, is_study, tuning_trials
-from bench.store.trials import POLICIES, identity, joined, published, read_trials
-from bench.store.verifying import changed_suite, findings
+from bench.store.trials import (
+    POLICIES,
+    WITHOUT_POLICY,
+    Teams,
+    identity,
+    joined,
+    published,
+    published_teams,
+    read_trials,
+    write_teams,
+)
+from bench.store.verifying import changed_suite, findings, with_policies
 from bench.store.verifying_study import findings_of_study
 
 MOST_UPDATES = 100
@@ -111,25 +121,36 @@ def publish(folder: Path, target: Path, policies: bool = True) -> tuple[int, lis
         raise StoreError(f"{folder}: no trial there has ended; the results of a suite have trials/")
     if is_study(target):
         raise StoreError(f"{target}: holds a study; publish the suite into another folder")
-    if not policies and (target / POLICIES).exists():
-        raise StoreError(f"{target / POLICIES}: is there from an earlier publication; delete it if that is meant")
     ours, theirs = (
         {(a["task"], a["algorithm"], a["seed"]) for a in found} for found in (abouts, published(target).values())
     )
     _refuse_fewer(folder, target, ours, theirs)
     of = pd.DataFrame([identity(about) for about in abouts])[["task", "algorithm", "seed"]]
     records, updates = (joined(folder, name) for name in ("records", "updates"))
+    teams: Teams = {}
+    lines: list[str] = []
+    if not policies:
+        abouts = [about | {WITHOUT_POLICY: True} for about in abouts]
+    elif records is not None:
+        from bench.trial.publishing import median_teams  # loads torch
+
+        teams, lines = median_teams(folder, records)
+    if missing := with_policies(abouts) - {*teams}:
+        raise StoreError(
+            f"{folder}: the trained team of {_some(missing)} is not there any more; --without-policies needs none"
+        )
+    if lost := {(about["task"], about["algorithm"]) for about in published_teams(target).values()} - {*teams}:
+        raise StoreError(
+            f"{target / POLICIES}: the trained team of {_some(lost)} would be lost; delete that folder if that is meant"
+        )
     if records is not None:
         files.write_table(target / "records.parquet", records.merge(of))
     if updates is not None:
         files.write_table(target / "updates.parquet", thinned(updates.merge(of)))
     files.write_table(target / "trials.parquet", pd.DataFrame([_row(about) for about in abouts]))
     _copy(folder, target, COPIED)
-    if records is None or not policies:
-        return len(abouts), []
-    from bench.trial.publishing import publish_policies  # loads torch
-
-    return len(abouts), publish_policies(folder, records, target)
+    write_teams(teams, target)
+    return len(abouts), lines
 
 
 def publish_study(folder: Path, target: Path) -> int:
@@ -152,11 +173,16 @@ def publish_study(folder: Path, target: Path) -> int:
 
 def _refuse_fewer(folder: Path, target: Path, ours: set[tuple[Any, ...]], theirs: set[tuple[Any, ...]]) -> None:
     """Refuse to put results in the place of others of which they are only a part."""
-    if lost := sorted(theirs - ours):
-        names = ", ".join(" ".join(map(str, one)) for one in lost[:3]) + (", ..." if len(lost) > 3 else "")
+    if lost := theirs - ours:
         raise StoreError(
-            f"{target}: has {counted(len(lost), 'trial')} that {folder} has not: {names}; delete it if that is meant"
+            f"{target}: has {counted(len(lost), 'trial')} that {folder} has not: {_some(lost)}; "
+            "delete it if that is meant"
         )
+
+
+def _some(cells: Collection[tuple[Any, ...]]) -> str:
+    """The first three by name."""
+    return ", ".join(" ".join(map(str, one)) for one in sorted(cells)[:3]) + (", ..." if len(cells) > 3 else "")
 
 
 def _row(about: Mapping[str, Any]) -> dict[str, Any]:

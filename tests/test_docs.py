@@ -147,7 +147,7 @@ def test_the_readme_says_what_the_published_comparison_found() -> None:
     assert re.findall(r"^\| (.+\.) \| (\w+) \|$", text, re.MULTILINE) == [(x["says"], x["verdict"]) for x in claims]
     panels = published.panels(read_table(folder / "returns.parquet"))
     exceeded = sum(panel["exceeded"] == "yes" for panel in panels)
-    assert f"exceeds {exceeded} of the papers' {len(panels)} panels" in text
+    assert f"in {exceeded} of their {len(panels)} learning curves" in text
 
 
 def test_every_page_counts_the_trials_of_the_published_comparison() -> None:

@@ -47,6 +47,8 @@ RECORD_COLUMNS = (
 TABLES = ("records", "updates")
 ROUNDED = "rounded_to"
 """The key of a published team's `trial.json` that says to what its weights are rounded."""
+WITHOUT_POLICY = "published_without_policy"
+"""The key of a published trial that says that its policies were left out."""
 TRIALS, POLICIES = "trials", "policies"
 """The folders of a suite with trials, and of a published suite with trained teams."""
 LOCK = ".lock"
@@ -69,6 +71,8 @@ GOLDEN = "golden"
 """What a trial's provenance says of physics that give the numbers of golden.json; anything else is how they differ."""
 NO_PHYSICS = "without MuJoCo"
 """What it says of tasks that run without MuJoCo."""
+Teams = dict[tuple[str, str], tuple[bytes, dict[str, Any]]]
+"""Task and algorithm -> `policy.pt` and what `trial.json` says, of a trained team to publish."""
 MOST_NAMED = 5
 """So many names are listed where one is not found."""
 
@@ -132,9 +136,9 @@ def find_trial(named: Path) -> Path:
     above = [Path(*parts[:k]) for k in range(len(parts), 0, -1)]
     suites = [suite for suite in above if any((suite / within).is_dir() for within in (TRIALS, POLICIES))]
     if not suites:
-        without = [suite for suite in above if (suite / "trials.parquet").exists()]
-        why = f"{without[0]} was published without policies" if without else "no trial there"
-        raise StoreError(f"{named}: {why}; valid: its folder, or SUITE/task/algorithm/seed")
+        if without := [suite for suite in above if (suite / "trials.parquet").exists()]:
+            raise StoreError(f"{named}: {without[0]} has the tables of its trials, and no policies")
+        raise StoreError(f"{named}: no trial there; valid: its folder, or SUITE/task/algorithm/seed")
     number = seed.removeprefix("seed-")
     for suite, within in product(suites, (TRIALS, POLICIES)) if number.isdecimal() else []:
         task = "/".join(parts[len(suite.parts) :])
@@ -182,6 +186,19 @@ def trial_files(suite_folder: Path, name: str, within: str = TRIALS) -> list[Pat
 def published_teams(suite_folder: Path) -> dict[Path, dict[str, Any]]:
     """Folder -> what its `trial.json` says, for the trained teams of a published suite."""
     return {path.parent: read_trial_in_place(path) for path in trial_files(suite_folder, "trial.json", POLICIES)}
+
+
+def write_teams(teams: Teams, suite_folder: Path) -> None:
+    """Write these trained teams into a published suite, in place of those that are there."""
+    made = {
+        trial_folder(suite_folder, task, label, about["seed"], POLICIES): (policy, about)
+        for (task, label), (policy, about) in teams.items()
+    }
+    for old in {*published_teams(suite_folder)} - {*made}:
+        shutil.rmtree(old)
+    for folder, (policy, about) in made.items():
+        files.write_bytes(folder / "policy.pt", policy)
+        files.write_sealed_json(folder / "trial.json", about)
 
 
 def read_trials(suite_folder: Path) -> list[dict[str, Any]]:

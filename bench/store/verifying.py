@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +21,7 @@ from bench.store.trials import (
     POLICIES,
     RECORD_COLUMNS,
     TABLES,
+    WITHOUT_POLICY,
     joined,
     of_earlier_budgets,
     published_teams,
@@ -122,15 +123,19 @@ def check_files(abouts: Mapping[Path, Mapping[str, Any]], remedy: str) -> tuple[
 
 
 def _policies(folder: Path, abouts: Mapping[Path, Mapping[str, Any]]) -> tuple[str, str]:
-    """A published suite has a whole team of each task and algorithm of which a trial is done, or none at all."""
-    if not (folder / POLICIES).exists():
-        return "", "published without"
+    """A published suite has a whole team of each task and algorithm of which a trial was published with policies."""
     teams = published_teams(folder)
     with_team = {(about["task"], about["algorithm"]) for about in teams.values()}
-    done = {(a["task"], a["algorithm"]) for a in abouts.values() if a["status"] == "done" and "policy.pt" in a["files"]}
-    if lost := sorted(" ".join(pair) for pair in done - with_team):
-        return f"{folder / POLICIES}: no team of {_some(lost)}; publish the suite again", ""
-    return check_files(teams, "publish the suite again")
+    if lost := sorted(" ".join(pairing) for pairing in with_policies(abouts.values()) - with_team):
+        return f"{folder / POLICIES}: no team of {_some(lost)}; bring it back, or publish the suite again", ""
+    wrong, note = check_files(teams, "publish the suite again")
+    return wrong, note if teams else "none"
+
+
+def with_policies(abouts: Iterable[Mapping[str, Any]]) -> set[tuple[str, str]]:
+    """The pairings of task and algorithm with a trial that kept its policies, and was not published without."""
+    kept = [a for a in abouts if a["status"] == "done" and "policy.pt" in a["files"] and WITHOUT_POLICY not in a]
+    return {(about["task"], about["algorithm"]) for about in kept}
 
 
 def _damaged_checkpoints(folder: Path) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,52 +16,45 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from bench.store import files
 from bench.store.files import StoreError
 from bench.store.trials import (
     POLICIES,
     ROUNDED,
     TRIALS,
+    Teams,
     as_ended,
     check_policy,
     identity,
     read_trial,
     read_trial_in_place,
     trial_files,
-    trial_folder,
 )
 from bench.trial.session import OTHER_LAYOUT
 
 
-def publish_policies(suite_folder: Path, records: pd.DataFrame, target: Path) -> list[str]:
-    """Write the trained teams of a suite's results into the folder `target`.
+def median_teams(suite_folder: Path, records: pd.DataFrame) -> tuple[Teams, list[str]]:
+    """The trained teams to publish of a suite's results.
 
     Of an even number of seeds the lower of the two in the middle is taken. Where only some trials have kept their
     policies, as in results that went on from a published folder, it is that whose return is nearest to the median;
-    returns a line for each of these.
+    there is a line for each of these.
 
     Args:
         suite_folder: the results of the suite.
         records: the records of all its trials.
-        target: where the published form of the suite is made.
     """
     folders = {(a["task"], a["algorithm"], a["seed"]): folder for folder, a in _kept(suite_folder).items()}
-    made, lines = {}, []
+    teams, lines = {}, []
     for (task, label), returns in _returns(records).items():
         median, *_ = order = from_the_median(returns)
         if seeds := [seed for seed in order if (task, label, seed) in folders]:
-            made[trial_folder(target, task, label, seeds[0], POLICIES)] = _smaller(folders[task, label, seeds[0]])
+            teams[task, label] = _smaller(folders[task, label, seeds[0]])
             if seeds[0] != median:
                 lines.append(
                     f"{task} {label}: the team is of seed {seeds[0]}, {returns[seeds[0]]:,.1f}; the policies of seed "
                     f"{median}, which has the median return, {returns[median]:,.1f}, are not there"
                 )
-    for old in {path.parent for path in trial_files(target, "trial.json", POLICIES)} - {*made}:
-        shutil.rmtree(old)
-    for folder, (policy, about) in made.items():
-        files.write_bytes(folder / "policy.pt", policy)
-        files.write_sealed_json(folder / "trial.json", about)
-    return lines
+    return teams, lines
 
 
 def _returns(records: pd.DataFrame) -> dict[tuple[str, str], dict[int, float]]:

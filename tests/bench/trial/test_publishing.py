@@ -229,22 +229,53 @@ def test_a_team_that_is_lost_is_missed(published: Path, capsys: pytest.CaptureFi
     (folder, *_) = published_teams(published)
     shutil.rmtree(folder)
     assert verify.main([str(published)]) == 1
-    assert "policies: no team of mamujoco/Hopper-3x1:episode_length=25 happo; publish" in capsys.readouterr().out
+    assert (
+        "policies: no team of mamujoco/Hopper-3x1:episode_length=25 happo; bring it back, or publish"
+        in capsys.readouterr().out
+    )
 
 
 def test_results_are_whole_without_any_team(original: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert publish.main([str(original), "--into", str(tmp_path), "--without-policies"]) == 0
     assert not (tmp_path / "tiny/policies").exists()
     assert verify.main([str(tmp_path / "tiny")]) == 0
-    assert "policies: published without" in capsys.readouterr().out
+    assert "policies: none" in capsys.readouterr().out
     assert play.main([str(tmp_path / "tiny/Hopper-3x1/happo/0"), "--episodes", "1"]) == BAD_INPUT
-    assert f"{tmp_path / 'tiny'} was published without policies" in capsys.readouterr().err
+    assert f"{tmp_path / 'tiny'} has the tables of its trials, and no policies" in capsys.readouterr().err
 
 
-def test_published_teams_are_not_lost_to_a_publication_without(original: Path, published: Path) -> None:
-    with pytest.raises(StoreError, match=r"policies: is there from an earlier publication; delete it"):
+def test_published_teams_are_not_lost_to_a_publication_without(original: Path, published: Path, tmp_path: Path) -> None:
+    """Whether it is to have none, or is of results that were published without."""
+    before = (published / "trials.parquet").read_bytes()
+    would_be_lost = r"policies: the trained team of .* happo, .* maddpg would be lost; delete that folder"
+    with pytest.raises(StoreError, match=would_be_lost):
         publish.publish(original, published, policies=False)
+    publish.publish(original, tmp_path / "without", policies=False)
+    with pytest.raises(StoreError, match=would_be_lost):
+        publish.publish(tmp_path / "without", published)
     assert len(published_teams(published)) == 2
+    assert (published / "trials.parquet").read_bytes() == before
+
+
+def test_teams_that_are_lost_are_missed_as_a_whole_and_not_published(
+    published: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.rmtree(published / "policies")
+    assert verify.main([str(published)]) == 1
+    assert "policies: no team of" in capsys.readouterr().out
+    with pytest.raises(StoreError, match=r"team of .* happo, .* maddpg is not there any more; --without-policies"):
+        publish.publish(published, tmp_path / "again")
+    assert not (tmp_path / "again").exists()
+
+
+def test_a_run_that_goes_on_from_results_without_teams_publishes_those_it_has(original: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "published"
+    publish.publish(original, folder / "tiny", policies=False)
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(SUITE | {"seeds": 4}, sort_keys=False))
+    assert run.main([str(folder / "tiny.yaml"), "--results", str(folder), "--only", "algorithm=happo"]) == 0
+    publish.publish(folder / "tiny", tmp_path / "again" / "tiny")
+    assert seeds(tmp_path / "again" / "tiny") == {"happo": 3}
+    assert verify.main([str(tmp_path / "again" / "tiny")]) == 0
 
 
 def test_a_changed_policy_is_seen(published: Path, capsys: pytest.CaptureFixture[str]) -> None:
