@@ -19,7 +19,7 @@ import json
 import re
 import shlex
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,7 @@ from bench.store.trials import (
     read_trials,
     write_teams,
 )
-from bench.store.verifying import changed_suite, findings, with_policies
+from bench.store.verifying import changed_suite, findings, some, with_policies
 from bench.store.verifying_study import findings_of_study
 
 MOST_UPDATES = 100
@@ -137,11 +137,11 @@ def publish(folder: Path, target: Path, policies: bool = True) -> tuple[int, lis
         teams, lines = median_teams(folder, records)
     if missing := with_policies(abouts) - {*teams}:
         raise StoreError(
-            f"{folder}: the trained team of {_some(missing)} is not there any more; --without-policies needs none"
+            f"{folder}: the trained team of {some(missing)} is not there any more; --without-policies needs none"
         )
     if lost := {(about["task"], about["algorithm"]) for about in published_teams(target).values()} - {*teams}:
         raise StoreError(
-            f"{target / POLICIES}: the trained team of {_some(lost)} would be lost; delete that folder if that is meant"
+            f"{target / POLICIES}: the trained team of {some(lost)} would be lost; delete that folder if that is meant"
         )
     if records is not None:
         files.write_table(target / "records.parquet", records.merge(of))
@@ -175,14 +175,9 @@ def _refuse_fewer(folder: Path, target: Path, ours: set[tuple[Any, ...]], theirs
     """Refuse to put results in the place of others of which they are only a part."""
     if lost := theirs - ours:
         raise StoreError(
-            f"{target}: has {counted(len(lost), 'trial')} that {folder} has not: {_some(lost)}; "
+            f"{target}: has {counted(len(lost), 'trial')} that {folder} has not: {some(lost)}; "
             "delete it if that is meant"
         )
-
-
-def _some(cells: Collection[tuple[Any, ...]]) -> str:
-    """The first three by name."""
-    return ", ".join(" ".join(map(str, one)) for one in sorted(cells)[:3]) + (", ..." if len(cells) > 3 else "")
 
 
 def _row(about: Mapping[str, Any]) -> dict[str, Any]:

@@ -126,8 +126,8 @@ def _policies(folder: Path, abouts: Mapping[Path, Mapping[str, Any]]) -> tuple[s
     """A published suite has a whole team of each task and algorithm of which a trial was published with policies."""
     teams = published_teams(folder)
     with_team = {(about["task"], about["algorithm"]) for about in teams.values()}
-    if lost := sorted(" ".join(pairing) for pairing in with_policies(abouts.values()) - with_team):
-        return f"{folder / POLICIES}: no team of {_some(lost)}; bring it back, or publish the suite again", ""
+    if lost := with_policies(abouts.values()) - with_team:
+        return f"{folder / POLICIES}: no team of {some(lost)}; bring it back, or publish the suite again", ""
     wrong, note = check_files(teams, "publish the suite again")
     return wrong, note if teams else "none"
 
@@ -165,13 +165,13 @@ def _resolved(folder: Path, abouts: Mapping[Path, Mapping[str, Any]]) -> tuple[s
     seeds = sorted({seed for _, _, seed in cells})
     pairings = {(task, label) for task, label, _ in cells}
     note = f"{len(pairings)} pairings of task and algorithm, seeds {', '.join(map(str, seeds))}"
-    missing = [" ".join(map(str, cell)) for cell in sorted((found.planned() if found else set()) - cells)]
+    missing = (found.planned() if found else set()) - cells
     if missing and (folder / "trials").exists():
-        return f"{folder}: planned trials are not there: {_some(missing)}; run the suite again", ""
+        return f"{folder}: planned trials are not there: {some(missing)}; run the suite again", ""
     if missing:
-        note += f"; not published yet: {_some(missing)}"
-    ragged = [f"{t} {a}" for t, a in sorted(pairings) if not {(t, a, seed) for seed in seeds} <= cells]
-    return "", note + (f"; not with all seeds: {_some(ragged)}" if ragged else "")
+        note += f"; not published yet: {some(missing)}"
+    ragged = [(t, a) for t, a in pairings if not {(t, a, seed) for seed in seeds} <= cells]
+    return "", note + (f"; not with all seeds: {some(ragged)}" if ragged else "")
 
 
 def changed_suite(folder: Path) -> str:
@@ -195,7 +195,7 @@ def check_records(records: pd.DataFrame, abouts: Mapping[Path, Mapping[str, Any]
         rows = groups.pop((about["task"], about["algorithm"], about["seed"]), records[:0])
         if wrong := _records_of(rows, about):
             return f"{about['task']} {about['algorithm']} seed {about['seed']}: {wrong}"
-    return f"rows of {len(groups)} trials that are not there: {_some([str(key) for key in groups])}" if groups else ""
+    return f"rows of {len(groups)} trials that are not there: {some(groups)}" if groups else ""
 
 
 def _records_of(rows: pd.DataFrame, about: Mapping[str, Any]) -> str:
@@ -249,11 +249,12 @@ def _stored(folder: Path, tables: Mapping[str, pd.DataFrame | None]) -> tuple[st
             continue
         lost = {*map(tuple, stored[KEY].to_numpy())} - {*map(tuple, table[KEY].to_numpy())}
         if lost:
-            names = [" ".join(map(str, cell)) for cell in sorted(lost)]
-            return f"{path}: has rows of trials that are not there any more: {_some(names)}", ""
+            return f"{path}: has rows of trials that are not there any more: {some(lost)}", ""
         return "", f"{path.name} is older than the trials; bench.report joins them anew"
     return "", f"{' and '.join(found)}: as those of the trials" if found else "nothing yet; bench.report does it"
 
 
-def _some(names: list[str]) -> str:
+def some(cells: Iterable[tuple[Any, ...]]) -> str:
+    """The first of these by name: task, algorithm and seed, or a part of them."""
+    names = [" ".join(map(str, cell)) for cell in sorted(cells)]
     return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
