@@ -185,3 +185,9 @@ def enumerated(words: Sequence[str]) -> str:
     """ "a", "a and b" or "a, b and c"."""
     *most, last = words
     return f"{', '.join(most)} and {last}" if most else last
+
+
+def first_of(words: Sequence[str], most: int = 3, between: str = ", ") -> str:
+    """ "a, b, c and 2 more": the first `most` words, and how many more there are."""
+    more = f" and {len(words) - most} more" if len(words) > most else ""
+    return between.join(words[:most]) + more

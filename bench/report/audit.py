@@ -19,7 +19,7 @@ from typing import Any
 
 import pandas as pd
 
-from bench.cli.command import counted
+from bench.cli.command import counted, first_of
 from bench.report.algorithms import in_order
 from bench.report.formats import NONE
 from bench.report.load import ReportError, SuiteResults
@@ -39,8 +39,6 @@ WITHIN_KIND = ("rollout", "samples per gradient", "gradient steps", "uses of", "
 """How the names of facts begin that are compared only between methods of one kind."""
 OF_ACTORS = ("of the actor", "by the actor")
 """How the names of those end that are of actors."""
-SHOWN = 3
-"""Differences that a refusal names."""
 NAMES = {
     "share_actors": "parameter sharing",
     "hidden_sizes": "network sizes",
@@ -131,8 +129,7 @@ def refuse_unfair(suite: object) -> None:
         raise ReportError(f"{suite.folder}: has no trial.json and no trials.parquet, so its fairness cannot be audited")
     lines = unfair(audits(suite.trials, suite.records, suite.algorithms.methods))
     if lines:
-        more = f"; and {len(lines) - SHOWN} more" if len(lines) > SHOWN else ""
-        raise ReportError(f"{suite.folder}: not a fair comparison: {'; '.join(lines[:SHOWN])}{more}")
+        raise ReportError(f"{suite.folder}: not a fair comparison: {first_of(lines, between='; ')}")
 
 
 def _facts(groups: Mapping[str, Sequence[Trial]], measured: Mapping[str, float | None]) -> Iterator[Fact]:

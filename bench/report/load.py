@@ -13,14 +13,13 @@ from typing import Any
 import pandas as pd
 from filelock import FileLock
 
-from bench.cli.command import counted
+from bench.cli.command import counted, first_of
 from bench.report.algorithms import Algorithms
 from bench.store import files
 from bench.store.resolved import Resolved
 from bench.store.trials import GOLDEN, LOCK, NO_PHYSICS, RECORD_COLUMNS, TRIALS, merge, read_trials
 
 TRIAL_KEYS = ("task", "algorithm", "seed", "steps", "config_hash", "status", "provenance")
-SHOWN_TRIALS = 4  # trials named per group in a refusal, which must stay one readable line
 
 
 class ReportError(Exception):
@@ -173,7 +172,7 @@ def _refuse_other_physics(folder: Path, trials: list[dict[str, Any]]) -> None:
         if said := other_physics(trial):
             groups[said].append(trial_name(trial))
     if groups:
-        lists = "; ".join(f"{said}: {_some(names)}" for said, names in sorted(groups.items()))
+        lists = "; ".join(f"{said}: {first_of(names)}" for said, names in sorted(groups.items()))
         raise ReportError(
             f"{folder}: trials on other physics than those of bench/envs/golden.json cannot be pooled ({lists}); "
             "install what constraints.txt names, and run them again with another --results"
@@ -193,7 +192,7 @@ def refuse_mixtures(folder: Path, trials: list[dict[str, Any]]) -> None:
     for what, scope, value in rules:
         for place, groups in _groups(trials, scope, value):
             if len(groups) > 1:
-                lists = "; ".join(f"{key}: {_some(names)}" for key, names in sorted(groups.items()))
+                lists = "; ".join(f"{key}: {first_of(names)}" for key, names in sorted(groups.items()))
                 raise ReportError(
                     f"{folder}: different {what} in {place} cannot be compared ({lists}); "
                     "move one group to a suite of its own, or run it again"
@@ -208,8 +207,3 @@ def _groups(
     for trial in trials:
         places[" ".join(trial[key] for key in scope)][value(trial)].append(trial_name(trial))
     yield from sorted(places.items())
-
-
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - SHOWN_TRIALS} more" if len(names) > SHOWN_TRIALS else ""
-    return ", ".join(names[:SHOWN_TRIALS]) + more

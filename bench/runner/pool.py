@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from bench.cli import command
-from bench.cli.command import INTERRUPTED, counted, positive, up_to
+from bench.cli.command import INTERRUPTED, counted, first_of, positive, up_to
 from bench.runner import backends
 from bench.runner.attempt import Attempt, Effort, give_up
 from bench.runner.backends import Backend, Channel, Lost, NotBegun, Work, place
@@ -88,8 +88,10 @@ def run_trials(
         again = "tries it again" if failed == 1 else "tries them again"
         print(f"{failed} of {counted(len(todo), 'trial')} failed; the same command {again}", file=sys.stderr)
     if deleted := [t.name for t in done if not read_status(t, working(results))]:
-        what = f"{deleted[0]}{f' and {len(deleted) - 1} more' * (len(deleted) > 1)}"
-        print(f"{what}: done, and deleted in {results} meanwhile; the same command starts over", file=sys.stderr)
+        print(
+            f"{first_of(deleted)}: done, and deleted in {results} meanwhile; the same command starts over",
+            file=sys.stderr,
+        )
     return int(failed > 0 or bool(deleted))
 
 

@@ -27,6 +27,7 @@ from typing import Any
 
 import pandas as pd
 
+from bench.cli.command import first_of
 from bench.store import files
 from bench.store.files import StoreError, slug
 from bench.store.joining import join
@@ -173,9 +174,8 @@ def _none_of(what: str, wanted: str, suite: Path, names: set[str]) -> str:
     """What is wrong with a name, and which are valid, those that are near it before the others."""
     near = get_close_matches(wanted, names, MOST_NAMED)
     valid = [*near, *sorted(names - {*near}, key=lambda name: (len(name), name))]
-    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
     wrong = f"no {what} {wanted!r}" if wanted else "the form is SUITE/task/algorithm/seed, with a task"
-    return f"{wrong} in {suite}; valid: {', '.join(valid[:MOST_NAMED]) or 'none'}{more}"
+    return f"{wrong} in {suite}; valid: {first_of(valid, MOST_NAMED) or 'none'}"
 
 
 def trial_files(suite_folder: Path, name: str, within: str = TRIALS) -> list[Path]:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from bench.cli.command import first_of
 from bench.store import files, resolved
 from bench.store.checksums import Damaged, check_archive
 from bench.store.files import StoreError
@@ -31,8 +32,6 @@ from bench.store.trials import (
 )
 
 KEY = ["task", "algorithm", "seed"]
-NAMED = 3
-"""So many trials are named in one line."""
 
 
 class Finding(NamedTuple):
@@ -256,5 +255,4 @@ def _stored(folder: Path, tables: Mapping[str, pd.DataFrame | None]) -> tuple[st
 
 def some(cells: Iterable[tuple[Any, ...]]) -> str:
     """The first of these by name: task, algorithm and seed, or a part of them."""
-    names = [" ".join(map(str, cell)) for cell in sorted(cells)]
-    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
+    return first_of([" ".join(map(str, cell)) for cell in sorted(cells)])

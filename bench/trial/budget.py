@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bench.cli.command import counted
+from bench.cli.command import counted, first_of
 from bench.store import files
 from bench.store.checksums import Damaged, check_archive
 from bench.store.places import shared, shown, working
@@ -51,10 +51,10 @@ def refuse_to_start_over(lost: Sequence[Trial], results: Path | Remote) -> None:
     """Raise SuiteError where any trial would lose what it has."""
     if not lost:
         return
-    more = f" and {len(lost) - 1} more" if len(lost) > 1 else ""
     raise SuiteError(
-        f"{results}: {counted(len(lost), 'trial')} ended with fewer steps and kept no whole checkpoint: {lost[0].name}"
-        f"{more}; --restart starts them over, --set name=NEW begins a suite of its own"
+        f"{results}: {counted(len(lost), 'trial')} ended with fewer steps and kept no whole checkpoint: "
+        f"{first_of([trial.name for trial in lost], 1)}; --restart starts them over, "
+        "--set name=NEW begins a suite of its own"
     )
 
 

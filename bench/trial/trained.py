@@ -116,11 +116,14 @@ def load_team(folder: str | Path, policy: Literal["best", "last"] = "best") -> T
             published teams have not.
 
     Raises:
-        ValueError: Another policy than these, a place in a store, or a task or an algorithm that is not installed here.
+        ValueError: Another policy than these, an empty name, a place in a store, or a task or an algorithm that is not
+            installed here.
         bench.store.files.StoreError: The folder holds no finished trial, or one of another version of the benchmark.
     """
     if policy not in ("best", "last"):
         raise ValueError(f"policy: {policy!r} is neither 'best' nor 'last'")
+    if folder == "":
+        raise ValueError("folder: ''; a published trial whose trained team is not published has none")
     try:
         local_folder(str(folder))
     except ArgumentTypeError as error:

@@ -364,6 +364,13 @@ def test_another_policy_is_refused(trained: Path) -> None:
         bench.load_team(trained, "worst")  # type: ignore[arg-type]
 
 
+def test_a_published_trial_without_its_team_is_refused() -> None:
+    with pytest.raises(
+        ValueError, match=r"^folder: ''; a published trial whose trained team is not published has none$"
+    ):
+        bench.load_team("")
+
+
 def test_a_folder_that_is_no_trial_is_refused(mine: Path) -> None:
     with pytest.raises(StoreError, match=r"mine: no trial there; valid: its folder, or SUITE/task/algorithm/seed$"):
         bench.load_team(mine)
