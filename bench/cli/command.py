@@ -1,4 +1,4 @@
-"""What the commands share: exit statuses, messages of one line, Ctrl-C, closed output, a full disk, counts."""
+"""Shared by the commands: exit statuses, one-line messages, Ctrl-C, closed output, a full disk, numbers and lists in words."""
 
 from __future__ import annotations
 
