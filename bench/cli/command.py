@@ -1,4 +1,4 @@
-"""Shared by the commands: exit statuses, one-line messages, Ctrl-C, closed output, a full disk, numbers in words, lists."""
+"""What the commands share: exit statuses, one-line messages, Ctrl-C, closed output, a full disk, counts, lists."""
 
 from __future__ import annotations
 
