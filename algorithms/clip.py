@@ -14,7 +14,7 @@ from algorithms.rollout import Diagnostics, Samples, minibatches
 def clip_step(
     actor: Actor, samples: Samples, M: Tensor, c: ClipSettings, generator: torch.Generator
 ) -> tuple[Tensor, Diagnostics]:
-    """Climb E[min(ratio M, clip(ratio, 1 +- epsilon) M)] + entropy_coef H for a few epochs.
+    """Climb E[min(ratio M, clip(ratio, 1 +- epsilon) M)] + entropy_coef H for a few epochs, epsilon = `c.clip`.
 
     ratio = new(a|o) / old(a|o); for MAPPO M is the advantage, for HAPPO the factor times it. old is the policy that
     acted, recomputed here: neither the actor's parameters nor its normaliser have changed since. Takes B samples and

@@ -1,6 +1,6 @@
 """Settings of the algorithms: frozen dataclasses, which hold every default.
 
-"Published" and "HARL" are the settings for Multi-Agent MuJoCo of HARL (Zhong et al., JMLR 2024), whose authors are
+"Published" are the settings for Multi-Agent MuJoCo in HARL, the code of Zhong et al. (JMLR 2024), whose authors are
 those of HATRPO and HAPPO.
 """
 
@@ -23,7 +23,8 @@ Units = Annotated[int, Bounds(1, 4096)]
 
 @dataclass(frozen=True)
 class OnPolicySettings:
-    """What IPPO, MAPPO, HAPPO and HATRPO share."""
+    """What IPPO, MAPPO, HAPPO and HATRPO share; `share_actors` is for simultaneous updates alone, `order` and
+    `factor_bound` are for sequential ones."""
 
     envs: Envs = 20
     """E: environments stepped together; published: 20."""
@@ -119,12 +120,12 @@ class MADDPGSettings:
     """Settings of MADDPG (Lowe et al. 2017)."""
 
     envs: Envs = 20
-    """E: environments stepped together; HARL: 10."""
+    """E: environments stepped together; published: 10."""
     rollout_length: Length = 10
     """T: steps of each environment between two rounds of gradient steps."""
     update_to_data: Annotated[float, Bounds(0, 100, open_low=True)] = 0.03
-    """Gradient steps of every network per environment step; HARL: 0.1. Returns after 100,000 steps on HalfCheetah-2x3,
-    seeds 1000 and 1001:
+    """Gradient steps of every network per environment step; published: 0.1. Returns after 100,000 steps on
+    HalfCheetah-2x3, seeds 1000 and 1001:
 
     | update_to_data | batch_size | n_step | returns      |
     |----------------|------------|--------|--------------|
@@ -139,29 +140,30 @@ class MADDPGSettings:
 
     The last line is HARL's, with 10 environments, 50 steps between rounds and no limit on gradients."""
     batch_size: Annotated[int, Bounds(1, 100_000)] = 500
-    """Transitions of one gradient step's minibatch; HARL: 1000."""
+    """Transitions of one gradient step's minibatch; published: 1000."""
     buffer_size: Annotated[int, Bounds(1, 10**9)] = 1_000_000
-    """Transitions kept in the replay buffer; HARL: 1e6."""
+    """Transitions kept in the replay buffer; published: 1e6."""
     warmup_steps: Steps = 10_000
-    """Environment steps of uniformly random actions before learning starts; HARL: 1e4."""
+    """Environment steps of uniformly random actions before learning starts; published: 1e4."""
     n_step: Annotated[int, Bounds(1, 10_000)] = 20
-    """Rewards summed before the bootstrap; above 1 the return is off-policy and uncorrected. HARL: 10 to 20."""
+    """Rewards summed before the bootstrap; above 1 the return is off-policy and uncorrected. Published: 10 to 20."""
     gamma: Fraction = 0.99
-    """Discount per step; HARL: 0.99."""
+    """Discount per step; published: 0.99."""
     tau: Fraction = 0.005
-    """Soft update: the share of the way that target networks move to their networks at each gradient step; HARL:
-    0.005."""
+    """Soft update: the share of the way that target networks move to their networks at each gradient step;
+    published: 0.005."""
     exploration_noise: NonNegative = 0.1
-    """Standard deviation of the Gaussian noise on actions, whose range is [-1, 1]; HARL: 0.05 to 0.1."""
+    """Standard deviation of the Gaussian noise on actions, whose range is [-1, 1]; published: 0.05 to 0.1."""
     gumbel_temperature: Positive = 1.0
     """Temperature of the softmax through which the gradient of discrete actions passes (Jang et al. 2017); lower: less
-    bias, more variance. Published: 1. Exploration draws discrete actions from the softmax at temperature 1."""
+    bias, more variance. Lowe et al. use 1 and a soft sample; HARL has no discrete actions. Exploration draws discrete
+    actions from the softmax at temperature 1."""
     hidden_sizes: tuple[Units, ...] = (256, 256)
-    """Units of each hidden layer of actors and critics; HARL: 256, 256."""
+    """Units of each hidden layer of actors and critics; published: 256, 256."""
     actor_lr: NonNegative = 5e-4
-    """Adam's learning rate for actors; HARL: 5e-4."""
+    """Adam's learning rate for actors; published: 5e-4."""
     critic_lr: NonNegative = 1e-3
-    """Adam's learning rate for critics; HARL: 1e-3."""
+    """Adam's learning rate for critics; published: 1e-3."""
     max_grad_norm: Positive = 10.0
     """Greatest norm of a network's gradient, which is scaled down to it."""
 
@@ -174,8 +176,8 @@ class ExactSettings:
     """E: environments stepped together."""
     rollout_length: Length = 200
     """T: steps of each environment between two updates."""
-    gamma: Fraction = 0.99
-    """Discount per step."""
+    gamma: Annotated[float, Bounds(0, 0.999999)] = 0.99
+    """Discount per step, below 1: the theory's returns are sums without end."""
     update: Literal["sequential", "simultaneous"] = "sequential"
     """Whether each agent takes the new policies of those before it into account (Kuba et al. 2022, algorithm 1), or all
     agents step against the old joint policy."""

@@ -134,7 +134,7 @@ def one_hot(action: Tensor, choices: tuple[int, ...]) -> Tensor:
 
 def encoded_size(space: Space) -> int:
     """How many numbers an action is to a network: a one-hot vector for each component, or the action itself."""
-    return space.logits if isinstance(space, Discrete) else space.size
+    return space.choice_count if isinstance(space, Discrete) else space.size
 
 
 def encode(action: Tensor, space: Space) -> Tensor:

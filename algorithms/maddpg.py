@@ -5,9 +5,9 @@ mu' are target networks, s' and o' what follows after m = n_step steps, or fewer
 term is 0 after a termination. The rewards are those of the behaviour policy, uncorrected. Actor i climbs
 E[Q_i(s, a^1, ..., mu_i(o_i), ..., a^N)]  with the other agents' actions from the replay buffer.
 
-Discrete actions enter critics one-hot; mu takes the likeliest allowed choice, and its gradient is that of a
-straight-through Gumbel-softmax sample. The action of an agent that has left enters as zeros, and its actor learns
-nothing from such samples.
+Discrete actions enter critics one-hot. When acting greedily and in y, mu takes the likeliest allowed choice; in the
+actor's objective a straight-through Gumbel-softmax sample takes its place. The action of an agent that has left enters
+as zeros, and its actor learns nothing from such samples.
 """
 
 from __future__ import annotations
@@ -82,13 +82,13 @@ class MADDPG:
         for actor, x, space, mask in zip(
             self.actors, observations, self.team.action_spaces, masks or [None] * self.team.size, strict=True
         ):
-            mu = actor(x)  # [E, A], or logits [E, L]
+            output = actor(x)  # [E, A], or logits [E, L]
             if warm_up:
-                mu = torch.rand(mu.shape, generator=generator) * 2 - 1
+                output = torch.rand(output.shape, generator=generator) * 2 - 1
             elif explore:
-                z = torch.randn(mu.shape, generator=generator)
-                mu = mu + gumbel(z) if actor.is_discrete else (mu + c.exploration_noise * z).clamp(-1, 1)
-            actions.append(decode(mu, space, mask))
+                z = torch.randn(output.shape, generator=generator)
+                output = output + gumbel(z) if actor.is_discrete else (output + c.exploration_noise * z).clamp(-1, 1)
+            actions.append(decode(output, space, mask))
         return actions
 
     def update(self, rollout: Rollout) -> list[Diagnostics]:
@@ -143,7 +143,7 @@ class MADDPG:
         """One step on the squared error to y = R + gamma^m Q'(s', mu'(o')), R the sum of m discounted rewards."""
         with torch.no_grad():
             next_q = target(batch.next_state, next_actions)
-            y = batch.returns + batch.discount * next_q.masked_fill(batch.discount == 0, 0)  # [B]
+            y = batch.reward_sum + batch.discount * next_q.masked_fill(batch.discount == 0, 0)  # [B]
         q = critic(batch.state, actions)
         loss = nn.functional.mse_loss(q, y)
         minimise(loss, critic, self.settings.max_grad_norm)
@@ -156,7 +156,7 @@ class MADDPG:
         if isinstance(space, Discrete):
             noise = torch.randn(mu.shape, generator=self.generators["minibatches"])
             mu = gumbel_softmax(mu, space.choices, batch.masks[i], noise, self.settings.gumbel_temperature)
-        critic.requires_grad_(False)
+        critic.requires_grad_(False)  # only the actor learns here
         q = critic(batch.state, [*actions[:i], mu, *actions[i + 1 :]])
         critic.requires_grad_(True)
         if batch.active is None:
@@ -188,9 +188,9 @@ class MADDPG:
         unpack(self.parts, state)
 
 
-def decode(mu: Tensor, space: Space, mask: Tensor | None) -> Tensor:
+def decode(output: Tensor, space: Space, mask: Tensor | None) -> Tensor:
     """The action of an actor's output: itself, or the likeliest allowed choices.  [.., A] or [.., L] -> [.., A]"""
-    return argmax(masked(mu, mask), space.choices) if isinstance(space, Discrete) else mu
+    return argmax(masked(output, mask), space.choices) if isinstance(space, Discrete) else output
 
 
 @torch.no_grad()

@@ -56,7 +56,7 @@ class RunningNormaliser(nn.Module):
         self.register_buffer("count", torch.zeros((), dtype=torch.float64))
 
     def forward(self, x: Tensor) -> Tensor:
-        """A feature that is constant is mapped to 0."""
+        """Before the first update x itself, clipped; after it a feature that is constant is mapped to 0."""
         return ((x - self.mean) * torch.rsqrt(self.var + 1e-8)).clamp(-self.clip, self.clip)
 
     def inverse(self, x: Tensor) -> Tensor:
@@ -79,7 +79,7 @@ class RunningNormaliser(nn.Module):
 
 
 class Network(nn.Module):
-    """An MLP behind the normaliser of its input."""
+    """An MLP, `network`, behind the normaliser of its input."""
 
     optimiser: torch.optim.Optimizer
 

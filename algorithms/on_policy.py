@@ -12,7 +12,7 @@ Let ratio_m = new(a^m|o^m) / old(a^m|o^m) for the m-th agent of that order. Its 
 M_m = (prod_{j<m} ratio_j) A(s, a) weights the samples as if the agents before it had already acted by their new
 policies. The gains E[(ratio_m - 1) M_m] of all agents add up to that of the team, E[(prod_j ratio_j - 1) A]. In a
 simultaneous update the factor stays 1. MAPPO and HAPPO differ in this factor and the random order, and in nothing else:
-see `_update_actors`.
+see `_update_actors` and `_order`.
 
 Where an agent has left, its samples enter neither its actor's step nor its normaliser, and its ratio counts as 1 in the
 factor. A centralised critic's advantage is standardised over all steps, a decentralised one's over those of its agent.
@@ -264,13 +264,13 @@ class OnPolicy:
             critic.return_normaliser.update(returns)
             target = critic.return_normaliser(returns)
             with torch.no_grad():
-                old_value = critic(x) if c.value_clip else target
+                old_value = critic(x) if c.value_clip else target  # without clipping nobody looks at it
             for _ in range(c.critic_epochs):
                 for index in minibatches(len(x), c.critic_minibatches, self.generators["minibatches"]):
                     loss = value_loss(c, critic(x[index]), target[index], old_value[index])
                     minimise(loss, critic, c.max_grad_norm)
             losses.append(loss.item())
-        self.gradient_updates += c.critic_epochs * c.critic_minibatches
+        self.gradient_updates += c.critic_epochs * min(c.critic_minibatches, len(x))
         return {
             "agent": "team",
             "critic_loss": sum(losses) / len(losses),

@@ -28,8 +28,8 @@ class Method:
     settings: type[Settings]
     summary: str
     can_share_actors: bool
-    """Whether the update is simultaneous: in a sequential one a shared actor would change before the next agent's turn.
-    Where it is, `order` and `factor_bound` are refused."""
+    """Whether one actor may serve all agents: in a sequential update it would change before the next agent's turn.
+    Where it may, the update is simultaneous, so `order` and `factor_bound` are refused."""
     ablation: bool = False
     """Not one of the methods that are compared: it shows what one choice does, or what the theory says."""
     name: str = ""

@@ -27,7 +27,7 @@ class Transitions:
     """[B, N] bool: who was there to act; None: everyone always is."""
     actions: list[Tensor]
     """N x [B, A_i]"""
-    returns: Tensor
+    reward_sum: Tensor
     """[B]: sum_{k<m} gamma^k r_{t+k}, m <= n steps, fewer where the episode ended."""
     discount: Tensor
     """[B]: gamma^m, or 0 where the episode terminated."""
@@ -47,8 +47,9 @@ class ReplayBuffer:
 
     Every number is stored once. Of features that are always equal (`Team.first_equal_feature`) one is stored; the
     successor of a step is the row after it (the newest step has an extra row), except where an episode ended: those
-    successors are stored separately. In teams that have masks or agents that leave, these are features too. Actions are
-    stored as uint8 where all agents' are discrete with at most 256 choices per component.
+    successors are stored separately. In teams that have masks or agents that leave, these are features too. Continuous
+    actions are stored as environments see them, clipped to [-1, 1]; discrete ones as uint8 where all agents' are
+    discrete with at most 256 choices per component.
     """
 
     def __init__(self, team: Team, capacity: int, envs: int):
@@ -106,20 +107,20 @@ class ReplayBuffer:
         t = self.added - self.filled + torch.randint(starts, (size,), generator=generator)
         e = torch.randint(self.envs, (size,), generator=generator)
         first, last = t % slots, t
-        returns = self.reward[first, e]
-        discount = torch.full_like(returns, gamma)
+        reward_sum = self.reward[first, e]
+        discount = torch.full_like(reward_sum, gamma)
         for _ in range(1, n):
             going = ~self.ended[last % slots, e]
             last = last + going
-            returns = returns + going * discount * self.reward[last % slots, e]
+            reward_sum = reward_sum + going * discount * self.reward[last % slots, e]
             discount = torch.where(going, discount * gamma, discount)
         over = self.ended[last % slots, e]
         successors = self.features[(last + 1) % slots, e]
         successors[over] = self.end_features[torch.searchsorted(self.end_times, (last * self.envs + e)[over])]
         return Transitions(
             *self._split(self.features[first, e]),
-            list(self.actions[first, e].to(returns.dtype).split(self.action_sizes, dim=-1)),
-            returns,
+            list(self.actions[first, e].to(reward_sum.dtype).split(self.action_sizes, dim=-1)),
+            reward_sum,
             discount * ~self.terminated[last % slots, e],
             *self._split(successors),
         )

@@ -1,6 +1,8 @@
 """What passes between the environments and a learner: the Team (sizes), the Rollout (data), the Learner (protocol).
 
 A rollout's tensors have the axes time T, environments E, features; what differs between agents is a list of N tensors.
+Of agent i, O_i is the size of an observation, A_i that of an action (1 per component where it is discrete), L_i the
+number of choices of all its components. S is the size of the state.
 """
 
 from __future__ import annotations
@@ -45,8 +47,8 @@ class Discrete:
         return len(self.choices)
 
     @property
-    def logits(self) -> int:
-        """How many choices all components have together."""
+    def choice_count(self) -> int:
+        """L: how many choices all components have together."""
         return sum(self.choices)
 
     def __str__(self) -> str:
@@ -58,7 +60,7 @@ Space = Continuous | Discrete
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """What makes a finite Markov game, where that is known. float64."""
+    """What makes a finite Markov game, where that is known. float64. Here S counts states and A_i agent i's actions."""
 
     transition: Tensor
     """[S, A_1, ..., A_N, S]: the probability of the next state, on the last axis."""

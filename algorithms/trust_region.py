@@ -24,7 +24,7 @@ def trust_region_step(
     g is the gradient of the surrogate E[ratio M] at the old policy, ratio = new(a|o) / old(a|o), and H = F + damping I,
     where F, the Fisher matrix, is the Hessian of E[KL(old, new)] there. For MATRPO M is the advantage, for HATRPO the
     factor times it. old is the policy that acted, recomputed here: neither the actor's parameters nor its normaliser
-    have changed since.
+    have changed since. alpha is `c.backtrack`, delta `c.delta`.
 
     Takes B samples and M [B], returns the final ratio [B] and diagnostics. `generator` is not used: there are no
     minibatches.

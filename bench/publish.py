@@ -2,7 +2,8 @@
 """`python -m bench.publish RESULTS ...`: make the compact form of the results of a suite or study, to be kept in git.
 
 It has the records of all trials, failed ones included, what every `trial.json` says, the diagnostics of at most 100
-updates of each agent and trial, and one trained team of each task and algorithm. It is a folder of results like any
+updates of each agent and trial and of those around which the return was measured, and one trained team of each task and
+algorithm. It is a folder of results like any
 other: reports are made from it, `bench.verify` checks it, `bench.play` plays its teams, and `bench.run` takes its
 trials for done, so a run goes on from a fresh clone. Of a study it has the tables, the best settings, the journal, and
 the records of all its trials with what their `trial.json` say.
@@ -191,7 +192,8 @@ def _copy(folder: Path, target: Path, names: Sequence[str]) -> None:
 
 
 def thinned(updates: pd.DataFrame) -> pd.DataFrame:
-    """At most 100 updates of each agent of each trial: the first ones, and the others evenly spaced to the last."""
+    """At most 100 updates of each agent of each trial, the first ones and others evenly spaced to the last, and besides
+    every update around which the return was measured: claims are decided by these."""
 
     def kept(steps: Any) -> Any:
         last = len(steps) - 1
@@ -199,8 +201,10 @@ def thinned(updates: pd.DataFrame) -> pd.DataFrame:
         chosen = {*range(min(FIRST_UPDATES, len(steps))), *spaced.tolist()}
         return np.isin(np.arange(len(steps)), sorted(chosen))
 
-    keep = updates.groupby(["task", "algorithm", "seed", "agent"], sort=False)["step"].transform(kept)
-    return updates[keep.astype(bool)].reset_index(drop=True)
+    keep = updates.groupby(["task", "algorithm", "seed", "agent"], sort=False)["step"].transform(kept).astype(bool)
+    if "improvement" in updates:
+        keep |= updates["improvement"].notna()
+    return updates[keep].reset_index(drop=True)
 
 
 def _without_places(about: Mapping[str, Any]) -> dict[str, Any]:

@@ -82,7 +82,7 @@ class Uniform:
     def _draw(self, rows: int, space: Space, mask: Tensor | None) -> Tensor:
         if not isinstance(space, Discrete):
             return torch.rand(rows, space.size, generator=self.generator) * 2 - 1
-        scores = torch.rand(rows, space.logits, generator=self.generator)
+        scores = torch.rand(rows, space.choice_count, generator=self.generator)
         if mask is not None:
             scores = scores.masked_fill(~mask, -1)
         return torch.stack([part.argmax(1) for part in scores.split(space.choices, dim=1)], dim=1).float()

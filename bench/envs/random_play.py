@@ -21,7 +21,7 @@ def random_action(
     """[E, A] of one agent; `mask` [E, logits] says what is allowed."""
     if isinstance(space, Continuous):
         return random.uniform(-1, 1, (envs, space.size)).astype(np.float32)
-    keys = random.random((envs, space.logits))
+    keys = random.random((envs, space.choice_count))
     keys = keys if mask is None else np.where(mask, keys, -1.0)
     parts = np.split(keys, np.cumsum(space.choices)[:-1], axis=1)
     return np.stack([part.argmax(axis=1) for part in parts], axis=1).astype(np.float32)

@@ -86,7 +86,11 @@ def _levels(ax: Axes, found: pd.DataFrame, labels: list[str], algorithms: Algori
             bar.set_gid(series_id(index[label], 0))
         (dot,) = ax.plot(row["iqm"], place, look.marker, color=look.color, markersize=6)
         dot.set_gid(series_id(index[label], 1))
-    ax.set_yticks(range(len(labels)), [short(label) for label in labels])
+    names = [short(label) for label in labels]
+    for place, (tasks, all_tasks) in enumerate(rows.loc[labels, ["tasks", "all_tasks"]].to_numpy()):
+        if tasks < all_tasks:
+            names[place] += f" ({tasks} of {all_tasks} tasks)"
+    ax.set_yticks(range(len(labels)), names)
     ax.set_ylim(len(labels) - 0.5, -0.5)
     ax.xaxis.set_major_locator(MaxNLocator(5))
     ax.tick_params(length=0)
@@ -170,13 +174,10 @@ def _row(row: dict[Any, Any]) -> dict[str, str]:
     enough = row["fewest_seeds"] >= stats.ENOUGH_SEEDS  # fewer rank nothing
     ranks = {key: row[key] for key in row if str(key).startswith("rank_") and row[key] >= 0.005}
     often = ", ".join(f"{str(key).removeprefix('rank_')}: {share:.0%}" for key, share in ranks.items())
-    seeds = f"{row['fewest_seeds']}"
-    if row["most_seeds"] > row["fewest_seeds"]:
-        seeds += f" to {row['most_seeds']}"
     return {
         "algorithm": str(row["algorithm"]),
         "tasks": f"{row['tasks']}" if row["complete"] else f"{row['tasks']} of {row['all_tasks']}, incomplete",
-        "seeds": seeds,
+        "seeds": formats.counts([row["fewest_seeds"], row["most_seeds"]]),
         "IQM": normalised(row["iqm"]),
         "95% interval": normalised_span(row["iqm_low"], row["iqm_high"]),
         "median of tasks": normalised(row["median"]),

@@ -1,8 +1,8 @@
 """Certificates of the updates: how far each one moved the policies, what it was to gain and what it gained.
 
 All numbers come from the table `updates`, one row per update and agent; that of a published suite holds at most 100
-updates of each agent and trial. What a method does not record has no number. Over all updates, agents and seeds of a
-pairing of task and algorithm:
+updates of each agent and trial, and those around which the return was measured. What a method does not record has no
+number. Over all updates, agents and seeds of a pairing of task and algorithm:
 
 `kl_mean`         E[KL(old_i, new_i)] of an update of agent i, its mean; `kl_mean_max` that of the greatest update
 `kl_max`          the greatest KL of any single sample

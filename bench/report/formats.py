@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 import pandas as pd
 from markupsafe import Markup
@@ -33,6 +34,13 @@ def number(value: float) -> str:
 def span(low: float, high: float) -> str:
     """An interval as "[low, high]", or a dash: fewer than five seeds have none."""
     return NONE if pd.isna(low) else f"[{number(low)}, {number(high)}]"
+
+
+def counts(values: Iterable[int], noun: str = "") -> str:
+    """ "8", or "8 to 16" where values differ; of a noun "1 seed" or "2 to 3 seeds"."""
+    low, high = min(values := list(values)), max(values)
+    said = f"{low:,}" if low == high else f"{low:,} to {high:,}"
+    return f"{said} {noun}{'s' * (high != 1)}" if noun else said
 
 
 def normalised(value: float) -> str:

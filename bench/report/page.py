@@ -6,7 +6,7 @@ import base64
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from bench.report import (
     audit,
     budgets,
     drilldown,
+    formats,
     games,
     monotonic,
     plots,
@@ -192,13 +193,13 @@ def facts(suite: SuiteResults, states: pd.DataFrame) -> dict[str, str]:
         "trials": f"{count(done, len(states))} done (tasks x algorithms x seeds: {sizes})",
         **_skipped(suite),
         "seeds": ", ".join(map(str, seeds)),
-        "steps per trial": _span(states["steps"]),
-        "evaluation": f"{_span(episodes.xs('grid', level='kind'))} episodes at each point of the grid"
-        + (f", every {_span(trial['evaluate']['every'] for trial in trials)} steps" if trials else ""),
+        "steps per trial": formats.counts(states["steps"]),
+        "evaluation": f"{formats.counts(episodes.xs('grid', level='kind'))} episodes at each point of the grid"
+        + (f", every {formats.counts(trial['evaluate']['every'] for trial in trials)} steps" if trials else ""),
         "training time": duration(float(states["seconds"].sum())),
     }
     if len(fresh):
-        found["at the end"] = f"{_span(fresh)} fresh episodes each of the last and of the best policy"
+        found["at the end"] = f"{formats.counts(fresh)} fresh episodes each of the last and of the best policy"
     if trials:
         evaluation = sum(trial.get("evaluation_seconds") or 0.0 for trial in trials)
         found["evaluation time"] = duration(evaluation)
@@ -227,26 +228,20 @@ def _by_value(values: Mapping[str, str], suite: SuiteResults) -> dict[str, list[
     return found
 
 
-def _span(values: Iterable[int]) -> str:
-    """ "8", or "8 to 16" where values differ."""
-    low, high = min(values := list(values)), max(values)
-    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
-
-
 def warnings(suite: SuiteResults, states: pd.DataFrame) -> list[str]:
     """What must be said before any number is read."""
     found = []
-    begun = states[states["reached"].notna()]
-    seeds = max(begun.groupby(["task", "algorithm"], observed=True).size(), default=0)
-    if seeds < stats.ENOUGH_SEEDS:
+    seeds = stats.begun_seeds(states)
+    most = max(seeds, default=0)
+    if most < stats.ENOUGH_SEEDS:
         found.append(
-            f"Few seeds: only {counted(seeds, 'seed')} of each algorithm on a task. Do not rank algorithms by them: "
-            f"runs that differ in nothing but the seed can differ by thousands. A 95% interval that can be trusted "
-            f"needs at least {stats.ENOUGH_SEEDS} seeds, so none is shown."
+            f"Few seeds: only {formats.counts(seeds or [0], 'seed')} of each algorithm on a task. Do not rank "
+            "algorithms by them: runs that differ in nothing but the seed can differ by thousands. A 95% interval that "
+            f"can be trusted needs at least {stats.ENOUGH_SEEDS} seeds, so none is shown."
         )
-    elif seeds < stats.COVERING_SEEDS:
+    elif most < stats.COVERING_SEEDS:
         found.append(
-            f"Intervals of {seeds} seeds: where 30% of seeds fail outright and the others agree closely, they cover 84"
+            f"Intervals of {most} seeds: where 30% of seeds fail outright and the others agree closely, they cover 84"
             " to 90%, not 95%. No method that was tried covers there and is not too wide elsewhere."
         )
     undone = int((states["state"] != "done").sum())

@@ -21,9 +21,9 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from bench.cli.command import counted, enumerated
 from bench.report.algorithms import Algorithms, Style, in_order
-from bench.report.formats import visible
+from bench.report.formats import counts, visible
 from bench.report.inline import INK, PAPER, RULE, inline_svg, series_id, task_id
-from bench.report.stats import ENOUGH_SEEDS
+from bench.report.stats import ENOUGH_SEEDS, begun_seeds
 
 RC: dict[Any, Any] = {
     "font.family": "DejaVu Sans",  # ships with matplotlib: the same bytes on every machine
@@ -120,17 +120,16 @@ def curve_caption(states: pd.DataFrame) -> str:
     planned = states["seed"].nunique()
     if planned == 1:
         return "Line: mean return of the evaluation episodes. One seed gives no interval. No smoothing."
-    mean = " (with 3 or fewer seeds this is the mean)" if planned <= 3 else ""
+    begun = begun_seeds(states) or [planned]
+    seeds = counts(begun, "seed") if {*begun} == {planned} else f"{counts(begun)} of {counted(planned, 'seed')}"
+    mean = " (with 3 or fewer seeds this is the mean)" if min(begun) <= 3 else ""
     short = (states["reached"].fillna(-1) < states["steps"]).any()
     pale = " Pale parts: fewer seeds than planned." if short else ""
     if (states["state"] == "failed").any():
         pale += " Cross: a trial failed; from there on it counts as a random policy."
-    spread = "Band: 95% stretched bootstrap interval over seeds."
-    if planned < ENOUGH_SEEDS:
-        spread = f"Points: single seeds; fewer than {ENOUGH_SEEDS} give no interval."
-    return (
-        f"Line: interquartile mean{mean} of each seed's mean return, over {planned} seeds. {spread} No smoothing.{pale}"
-    )
+    band = "Band: 95% stretched bootstrap interval over seeds. " * (max(begun) >= ENOUGH_SEEDS)
+    points = f"Points: single seeds; fewer than {ENOUGH_SEEDS} give no interval. " * (min(begun) < ENOUGH_SEEDS)
+    return f"Line: interquartile mean{mean} of each seed's mean return, over {seeds}. {band}{points}No smoothing.{pale}"
 
 
 def seed_note(states: pd.DataFrame) -> str:

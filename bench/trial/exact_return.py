@@ -16,7 +16,7 @@ from bench.envs.games import Ridge
 
 
 def exact_return(learner: Any, batch: EnvBatch, gamma: float) -> float | None:
-    """J = E[sum_t gamma^t r_t] of a game that no time limit ends; None where the batch is no game.
+    """J = E[sum_t gamma^t r_t] of a game that no time limit ends; None where the batch is no game or gamma is 1.
 
     Of the distributions that a learner samples from, where it says them by `policies`, else of its deterministic
     actions. In a game of one step J is the mean return; in one that is truncated it is not.
@@ -28,6 +28,8 @@ def exact_return(learner: Any, batch: EnvBatch, gamma: float) -> float | None:
         return _on_ridge(learner, observations, batch.ridge)
     model = batch.team.model
     assert model is not None
+    if gamma == 1:  # J may be infinite
+        return None
     game = exact.Game(model.transition, model.reward, model.initial, gamma)
     return exact.expected_return(game, _probabilities(learner, observations, game))
 

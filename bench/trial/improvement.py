@@ -44,7 +44,7 @@ class ImprovementMeter:
 
         An agent's row has what its own step changed, that of the team what the whole update did: differences of the
         mean return over the same episodes, in units of the return, and the mean return afterwards. In games it is the
-        exact J, with the discount of the method and an error of 0. Normalisers, which move last, stand still.
+        exact J, with the discount of the method (below 1) and an error of 0. Normalisers, which move last, stand still.
         """
         self.updates += 1
         self.seconds = 0.0

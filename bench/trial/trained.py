@@ -65,7 +65,7 @@ class TrainedTeam:
         """
         spaces = self.sizes.action_spaces
         seen = _tensors("observations", observations, self.sizes.observation_sizes, np.float32)
-        choices = [space.logits if isinstance(space, Discrete) else 0 for space in spaces]
+        choices = [space.choice_count if isinstance(space, Discrete) else 0 for space in spaces]
         allowed = None if masks is None else _tensors("masks", masks, choices, np.bool_)
         if len({len(x) for x in [*seen, *(allowed or [])] if x is not None}) > 1:
             raise ValueError("observations and masks: of different numbers of environments")

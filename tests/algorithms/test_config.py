@@ -105,6 +105,11 @@ def test_a_value_out_of_range_is_refused_by_key_with_the_range(key: str, value: 
     assert "must be" in str(error)
 
 
+def test_exact_learning_needs_discounting() -> None:
+    assert refusal("exact", {"gamma": 1.0}).key == "gamma"
+    assert settings("mappo", {"gamma": 1.0}).gamma == 1
+
+
 @pytest.mark.parametrize("value", [[128, "64"], [128, 0], [128, 64.0], [True], [[128]], [None]])
 def test_every_element_of_a_list_is_checked(value: list[Any]) -> None:
     assert refusal("mappo", {"hidden_sizes": value}).key == "hidden_sizes"

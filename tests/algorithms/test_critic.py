@@ -113,6 +113,16 @@ def learned(name: str, **given: Any) -> list[Tensor]:
     return parameters(learner)
 
 
+def test_gradient_steps_are_counted_as_they_were_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shared actor sees more samples than a centralised critic, which has then fewer minibatches than were asked."""
+    members, taken = equal_team(3), []
+    monkeypatch.setattr("algorithms.on_policy.minimise", lambda loss, critic, norm: taken.append(1))
+    learner = build("mappo", members, share_actors=True, critic_epochs=2, critic_minibatches=50)
+    data = rollout(members)
+    learner._fit_critics(learner._critic_data(data))
+    assert learner.gradient_updates == len(taken) == 2 * data.reward.numel() == 60
+
+
 @pytest.mark.parametrize("given", [{}, {"critic_minibatches": 3}])
 @pytest.mark.parametrize("name", ON_POLICY)
 def test_a_huge_clip_is_no_clip_and_a_small_one_is(name: str, given: dict[str, int]) -> None:

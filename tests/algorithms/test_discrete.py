@@ -149,7 +149,7 @@ def test_of_an_agent_that_may_do_nothing_all_numbers_are_finite() -> None:
 def test_what_is_encoded_is_decoded(choices: tuple[int, ...]) -> None:
     joint, space = joint_choices(choices), Discrete(choices)
     encoded = encode(joint, space)
-    assert encoded.shape == (len(joint), space.logits)
+    assert encoded.shape == (len(joint), space.choice_count)
     assert (encoded.sum(-1) == space.size).all()
     assert torch.equal(decode(encoded, space, None), joint)
 
@@ -417,7 +417,7 @@ def garbage(data: Rollout, members: Team, what_critics_see: bool) -> Rollout:
         action = data.actions[i]
         noise = torch.randn(action.shape, generator=random)
         if isinstance(space, Discrete):
-            noise = argmax(torch.rand(*action.shape[:-1], space.logits, generator=random), space.choices)
+            noise = argmax(torch.rand(*action.shape[:-1], space.choice_count, generator=random), space.choices)
             for masks, away in ((data.masks, gone), (data.end_masks, gone_after)):
                 if masks is not None and (mask := masks[i]) is not None:
                     mask[away] = (torch.rand(mask.shape, generator=random) < 0.5)[away]

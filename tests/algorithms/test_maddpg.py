@@ -40,7 +40,7 @@ def test_the_critic_regresses_on_reward_plus_discounted_target_of_the_next_actio
     for value in target.network.parameters():
         torch.nn.init.zeros_(value)
     torch.nn.init.constant_(target.network[-1].bias, 8.0)  # Q' = 8 everywhere
-    y = batch.returns + 8 * batch.discount  # 4 more than the reward, or nothing more after an end
+    y = batch.reward_sum + 8 * batch.discount  # 4 more than the reward, or nothing more after an end
     assert set(batch.discount.tolist()) == {0.0, 0.5}
     with torch.no_grad():
         q = critic(batch.state, batch.actions)

@@ -153,7 +153,7 @@ def test_an_end_does_lower_values() -> None:
 
 
 def test_advantages_are_never_centred_again_after_the_factor() -> None:
-    """M = factor A of a later agent has a mean of its own, which is part of the gradient's meaning."""
+    """M = factor A of a later agent has a mean of its own; without it samples would change sign, and their clipping."""
     members = team()
     learner = build("happo", members, actor_lr=0.02)
     turns = record_turns(learner)

@@ -46,7 +46,7 @@ def drawn(buffer: ReplayBuffer, n: int, gamma: float = 0.5) -> dict[int, tuple[f
     assert torch.equal(batch.state, batch.observations[0])
     torch.testing.assert_close(batch.actions[0], batch.state / 1000)
     assert torch.equal(batch.next_state, batch.next_observations[0])
-    columns = (batch.state.flatten(), batch.returns, batch.discount, batch.next_state.flatten())
+    columns = (batch.state.flatten(), batch.reward_sum, batch.discount, batch.next_state.flatten())
     return {int(s): (r, d, after) for s, r, d, after in zip(*(x.tolist() for x in columns), strict=True)}
 
 

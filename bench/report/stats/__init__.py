@@ -21,6 +21,7 @@ from bench.report.stats.intervals import (
 )
 from bench.report.stats.profiles import aggregates, performance_profiles, rank_stability
 from bench.report.stats.tables import (
+    begun_seeds,
     curves,
     diverged,
     final_returns,
@@ -60,6 +61,7 @@ __all__ = [
     "stratified",
     "seed_returns",
     "trial_states",
+    "begun_seeds",
     "diverged",
     "curves",
     "with_seconds",

@@ -75,6 +75,12 @@ def trial_states(
     return pd.DataFrame(rows)
 
 
+def begun_seeds(states: pd.DataFrame) -> list[int]:
+    """How many seeds of each pairing of `trial_states` have records; of pairings without any nothing."""
+    begun = states[states["reached"].notna()]
+    return [int(count) for count in begun.groupby(["task", "algorithm"], observed=True).size()]
+
+
 def _ended(records: pd.DataFrame, budget: dict[Any, int]) -> set[tuple[str, str, int]]:
     """The trials whose last policy, of the end of the budget, and whose best policy were played on fresh episodes."""
     final = records[(records["kind"] == "final") & (records["step"] == records["task"].map(budget))]

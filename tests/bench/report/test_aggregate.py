@@ -40,6 +40,14 @@ def test_the_page_says_what_the_scale_and_the_matrix_are(tmp_path: Path, seeds: 
     assert all(task in html for task in (CHEETAH, HOPPER))
 
 
+def test_an_algorithm_that_lacks_tasks_says_so_in_the_figure(tmp_path: Path) -> None:
+    suite = write(tmp_path / "demo", {"happo": 1.5, "mappo": 1.0})
+    table = stats.final_returns(suite.records, suite.trials)
+    part = table[(table["algorithm"] == "happo") | (table["task"] == HOPPER)]
+    axes = aggregate.figure(part, suite.algorithms).axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["happo", "mappo (1 of 2 tasks)"]
+
+
 def test_of_one_algorithm_there_is_no_matrix(tmp_path: Path) -> None:
     for labels, panels in (({"happo": 1.5}, 2), ({"happo": 1.5, "mappo": 1.0}, 3)):
         made = aggregate.make(write(tmp_path / str(panels), labels))

@@ -622,6 +622,21 @@ def test_the_page_says_that_no_ranking_follows_from_few_seeds(tmp_path: Path, se
     assert ("Intervals of 5 seeds" in page_text) == (not few)
 
 
+def test_seeds_that_are_there_are_said_where_there_are_fewer_than_planned(tmp_path: Path) -> None:
+    for task, seeds in ((TASK, 2), ("mamujoco/Hopper-3x1", 3)):
+        for seed in range(seeds):
+            write_trial(tmp_path / "demo", task=task, seed=seed)
+    labels = {"happo": Algorithm("happo", "", False)}
+    Resolved(["happo"], [TASK, "mamujoco/Hopper-3x1"], labels, [], looks=[5]).write(tmp_path / "demo")
+    suite = load(tmp_path / "demo")
+    states = report.states_of(suite)
+    few, *_ = page.warnings(suite, states)
+    assert few.startswith("Few seeds: only 2 to 3 seeds of each algorithm on a task.")
+    caption = plots.curve_caption(states)
+    assert "over 2 to 3 of 5 seeds. Points: single seeds" in caption
+    assert "Band" not in caption
+
+
 def test_of_a_suite_that_is_published_in_part_all_that_is_planned_counts(tmp_path: Path) -> None:
     """No trial.json says that there is to be more; resolved.json does."""
     write_trial(tmp_path / "demo", "happo")

@@ -61,6 +61,13 @@ def test_in_a_markov_game_it_is_the_discounted_return_of_play() -> None:
     assert pytest.approx(discounted.mean(), abs=5 * discounted.std() / 141 + 1e-5) == J
 
 
+def test_without_discounting_it_is_known_on_the_ridge_alone() -> None:
+    assert [
+        exact_return(learner_of("happo", batch), batch, 1.0) is None
+        for batch in (batch_of("games/random-0"), batch_of("games/driving"), batch_of("games/ridge"))
+    ] == [True, True, False]
+
+
 def test_of_deterministic_policies_it_is_what_their_actions_pay() -> None:
     batch = batch_of("games/driving")
     learner = learner_of("maddpg", batch, seed=3)
@@ -90,6 +97,13 @@ def test_there_is_none_where_the_task_is_no_game() -> None:
     assert not isinstance(batch, GameBatch)
     assert exact_return(learner_of("happo", batch), batch, GAMMA) is None
     batch.close()
+
+
+def test_the_meter_plays_a_game_without_discounting(tmp_path: Path) -> None:
+    changes: dict[str, Any] = {"diagnostics": {"improvement_every": 1}, "algorithms": {"happo": {"gamma": 1.0}}}
+    trial = planned(tmp_path, tasks=["games/random-0"], **changes)["happo"]
+    found = pd.read_parquet(finish(trial, tmp_path / "out") / "updates.parquet")
+    assert (found["improvement_error"] > 0).any()
 
 
 @pytest.mark.parametrize("name", ["games/random-0", "games/ridge"])

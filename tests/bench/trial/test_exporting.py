@@ -64,7 +64,7 @@ def given(team: TrainedTeam, seed: int = 0) -> tuple[list[np.ndarray], list[np.n
     seen = [(random.normal(0, 1, (1000, size)) * scale).astype(np.float32) for size in team.sizes.observation_sizes]
     masks: list[np.ndarray | None] = []
     for space, masked in zip(team.sizes.action_spaces, team.sizes.has_mask or [False] * len(seen), strict=True):
-        mask = random.random((1000, space.logits)) < 0.6 if masked and isinstance(space, Discrete) else None
+        mask = random.random((1000, space.choice_count)) < 0.6 if masked and isinstance(space, Discrete) else None
         if mask is not None:
             mask[:, 0] |= ~mask.any(axis=1)
         masks.append(mask)

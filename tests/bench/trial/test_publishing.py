@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import yaml
@@ -66,6 +67,30 @@ def seeds(folder: Path) -> dict[str, int]:
 )
 def test_seeds_stand_from_that_with_the_median_return_outwards(returns: dict[int, float], order: list[int]) -> None:
     assert from_the_median(returns) == order
+
+
+def updates(count: int, measured_every: int) -> pd.DataFrame:
+    """Of one agent and its team, with a measured improvement in every k-th update."""
+    step = np.arange(1, count + 1)
+    improvement = np.where(step % measured_every == 0, 1.0, np.nan)
+    of_agent = pd.DataFrame({"task": "a task", "algorithm": "happo", "seed": 0, "agent": "0", "step": step})
+    return pd.concat([of_agent.assign(improvement=improvement, agent=agent) for agent in ("0", "team")])
+
+
+def test_of_many_updates_a_hundred_are_published_the_first_five_and_the_last_among_them() -> None:
+    kept = publish.thinned(updates(2000, 250).drop(columns="improvement"))
+    for _, own in kept.groupby("agent"):
+        assert 95 <= len(own) <= 100
+        assert own["step"].tolist()[:5] == [1, 2, 3, 4, 5]
+        assert own["step"].max() == 2000
+
+
+def test_no_update_around_which_the_return_was_measured_is_left_out() -> None:
+    every = updates(2000, 250)
+    kept = publish.thinned(every)
+    measured = every[every["improvement"].notna()].reset_index(drop=True)
+    assert len(measured) == 16
+    pd.testing.assert_frame_equal(kept[kept["improvement"].notna()].reset_index(drop=True), measured)
 
 
 def test_only_32_bit_matrices_are_rounded() -> None:
