@@ -147,7 +147,7 @@ def _action(subject: TaskUnderCheck, name: str, seen: Any, infos: Any, random: n
     """A random action that the agent's mask allows."""
     own, mask = subject.controls[name], None
     allowed = mask_of(seen.get(name), infos.get(name))
-    if allowed is not None and not hasattr(own.space, "logits"):
+    if allowed is not None and not hasattr(own.space, "choices"):
         raise ContractError(f"{name} has an action_mask and no choices: its action space is a Box")
     if allowed is not None:
         mask = read_mask(own.space, allowed, f"the action_mask of {name}")[None]
