@@ -28,7 +28,7 @@ SUITE: dict[str, Any] = {
     "evaluate": {"every": 400, "episodes": 1},
     "tasks": [{"name": "mamujoco/Hopper-3x1", "episode_length": 50}],
     "algorithms": {
-        **dict.fromkeys(("ippo", "mappo", "happo", "hatrpo")),
+        **dict.fromkeys(("happo", "hatrpo")),
         "maddpg": {"warmup_steps": 100, "batch_size": 16, "buffer_size": 4000},
     },
     "defaults": {"envs": 4, "rollout_length": 25, "hidden_sizes": [16]},
