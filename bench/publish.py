@@ -3,10 +3,9 @@
 
 It has the records of all trials, failed ones included, what every `trial.json` says, the diagnostics of at most 100
 updates of each agent and trial and of those around which the return was measured, and one trained team of each task and
-algorithm. It is a folder of results like any
-other: reports are made from it, `bench.verify` checks it, `bench.play` plays its teams, and `bench.run` takes its
-trials for done, so a run goes on from a fresh clone. Of a study it has the tables, the best settings, the journal, and
-the records of all its trials with what their `trial.json` say.
+algorithm. It is a folder of results like any other: reports are made from it, `bench.verify` checks it, `bench.play`
+plays its teams, and `bench.run` takes its trials for done, so a run goes on from a fresh clone. Of a study it has the
+tables, the best settings, the journal, and the records of all its trials with what their `trial.json` say.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ def random_actions(batch: EnvBatch, random: np.random.Generator) -> list[np.ndar
 def random_action(
     space: Continuous | Discrete, mask: np.ndarray | None, envs: int, random: np.random.Generator
 ) -> np.ndarray:
-    """[E, A] of one agent; `mask` [E, logits] says what is allowed."""
+    """[E, A] of one agent; `mask` [E, choice_count] says what is allowed."""
     if isinstance(space, Continuous):
         return random.uniform(-1, 1, (envs, space.size)).astype(np.float32)
     keys = random.random((envs, space.choice_count))

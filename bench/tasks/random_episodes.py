@@ -155,7 +155,7 @@ def _action(subject: TaskUnderCheck, name: str, seen: Any, infos: Any, random: n
 
 
 def read_mask(space: Any, mask: Any, what: str) -> Any:
-    """The mask [logits]; refuses one of another size and one that allows nothing."""
+    """The mask [choice_count]; refuses one of another size and one that allows nothing."""
     row = np.zeros(space.choice_count, dtype=np.bool_)
     try:
         write_mask(row, mask)
