@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from matplotlib.figure import Figure
 
+from bench.report import plots
 from bench.runner import attempt, preparing, process
 from bench.trial.link import Link
 from bench.tune import pool as tuning_pool
@@ -43,3 +45,20 @@ def one_job_runs_in_this_process() -> Iterator[None]:
         for module in (attempt, preparing, tuning_pool):
             patch.setattr(module, "call", call)
         yield
+
+
+@pytest.fixture
+def all_figure_files() -> None:
+    """For a test that looks at figures in every format."""
+
+
+@pytest.fixture(autouse=True)
+def figure_files_are_svg(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PNG and PDF take almost half the time of a report: without `all_figure_files` their files hold a word."""
+    saved = plots._saved
+
+    def svg_or_word(figure: Figure, kind: str, *settings: Any) -> bytes:
+        return saved(figure, kind, *settings) if kind == "svg" else kind.encode()
+
+    if "all_figure_files" not in request.fixturenames:
+        monkeypatch.setattr(plots, "_saved", svg_or_word)

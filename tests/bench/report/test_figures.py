@@ -151,6 +151,7 @@ def test_ticks_of_time_stand_at_whole_units() -> None:
 # files
 
 
+@pytest.mark.usefixtures("all_figure_files")
 def test_figures_and_tables_are_the_same_bytes_when_made_again(suite: Path) -> None:
     for algorithm, seed in product(("mappo", "happo"), range(5)):
         write_trial(suite, algorithm, seed, returns=(0.0, seed, 2.0 * seed))
