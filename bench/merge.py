@@ -15,9 +15,10 @@ if __name__ == "__main__":
 
 import shutil
 import sys
-from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
 
@@ -25,7 +26,8 @@ from bench.cli.command import counted
 from bench.store import files
 from bench.store.files import StoreError
 from bench.store.remote import local_folder
-from bench.store.trials import LOCK, merge, read_trial_in_place, trial_files
+from bench.store.trials import LOCK, merge, trials_by_folder
+from bench.store.verifying import check_files
 
 RANKS = {"waiting": 0, "failed": 1, "running": 2, "stopped": 2, "done": 3}
 """Status of a trial -> how far that is."""
@@ -49,57 +51,81 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         taken = further(options.into, options.sources)
+        options.into.mkdir(parents=True, exist_ok=True)
+        with FileLock(options.into / LOCK):
+            for place in taken.values():
+                if place.exists():
+                    with _held(place):
+                        pass  # before anything is copied
+            for folder, place in taken.items():
+                with _held(place):
+                    take_over(folder, place)
+            for name in SHARED:
+                found = [source / name for source in options.sources if (source / name).exists()]
+                if found and not (options.into / name).exists():
+                    files.write_bytes(options.into / name, found[0].read_bytes())
+            merge(options.into)
     except StoreError as error:
         return command.refused(error)
-    options.into.mkdir(parents=True, exist_ok=True)
-    with FileLock(options.into / LOCK), ExitStack() as locks:
-        for _, place in taken:
-            lock = files.try_lock(options.into / place / LOCK)
-            if lock is None:
-                return command.refused(f"{options.into / place}: another process is at work on this trial; wait for it")
-            locks.callback(lock.release)
-        for folder, place in taken:
-            take_over(folder, options.into / place)
-        for name in SHARED:
-            found = [source / name for source in options.sources if (source / name).exists()]
-            if found and not (options.into / name).exists():
-                files.write_bytes(options.into / name, found[0].read_bytes())
-        merge(options.into)
     print(f"{counted(len(taken), 'trial')} taken over into {options.into}")
     return 0
 
 
-def further(into: Path, sources: Iterable[Path]) -> list[tuple[Path, Path]]:
-    """The folders of trials that are further than those of INTO, and their places in a suite's folder."""
-    best: dict[Path, Path] = {}
-    for suite in (into, *sources):
-        found = trial_files(suite, "trial.json")
-        if not found and suite != into:
-            raise StoreError(f"{suite}: no trials there; the results of a suite have trials/")
-        for path in found:
-            place = path.parent.relative_to(suite)
-            if place not in best or _is_further(path.parent, best[place]):
-                best[place] = path.parent
-    return [(folder, place) for place, folder in best.items() if folder != into / place]
+@contextmanager
+def _held(place: Path) -> Iterator[None]:
+    """Hold the lock file of a trial of INTO. Raises StoreError if another process does."""
+    with files.locked(place / LOCK) as free:
+        if not free:
+            raise StoreError(f"{place}: another process is at work on this trial; wait for it")
+        yield
 
 
-def _is_further(folder: Path, than: Path) -> bool:
-    one, other = (read_trial_in_place(place / "trial.json") for place in (folder, than))
-    if one["status"] == "waiting" or other["status"] == "waiting":
-        return other["status"] == "waiting"
-    if one["config_hash"] != other["config_hash"]:
-        raise StoreError(
-            f"{folder}: means something else than {than}: config {one['config_hash']}, not {other['config_hash']}"
-        )
-    if one["status"] == other["status"] == "done" and one["files"] != other["files"]:
-        raise StoreError(f"{folder}: is done and differs from {than}, which is done too")
-    return _distance(folder, one["status"]) > _distance(than, other["status"])
+def further(into: Path, sources: Iterable[Path]) -> dict[Path, Path]:
+    """The folders of trials that are further than those of INTO -> their places there.
+
+    Raises StoreError for trials that do not belong together, are damaged, or are published and have no folder.
+    """
+    found = {suite: trials_by_folder(suite) for suite in (into, *sources)}
+    if empty := [suite for suite in sources if not found[suite]]:
+        raise StoreError(f"{empty[0]}: no trials there; the results of a suite have trials/")
+    abouts = {folder: about for of_suite in found.values() for folder, about in of_suite.items()}
+    _refuse_other_suites(abouts)
+    best: dict[Path, Path] = {}  # by place
+    for suite, of_suite in found.items():
+        for folder, about in of_suite.items():
+            than = best.setdefault(into / folder.relative_to(suite), folder)
+            if about["status"] == abouts[than]["status"] == "done" and about["files"] != abouts[than]["files"]:
+                raise StoreError(f"{folder}: is done and differs from {than}, which is done too")
+            if _distance(folder, about) > _distance(than, abouts[than]):
+                best[into / folder.relative_to(suite)] = folder
+    taken = {folder: place for place, folder in best.items() if folder != place}
+    if published := [folder for folder in taken if not (folder / "trial.json").exists()]:
+        raise StoreError(f"{published[0]}: is published and has no files of its own; only INTO may be published")
+    wrong, _ = check_files({folder: abouts[folder] for folder in taken}, "delete its folder to merge the others")
+    if wrong:
+        raise StoreError(wrong)
+    return taken
 
 
-def _distance(folder: Path, status: str) -> tuple[int, int]:
+def _refuse_other_suites(abouts: Mapping[Path, Mapping[str, Any]]) -> None:
+    """All trials are of one suite, and those of a task and algorithm have one configuration."""
+    first = next(iter(abouts))
+    of_pairing: dict[tuple[str, str], Path] = {}
+    for folder, about in abouts.items():
+        if about["suite"] != (suite := abouts[first]["suite"]):
+            raise StoreError(f"{folder}: is of suite {about['suite']!r}, and {first} is of {suite!r}")
+        if about["status"] == "waiting":
+            continue
+        than = of_pairing.setdefault((about["task"], about["algorithm"]), folder)
+        if about["config_hash"] != (config := abouts[than]["config_hash"]):
+            raise StoreError(f"{folder}: means something else than {than}: config {about['config_hash']}, not {config}")
+
+
+def _distance(folder: Path, about: Mapping[str, Any]) -> tuple[int, int]:
     """How far a trial is: its status, then the step of its last evaluation."""
     path = folder / "records.parquet"
-    return RANKS[status], int(files.read_table(path)["step"].max()) if path.exists() else 0
+    begun = about["status"] != "done" and path.exists()
+    return RANKS[about["status"]], int(files.read_table(path)["step"].max()) if begun else 0
 
 
 def take_over(folder: Path, place: Path) -> None:

@@ -13,7 +13,8 @@ import json
 import os
 import re
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -133,6 +134,17 @@ def try_lock(path: Path) -> FileLock | None:
     except Timeout:
         return None
     return lock
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[bool]:
+    """Hold a lock file meanwhile; False if another process holds it."""
+    lock = try_lock(path)
+    try:
+        yield lock is not None
+    finally:
+        if lock:
+            lock.release()
 
 
 def sha256(path: Path) -> str:

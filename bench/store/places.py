@@ -122,20 +122,9 @@ def shared(results: Path | Remote) -> Iterator[Path]:
 
 
 def _offer_stub(suite: Remote, folder: Path) -> None:
-    with _locked(folder) as free:
+    with files.locked(folder / LOCK) as free:
         if free:
             Mirror(suite, _name(suite, folder), folder).offer(["trial.json"])
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[bool]:
-    """Hold the lock file of a trial; False if it is at work here."""
-    lock = files.try_lock(folder / LOCK)
-    try:
-        yield lock is not None
-    finally:
-        if lock:
-            lock.release()
 
 
 def fetch(suite: Remote, folder: Path) -> Path:
@@ -207,7 +196,7 @@ def _is_result(name: str) -> bool:
 def _fetch(suite: Remote, folder: Path, wanted: Callable[[str], bool], listed: tuple[str, list[Entry]]) -> None:
     """Bring one folder; listed again where a trial that is at work elsewhere has replaced a file meanwhile."""
     name, entries = listed
-    with _locked(folder / name) if name else nullcontext(True) as free:
+    with files.locked(folder / name / LOCK) if name else nullcontext(True) as free:
         for left in reversed(range(ATTEMPTS)) if free else ():
             try:
                 return Mirror(suite, name, folder / name).pull(entries, wanted)

@@ -144,28 +144,29 @@ def write_runs(suite: Path, tracker: str, beat: Callable[[], None]) -> int:
 
     Does nothing where another process is at it. Whatever the tracker raises goes through.
     """
-    lock = files.try_lock(suite / LOCK) if suite.is_dir() else None  # no folder: the run was refused
-    if lock is None:
+    if not suite.is_dir():  # the run was refused
         return 0
-    try:
-        path = suite / MARKS
-        marks = files.read_sealed_json(path) if path.exists() else {}
-        count = 0
-        for folder, about in trials_by_folder(suite).items():
-            mark = {"status": about["status"], "files": about.get("files"), "attempts": about.get("attempts")}
-            run_id = _id(about)
-            if about["status"] not in ("done", "failed") or marks.get(tracker, {}).get(run_id) == mark:
-                continue
-            if not (folder / "records.parquet").exists():  # failed before it was evaluated, or published
-                continue
-            TRACKERS[tracker](suite, _run(folder, about, run_id))
-            marks.setdefault(tracker, {})[run_id] = mark
-            files.write_sealed_json(path, marks)
-            beat()
-            count += 1
-        return count
-    finally:
-        lock.release()
+    with files.locked(suite / LOCK) as free:
+        return _write_new(suite, tracker, beat) if free else 0
+
+
+def _write_new(suite: Path, tracker: str, beat: Callable[[], None]) -> int:
+    path = suite / MARKS
+    marks = files.read_sealed_json(path) if path.exists() else {}
+    count = 0
+    for folder, about in trials_by_folder(suite).items():
+        mark = {"status": about["status"], "files": about.get("files"), "attempts": about.get("attempts")}
+        run_id = _id(about)
+        if about["status"] not in ("done", "failed") or marks.get(tracker, {}).get(run_id) == mark:
+            continue
+        if not (folder / "records.parquet").exists():  # failed before it was evaluated, or published
+            continue
+        TRACKERS[tracker](suite, _run(folder, about, run_id))
+        marks.setdefault(tracker, {})[run_id] = mark
+        files.write_sealed_json(path, marks)
+        beat()
+        count += 1
+    return count
 
 
 def _id(about: Mapping[str, Any]) -> str:

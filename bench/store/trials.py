@@ -53,7 +53,8 @@ WITHOUT_POLICY = "published_without_policy"
 TRIALS, POLICIES = "trials", "policies"
 """The folders of a suite with trials, and of a published suite with trained teams."""
 LOCK = ".lock"
-"""The file in a suite's folder that a process holds while it writes what belongs to no single trial."""
+"""What a process holds in a trial's folder while it runs the trial, and in that of a suite while it writes what belongs
+to no single trial."""
 FRESH_KINDS = ("final", "absolute")
 """Kinds of records: episodes of the last and of the best policy, at the end."""
 AT = "@"

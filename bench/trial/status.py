@@ -46,30 +46,22 @@ def held(trial: Trial, results: Path | Remote, beat: Callable[[], None] = lambda
     every few seconds meanwhile.
     """
     folder = trial.folder(working(results))
-    lock = files.try_lock(folder / LOCK)
-    try:
-        if lock is None:
+    with files.locked(folder / LOCK) as free:
+        if not free:
             yield None
         elif isinstance(results, Remote):
             with trial_held(results, folder, beat) as mirror:
                 yield Hold(mirror) if mirror else None
         else:
             yield Hold()
-    finally:
-        if lock:
-            lock.release()
 
 
 @contextmanager
 def held_here(trial: Trial, results: Path | Remote) -> Iterator[bool]:
     """Hold the lock file of a trial on this machine; False if a process is at work on the trial, also on another."""
     folder = trial.folder(working(results))
-    lock = files.try_lock(folder / LOCK)
-    try:
-        yield lock is not None and not (isinstance(results, Remote) and not trial_free(results, folder))
-    finally:
-        if lock:
-            lock.release()
+    with files.locked(folder / LOCK) as free:
+        yield free and not (isinstance(results, Remote) and not trial_free(results, folder))
 
 
 def at_work(trial: Trial, results: Path | Remote) -> bool:
