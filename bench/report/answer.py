@@ -51,6 +51,7 @@ def comparison_rows(found: Sequence[Verdict]) -> list[dict[str, str]]:
             "p, Holm": NONE if np.isnan(pair.decision.p) else f"{pair.decision.p:.2g}",
             "tasks": str(pair.evidence.tasks),
             "seeds": str(pair.evidence.seeds),
+            "decided at": str(pair.decision.seeds or NONE),
             "seeds that would decide": _needed(pair.seeds_needed),
         }
         for one in found
@@ -80,47 +81,68 @@ def notes(suite: SuiteResults, found: Sequence[Verdict]) -> list[str]:
     late = [f"{one.name} after {counted(one.claim.ended_before, 'trial')}" for one in found if one.claim.ended_before]
     if late:
         said.append(f"Stated when there were results already: {', '.join(late)}.")
-    looks = [look for look in suite.resolved.looks if look >= stats.ENOUGH_SEEDS]
-    if len(looks) > 1:
+    if any(one.claim.kind == "grows_with_agents" for one in found):
         said.append(
-            f"Decided at {', '.join(map(str, looks[:-1]))} or {looks[-1]} seeds, with one error rate for all looks."
-            + saved(suite)
+            "A claim about the number of agents is about differences, which may grow from below 0 and stay there."
         )
+    looks = stats.deciding(suite.resolved.looks)
+    if len(looks) > 1:
+        said.append(_of_looks(looks, sum(pair.second != claims.ITSELF for one in found for pair in one.comparisons)))
+        said.append(saved(suite, found))
     if not looks:
         said.append(f"Nothing is decided with fewer than {stats.ENOUGH_SEEDS} seeds.")
-    return said
+    return [note for note in said if note]
 
 
-def saved(suite: SuiteResults) -> str:
-    """How many trials were spared because seeds were added only where a claim was open."""
+def _of_looks(looks: Sequence[int], comparisons: int) -> str:
+    """At how many seeds claims are decided, and how small the least corrected p must be there."""
+    said = f"Decided at {', '.join(map(str, looks[:-1]))} or {looks[-1]} seeds, with one error rate for all looks"
+    if not comparisons:
+        return f"{said}."
+    most = comparisons * stats.levels(looks, stats.ALPHA / comparisons)
+    return f"{said}: the least of the corrected p must be at most {', '.join(f'{p:.1%}' for p in most)} there."
+
+
+def saved(suite: SuiteResults, found: Sequence[Verdict]) -> str:
+    """How many trials were spared because seeds were added only where a claim was open; empty while one is."""
     assert suite.resolved is not None
+    working = any(trial["status"] in ("waiting", "running", "stopped") for trial in suite.trials)
+    if working or claims.open_pairings(found):
+        return ""
     tasks, labels = len(suite.resolved.tasks), len(suite.resolved.algorithms)
     most = (tasks * labels - len(suite.skipped)) * max(suite.resolved.looks)
     here = len(suite.trials)
-    return f" Of {most} trials with all seeds {most - here} were not needed." if here < most else ""
+    return f"Of {most} trials with all seeds {most - here} were not needed." if here < most else ""
 
 
 def changed_without_failed(suite: SuiteResults, found: Sequence[Verdict]) -> list[dict[str, str]]:
     """Comparisons in which a trial failed: their verdict, and what it would be without such trials."""
-    table = stats.final_returns(suite.records, suite.trials)
-    failed = table.loc[table["counted_as"] != "", "algorithm"].value_counts()
-    if not found or failed.empty:
+    counts = {(one.name, x.first, x.second): _failed(suite, one, x) for one in found for x in one.comparisons}
+    if not any(counts.values()):
         return []
     others = claims.verdicts(suite, without_failed=True)
     other = {(one.name, x.first, x.second): x for one in others for x in one.comparisons}
     return [
         {
+            "claim": one.name,
             "comparison": f"{x.first} against {x.second}",
-            "failed": str(failed.get(x.first, 0) + failed.get(x.second, 0)),
+            "failed": str(counts[key]),
             "verdict": x.verdict,
             "effect": signed(x.evidence.effect),
-            "without": _without(other[one.name, x.first, x.second]),
-            "effect without": signed(other[one.name, x.first, x.second].evidence.effect),
+            "without": _without(other[key]),
+            "effect without": signed(other[key].evidence.effect),
         }
         for one in found
         for x in one.comparisons
-        if {x.first, x.second} & {*failed.index}
+        if counts[key := (one.name, x.first, x.second)]
     ]
+
+
+def _failed(suite: SuiteResults, one: Verdict, pair: Comparison) -> int:
+    """How many trials of a comparison failed."""
+    table = stats.final_returns(suite.records, suite.trials, one.claim.measure)
+    of = table["task"].isin(pair.tasks) & table["algorithm"].isin([pair.first, pair.second])
+    return int((of & (table["counted_as"] != "")).sum())
 
 
 def _without(one: Comparison) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from bench.report import monotonic, stats
 from bench.report.load import SuiteResults
 from bench.report.stats import CONTRADICTED, EQUIVALENT, NOTHING, SUPPORTED, UNDECIDED, Decision, Evidence
 from bench.store.resolved import Claim, Resolved
+from bench.store.trials import FRESH_KINDS
 
 ITSELF = "itself before the update"
 METER = "the improvement of the joint return was not measured in this suite"
@@ -26,8 +27,10 @@ class Comparison:
     claim: str
     first: str
     second: str
+    tasks: frozenset[str]
+    """On which both are planned and can be compared."""
     evidence: Evidence
-    """From all seeds that both have."""
+    """From the seeds at which it was decided; from all that both have while it is not."""
     decision: Decision
     seeds_needed: float
     """About how many seeds would decide; NaN where that is not known."""
@@ -62,6 +65,7 @@ class _Question:
     claim: Claim
     first: str
     second: str
+    tasks: frozenset[str]
 
 
 class Evaluated:
@@ -69,9 +73,10 @@ class Evaluated:
 
     def __init__(self, suite: SuiteResults, resolved: Resolved, without_failed: bool = False):
         self._suite, self._resolved, self._without_failed = suite, resolved, without_failed
-        self._tables: dict[str, pd.DataFrame] = {}
+        self._states = stats.trial_states(suite.records, suite.trials)
+        self._ended = {kind: stats.ended_returns(suite.records, self._states, kind) for kind in FRESH_KINDS}
         self._questions = [
-            _Question(name, claim, first, second)
+            _Question(name, claim, first, second, self._comparable(claim, first, second))
             for name, claim in resolved.claims.items()
             for first in claim.algorithms
             for second in claim.against
@@ -82,7 +87,8 @@ class Evaluated:
         """One per claim, in the order of the suite file."""
         margins = [question.claim.margin for question in self._questions]
         decisions = stats.decide(self._at, margins, self._resolved.looks)
-        found = [self._comparison(*pair) for pair in zip(self._questions, decisions, strict=True)]
+        open_ones = sum(decision.verdict == UNDECIDED for decision in decisions)
+        found = [self._comparison(*pair, open_ones) for pair in zip(self._questions, decisions, strict=True)]
         return [
             Verdict(name, claim, [one for one in found if one.claim == name])
             if claim.against
@@ -90,55 +96,74 @@ class Evaluated:
             for name, claim in self._resolved.claims.items()
         ]
 
-    def _monotonic(self, name: str, claim: Claim) -> Verdict:
-        """The verdict on a claim that updates do not lower the return, from the improvement meter."""
-        found = monotonic.measured(self._suite.updates)
-        pairs = [(label, monotonic.evidence(found, label, claim.tasks)) for label in claim.algorithms]
-        if all(evidence == NOTHING for _, evidence in pairs):
-            return Verdict(name, claim, [], METER)
-        chance = monotonic.chance(found)
-        made = [Comparison(name, label, ITSELF, one, monotonic.decision(one, chance), np.nan) for label, one in pairs]
-        return Verdict(name, claim, made)
+    def _comparable(self, claim: Claim, *labels: str) -> frozenset[str]:
+        """The tasks of a claim on which all these are planned, and comparisons have normalised returns."""
+        tasks = [task for task in claim.tasks if not {(task, label) for label in labels} & {*self._resolved.skipped}]
+        if claim.against:
+            tasks = [task for task in tasks if stats.normalisable(task)]
+        if claim.kind == "grows_with_agents":
+            agents = self._resolved.agents
+            robots = stats.by_robot(tasks, agents)
+            tasks = [task for of in robots if len({agents[task] for task in of}) > 1 for task in of]
+        return frozenset(tasks)
 
     def _at(self, j: int, seeds: int) -> Evidence | None:
         """What the first seeds say about a question; None where a planned trial of them has not ended."""
         question = self._questions[j]
-        last = self._resolved.first_seed + seeds
-        table = self._table(question.claim.measure)
-        pairs = self._pairs(question, table[table["seed"] < last])
+        pairs = self._pairs(question, seeds)
         complete = self._without_failed or all(pair.shape[1] == seeds for pair in pairs.values())
-        return self._evidence(question, pairs) if complete and {*pairs} == self._comparable(question) else None
+        return self._evidence(question, pairs) if complete and pairs.keys() == question.tasks else None
 
-    def _comparable(self, question: _Question) -> set[str]:
-        """The tasks of a claim on which both algorithms are planned and returns can be normalised."""
-        skipped = {(task, label) for task, label in self._resolved.skipped}
-        return {
-            task
-            for task in question.claim.tasks
-            if stats.normalisable(task) and not {(task, question.first), (task, question.second)} & skipped
-        }
+    def _pairs(self, question: _Question, seeds: int | None) -> dict[str, Any]:
+        """task -> the normalised returns of the two algorithms of a question on the first seeds, or on all."""
+        chosen = self._of_seeds(self._ended[question.claim.measure], seeds)
+        table = stats.count_lost(chosen[chosen["algorithm"].isin([question.first, question.second])])
+        if self._without_failed:
+            table = table[table["counted_as"] == ""]
+        return stats.normalised_pairs(table, question.first, question.second, [*question.tasks])
 
-    def _table(self, measure: str) -> pd.DataFrame:
-        if measure not in self._tables:
-            table = stats.final_returns(self._suite.records, self._suite.trials, measure)
-            self._tables[measure] = table[table["counted_as"] == ""] if self._without_failed else table
-        return self._tables[measure]
-
-    def _pairs(self, question: _Question, table: pd.DataFrame) -> dict[str, Any]:
-        return stats.normalised_pairs(table, question.first, question.second, question.claim.tasks)
+    def _of_seeds(self, table: pd.DataFrame, seeds: int | None) -> pd.DataFrame:
+        return table if seeds is None else table[table["seed"] < self._resolved.first_seed + seeds]
 
     def _evidence(self, question: _Question, pairs: dict[str, Any]) -> Evidence:
         if question.claim.kind == "grows_with_agents":
             return stats.grows(pairs, self._resolved.agents)
         return stats.outperforms(pairs)
 
-    def _comparison(self, question: _Question, decision: Decision) -> Comparison:
-        evidence = self._evidence(question, self._pairs(question, self._table(question.claim.measure)))
+    def _comparison(self, question: _Question, decision: Decision, open_ones: int) -> Comparison:
+        evidence = self._evidence(question, self._pairs(question, decision.seeds or None))
         needed = np.nan
         if decision.verdict == UNDECIDED and evidence != NOTHING:
             ends = evidence.effect, evidence.low, evidence.high
-            needed = stats.seeds_needed(*ends, evidence.seeds, question.claim.margin)
-        return Comparison(question.name, question.first, question.second, evidence, decision, needed)
+            level = stats.ALPHA / open_ones
+            needed = stats.seeds_needed(*ends, evidence.seeds, question.claim.margin, level)
+        return Comparison(question.name, question.first, question.second, question.tasks, evidence, decision, needed)
+
+    def _monotonic(self, name: str, claim: Claim) -> Verdict:
+        """The verdict on a claim that updates do not lower the return, from the improvement meter."""
+        found = monotonic.measured(self._suite.updates)
+        found = found[(found["agent"] == "team") & found["task"].isin(claim.tasks)]
+        found = found[found["algorithm"].isin(claim.algorithms)]
+        if found.empty:
+            return Verdict(name, claim, [], METER)
+        chance = monotonic.chance(found)
+        comparisons = sum(len(one.algorithms) for one in self._resolved.claims.values() if not one.against)
+        made = []
+        for label in claim.algorithms:
+            whole, tasks = found[found["algorithm"] == label], self._comparable(claim, label)
+            at = partial(self._updates_at, whole, label, tasks)
+            decision = monotonic.decide(at, self._resolved.looks, chance, comparisons)
+            evidence = monotonic.evidence(self._of_seeds(whole, decision.seeds or None))
+            made.append(Comparison(name, label, ITSELF, tasks, evidence, decision, np.nan))
+        return Verdict(name, claim, made)
+
+    def _updates_at(self, whole: pd.DataFrame, label: str, tasks: frozenset[str], seeds: int) -> pd.DataFrame | None:
+        """The measured updates of the first seeds; None where a planned trial has not ended, or a task has none."""
+        ended = self._of_seeds(self._ended["final"], seeds)
+        ended = ended[(ended["algorithm"] == label) & ended["task"].isin(tasks)]
+        chosen = self._of_seeds(whole, seeds)
+        complete = self._without_failed or len(ended) == len(tasks) * seeds
+        return chosen if complete and {*chosen["task"]} == tasks else None
 
 
 def verdicts(suite: SuiteResults, *, without_failed: bool = False) -> list[Verdict]:
@@ -147,14 +172,16 @@ def verdicts(suite: SuiteResults, *, without_failed: bool = False) -> list[Verdi
 
 
 def open_pairings(found: Sequence[Verdict]) -> set[tuple[str, str]]:
-    """The tasks and algorithms on which more seeds may decide what is undecided: not where nothing can be compared."""
+    """The tasks and algorithms on which more seeds may decide a claim: not where nothing can be compared."""
     return {
         (task, label)
         for one in found
+        if one.verdict == UNDECIDED
         for comparison in one.comparisons
         if comparison.verdict == UNDECIDED and comparison.evidence != NOTHING
-        for task in one.claim.tasks
+        for task in comparison.tasks
         for label in (comparison.first, comparison.second)
+        if label != ITSELF
     }
 
 
@@ -206,7 +233,7 @@ def _about(one: Comparison) -> str:
     """ "happo against mappo", or what share of a method's updates lowered the return."""
     if one.second != ITSELF:
         return f"{one.first} against {one.second}"
-    return f"{one.first} ({one.evidence.effect:.0%} of the updates that were measured lowered the return)"
+    return f"{one.first} ({one.evidence.effect:.1%} of its measured updates surely lowered the return)"
 
 
 def _more_seeds(undecided: Sequence[Comparison]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,11 +12,13 @@ from scipy import stats as distributions
 from bench.report import stats
 from bench.report.algorithms import in_order
 from bench.report.formats import NONE
-from bench.report.stats import CONTRADICTED, NOTHING, SUPPORTED, UNDECIDED, Decision, Evidence, Floats
+from bench.report.stats import CONTRADICTED, NOTHING, SUPPORTED, UNDECIDED, Decision, Evidence
 
-CHANCE = 0.05
-"""Of updates that change nothing, this share seems to lower the return, by the standard error of the meter."""
-Z = float(distributions.norm.ppf(1 - CHANCE))
+CHANCE, EPISODES = 0.05, 16
+"""Of updates that change nothing at most this share seems to lower the return, in so many episodes or more."""
+ERRORS = float(distributions.t.ppf(1 - CHANCE, EPISODES - 1))
+"""A change by more than 1.753 standard errors is a sure one: the 95% quantile of Student's t with 15 degrees."""
+NORMAL = float(distributions.norm.ppf(0.975))
 ROUNDING = 1e-12
 """A fall of J by less is none: where J is exact, it comes from rounding."""
 MEASURES = ("improvement", "improvement_error")
@@ -24,19 +26,19 @@ KEPT = ["task", "algorithm", "seed", "step", "agent", "improvement"]
 
 
 def measured(updates: pd.DataFrame) -> pd.DataFrame:
-    """One row per measured update and step: task, algorithm, seed, step, agent, `improvement`, `lowered`, `surely`.
+    """One row per measured update and step: task, algorithm, seed, step, agent, `improvement`, and what it was.
 
-    `lowered`: J fell. `surely`: by more than 1.645 standard errors of the difference; where J is `exact`, as in games,
-    the error is 0.
+    `lowered`: J fell. `surely`: by more than `ERRORS` standard errors of the difference; `raised`: it rose by more.
+    Where J is `exact`, as in games, the error is 0.
     """
     if "improvement" not in updates:
-        return pd.DataFrame(columns=[*KEPT, "lowered", "surely", "exact"])
+        return pd.DataFrame(columns=[*KEPT, "lowered", "surely", "raised", "exact"])
     found = updates[updates["improvement"].notna()]
     kept = found[KEPT].reset_index(drop=True)
     error = found["improvement_error"].fillna(0.0).to_numpy(np.float64)
     change = kept["improvement"].to_numpy(np.float64)
-    surely = change < -Z * error - ROUNDING
-    return kept.assign(lowered=change < -ROUNDING, surely=surely, exact=error == 0)
+    least = ERRORS * error + ROUNDING
+    return kept.assign(lowered=change < -ROUNDING, surely=change < -least, raised=change > least, exact=error == 0)
 
 
 def shares(found: pd.DataFrame) -> pd.DataFrame:
@@ -74,10 +76,10 @@ def by_algorithm(found: pd.DataFrame, order: Iterable[str] = ()) -> list[dict[st
 
 
 def _in_words(part: pd.DataFrame, column: str) -> str:
-    """ "12% [9%, 15%]"; a dash where nothing was measured, and no interval where all trials agree."""
+    """ "12% [9%, 15%]"; a dash where nothing was measured, and no interval of fewer than five seeds."""
     if part.empty:
         return NONE
-    share, low, high, _ = _share(part, column)
+    share, low, high = _share(part, column)
     return f"{share:.1%}" + (f" [{low:.1%}, {high:.1%}]" if low < high else "")
 
 
@@ -103,23 +105,36 @@ def context(updates: pd.DataFrame, order: Iterable[str]) -> dict[str, Any]:
     return {"algorithms": by_algorithm(found, order), "tasks": by_task(found)}
 
 
-def evidence(found: pd.DataFrame, label: str, tasks: Sequence[str]) -> Evidence:
-    """The share of updates that surely lowered J, mean over tasks and seeds, with its interval over seeds; p is NaN."""
-    mine = found[(found["algorithm"] == label) & found["task"].isin(tasks) & (found["agent"] == "team")]
-    if mine.empty:
+def evidence(whole: pd.DataFrame) -> Evidence:
+    """The share of updates that surely lowered J, with its interval over seeds; p is NaN.
+
+    `whole`: the rows of `measured` of one algorithm's whole updates.
+    """
+    if whole.empty:
         return NOTHING
-    share, low, high, runs = _share(mine, "surely")
-    return Evidence(share, low, high, np.nan, len(runs), min(map(len, runs)))
+    share, low, high = _share(whole, "surely")
+    seeds = whole.groupby("task", observed=True)["seed"].nunique()
+    return Evidence(share, low, high, np.nan, len(seeds), int(seeds.min()))
 
 
-def _share(part: pd.DataFrame, column: str) -> tuple[float, float, float, list[Floats]]:
-    """The mean over tasks and seeds of a share, its interval over seeds, and the shares of the seeds of each task."""
-    by_seed = part.groupby(["task", "seed"], observed=True)[column].mean()
-    runs = [one.to_numpy(np.float64) for _, one in by_seed.groupby("task", observed=True)]
-    weights = stats.shares_of([len(run) for run in runs])
-    low, high = stats.stratified(runs, lambda values: stats.mean(values, weights))
-    share = float(stats.mean(np.concatenate(runs), weights))
-    return share, max(float(low), 0.0), min(float(high), 1.0), runs
+def _share(part: pd.DataFrame, column: str, bound: float = NORMAL) -> tuple[float, float, float]:
+    """The share of updates, and its interval over seeds.
+
+    Each end is the further one of two: of the bootstrap over seeds, and of Clopper and Pearson's interval for as many
+    updates, which has a width where all agree. Where z = `bound` is not 1.96, both are of the level of that z.
+    """
+    trials = part.groupby(["task", "seed"], observed=True)[column].agg(["sum", "size"])
+    tasks = trials.index.get_level_values("task")
+    runs = [np.flatnonzero(tasks == task) for task in tasks.unique()]
+    counts, sizes = trials["sum"].to_numpy(np.float64), trials["size"].to_numpy(np.float64)
+    share = float(counts.sum() / sizes.sum())
+    ends = stats.stratified(runs, lambda drawn: counts[drawn].sum(axis=-1) / sizes[drawn].sum(axis=-1))
+    low, high = (share + bound / NORMAL * (float(end) - share) for end in ends)
+    if np.isnan(low):
+        return share, low, high
+    of_updates = distributions.binomtest(int(counts.sum()), len(part))
+    exact = of_updates.proportion_ci(1 - 2 * distributions.norm.sf(bound), method="exact")
+    return share, min(max(low, 0.0), exact.low), max(min(high, 1.0), exact.high)
 
 
 def chance(found: pd.DataFrame) -> float:
@@ -127,13 +142,23 @@ def chance(found: pd.DataFrame) -> float:
     return 0.0 if found["exact"].all() else CHANCE
 
 
-def decision(one: Evidence, chance: float = CHANCE) -> Decision:
-    """Contradicted where more updates than chance allows lower J, supported where no more do.
+def decide(
+    at: Callable[[int], pd.DataFrame | None], looks: Sequence[int], chance: float = CHANCE, comparisons: int = 1
+) -> Decision:
+    """The verdict on one algorithm's whole updates; `at(n)` has those of n seeds, or None where some are not there yet.
 
-    Without chance, where J is exact, one update that lowers it contradicts.
+    Contradicted where more updates than chance allows lower J; supported where no more do and more than chance would
+    make seem so raise it. Without chance, where J is exact, one update that lowers it contradicts. The chance that one
+    of so many comparisons is decided wrongly at any look is at most 5%; a verdict stays.
     """
-    if not np.isfinite(one.low + one.high):
-        return Decision(UNDECIDED, 0, np.nan)
-    if one.low > chance or one.effect > chance == 0:
-        return Decision(CONTRADICTED, one.seeds, np.nan)
-    return Decision(SUPPORTED, one.seeds, np.nan) if one.high <= chance else Decision(UNDECIDED, 0, np.nan)
+    planned = stats.deciding(looks)
+    for seeds, bound in zip(planned, stats.bounds(planned, stats.ALPHA / comparisons), strict=True):
+        whole = at(seeds)
+        if whole is None or whole.empty:
+            continue
+        share, low, high = _share(whole, "surely", bound)
+        if low > chance or share > chance == 0:
+            return Decision(CONTRADICTED, seeds, np.nan)
+        if (high <= chance or share == chance == 0) and _share(whole, "raised", bound)[1] > chance:
+            return Decision(SUPPORTED, seeds, np.nan)
+    return Decision(UNDECIDED, 0, np.nan)

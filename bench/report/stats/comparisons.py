@@ -115,21 +115,22 @@ def probability_of_improvement(table: pd.DataFrame, first: str, second: str) -> 
     return found
 
 
-def seeds_needed(effect: float, low: float, high: float, seeds: int, margin: float) -> float:
+def seeds_needed(effect: float, low: float, high: float, seeds: int, margin: float, level: float = 0.05) -> float:
     """About how many seeds decide whether such an effect is above or below 0, or within ±margin.
 
-    The smallest n >= `ENOUGH_SEEDS` with (t_.975 + t_.8) s / sqrt(n) <= |e|, or with (t_.975 + t_.9) s / sqrt(n) <=
-    margin - |e|, quantiles of n - 1 degrees of freedom: power 80%, in the second case on both sides. s = half of the
-    width of the effect's interval times sqrt(n') / t_.975 for the n' seeds at hand. NaN where there is no interval, and
-    infinite above 1000. It rests on a measured effect, which is itself uncertain: a guide, no promise. Source: Julious
-    2004, Statistics in Medicine 23:1921-1986, for both formulas.
+    The smallest n >= `ENOUGH_SEEDS` with (t_a + t_.8) s / sqrt(n) <= |e|, or with (t_a + t_.9) s / sqrt(n) <=
+    margin - |e|, quantiles of n - 1 degrees of freedom, a = 1 - level / 2: power 80%, in the second case on both sides.
+    `level` is the two-sided one at which a comparison is decided. s = half of the width of the effect's 95% interval
+    times sqrt(n') / t_.975 for the n' seeds at hand. NaN where there is no interval, and infinite above 1000. It rests
+    on a measured effect, which is itself uncertain: a guide, no promise. Source: Julious 2004, Statistics in Medicine
+    23:1921-1986, for both formulas.
     """
     if not np.isfinite(low + high):
         return np.nan
-    e, tail = abs(effect), TAILS[1]
-    s = (high - low) / 2 * np.sqrt(seeds) / stats.t.ppf(tail, seeds - 1)
+    e = abs(effect)
+    s = (high - low) / 2 * np.sqrt(seeds) / stats.t.ppf(TAILS[1], seeds - 1)
     n = np.arange(ENOUGH_SEEDS, MOST_SEEDS + 1)
-    error, certain = s / np.sqrt(n), stats.t.ppf(tail, n - 1)
+    error, certain = s / np.sqrt(n), stats.t.ppf(1 - level / 2, n - 1)
     apart = (certain + stats.t.ppf(POWER, n - 1)) * error <= e
     equal = (certain + stats.t.ppf((1 + POWER) / 2, n - 1)) * error <= margin - e
     decided = n[(apart & (e > 0)) | (equal & (margin > e))]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import stats
 
 from bench.report.stats.estimates import Floats, iqm
@@ -57,7 +59,7 @@ def interval(values: Floats) -> tuple[Floats, Floats]:
 
 
 def stratified(
-    runs: list[Floats], statistic: Callable[[Floats], Floats], resamples: int = RESAMPLES
+    runs: Sequence[NDArray[Any]], statistic: Callable[[Any], Floats], resamples: int = RESAMPLES
 ) -> tuple[Floats, Floats]:
     """95% interval of a statistic of several tasks: seeds are drawn anew within each task, tasks stay as they are.
 

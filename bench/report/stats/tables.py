@@ -121,28 +121,33 @@ def final_returns(
     "random policy" or "worst of the task", else it is empty; without either the value is NaN. `normalised` is
     0 for a random policy and 1 for the reference, NaN where no reference is recorded.
     """
-    return _ended_returns(records, trial_states(records, trials), kind, score_of)
+    return count_lost(ended_returns(records, trial_states(records, trials), kind), score_of)
 
 
-def _ended_returns(
-    records: pd.DataFrame, states: pd.DataFrame, kind: str, score_of: Callable[[str], Score | None]
-) -> pd.DataFrame:
+def ended_returns(records: pd.DataFrame, states: pd.DataFrame, kind: str = "final") -> pd.DataFrame:
+    """One row per trial that has ended: task, algorithm, seed, `value`, NaN for one that failed or is not finite."""
     keys = ["task", "algorithm", "seed"]
     ended = states.loc[states["state"].isin(["done", "failed"]), [*keys, "state"]]
     table = ended.merge(seed_returns(records, kind)[[*keys, "value"]], on=keys, how="left")
     table["value"] = table["value"].where(table["state"] == "done").where(np.isfinite(table["value"]))
+    return table.drop(columns="state")
+
+
+def count_lost(table: pd.DataFrame, score_of: Callable[[str], Score | None] = scores.score) -> pd.DataFrame:
+    """The table of `ended_returns` as that of `final_returns`: the worst of a task is that of the trials in it."""
+    value = table["value"]
     known = {task: score_of(task) for task in table["task"].unique()}
     random = table["task"].map({task: score.random for task, score in known.items() if score}).astype(float)
-    worst = table.groupby("task", observed=True)["value"].transform("min")
-    lost = table["value"].isna()
+    worst = value.groupby(table["task"], observed=True).transform("min")
+    lost = value.isna()
     as_random = lost & ~(worst < random) & random.notna()
     as_worst = lost & ~as_random & worst.notna()
-    table["value"] = table["value"].mask(as_random, random).mask(as_worst, worst)
-    table["normalised"] = [
-        _normalised(known[task], value) for task, value in zip(table["task"], table["value"], strict=True)
-    ]
-    table["counted_as"] = np.select([as_random, as_worst], ["random policy", "worst of the task"], "")
-    return table.drop(columns="state")
+    value = value.mask(as_random, random).mask(as_worst, worst)
+    return table.assign(
+        value=value,
+        normalised=[_normalised(known[task], one) for task, one in zip(table["task"], value, strict=True)],
+        counted_as=np.select([as_random, as_worst], ["random policy", "worst of the task"], ""),
+    )
 
 
 def normalisable(task: str) -> bool:
@@ -236,7 +241,7 @@ def returns_table(
     policy stood. Returns are undiscounted sums of the team reward over one episode; `seconds` is training time per
     trial.
     """
-    final, absolute = (_ended_returns(records, states, kind, score_of) for kind in ("final", "absolute"))
+    final, absolute = (count_lost(ended_returns(records, states, kind), score_of) for kind in ("final", "absolute"))
     bests = records[records["kind"] == "absolute"].drop_duplicates(["task", "algorithm", "seed"])
     rows = []
     for (task, algorithm), cell in states.groupby(["task", "algorithm"], sort=False):

@@ -7,7 +7,7 @@ rate for all of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -22,6 +22,8 @@ from bench.report.stats.sequential import bounds, levels
 
 ALPHA = 1 - CONFIDENCE
 PERMUTATIONS = 10_000
+SMALL_P, MORE = 0.02, 10
+"""Where p is at most `SMALL_P`, it is that of `MORE` times as many permutations: the levels of late looks are small."""
 SUPPORTED, CONTRADICTED, EQUIVALENT, UNDECIDED = "supported", "contradicted", "equivalent", "undecided"
 
 
@@ -80,15 +82,19 @@ def outperforms(pairs: Mapping[str, Floats], permutations: int = PERMUTATIONS) -
     if not pairs:
         return NOTHING
     both = [*pairs.values()]
-    random = np.random.default_rng(0)
-    found, drawn = 0.0, np.zeros(permutations)
-    for x in both:
-        n = x.shape[1]
-        ranks = stats.rankdata(x) / (2 * n**2)
-        found += ranks[:n].sum() - 0.25
-        drawn += random.permuted(np.broadcast_to(ranks, (permutations, 2 * n)), axis=1)[:, :n].sum(axis=1) - 0.25
+
+    def exchanged(permutations: int) -> tuple[float, Floats]:
+        random = np.random.default_rng(0)
+        found, drawn = 0.0, np.zeros(permutations)
+        for x in both:
+            n = x.shape[1]
+            ranks = stats.rankdata(x) / (2 * n**2)
+            found += ranks[:n].sum() - 0.25
+            drawn += random.permuted(np.broadcast_to(ranks, (permutations, 2 * n)), axis=1)[:, :n].sum(axis=1) - 0.25
+        return found, drawn
+
     statistic = partial(pooled_iqm, shares=shares_of([x.shape[1] for x in both]))
-    return _evidence([x[0] - x[1] for x in both], statistic, found, drawn)
+    return _evidence([x[0] - x[1] for x in both], statistic, exchanged, permutations)
 
 
 def grows(pairs: Mapping[str, Floats], agents: Mapping[str, int], permutations: int = PERMUTATIONS) -> Evidence:
@@ -99,32 +105,42 @@ def grows(pairs: Mapping[str, Floats], agents: Mapping[str, int], permutations: 
     out the differences of a robot anew among its tasks: without a trend all assignments are equally likely. What is
     compared is the same slope of their ranks.
     """
-    robots: dict[str, list[str]] = {}
-    for task in pairs:
-        if task in agents:
-            robots.setdefault(robot(task), []).append(task)
-    groups = [of for of in robots.values() if len({agents[task] for task in of}) > 1]
+    groups = [of for of in by_robot(pairs, agents) if len({agents[task] for task in of}) > 1]
     if not groups:
         return NOTHING
-    random = np.random.default_rng(0)
     runs: list[Floats] = []
     weights: list[float] = []
-    found, drawn = 0.0, np.zeros(permutations)
+    dealt: list[tuple[Floats, Floats]] = []  # of each robot: the ranks of its differences, the weight of each
     for of in groups:
         differences = [pairs[task][0] - pairs[task][1] for task in of]
         x = np.log2([agents[task] for task in of])
         slope = (x - x.mean()) / ((x - x.mean()) ** 2).sum() / len(groups)
         of_each = np.concatenate([np.full(len(d), w / len(d)) for d, w in zip(differences, slope, strict=True)])
-        ranks = stats.rankdata(np.concatenate(differences)) / len(of_each)
-        found += float(ranks @ of_each)
-        drawn += random.permuted(np.broadcast_to(ranks, (permutations, len(ranks))), axis=1) @ of_each
+        dealt.append((stats.rankdata(np.concatenate(differences)) / len(of_each), of_each))
         runs, weights = runs + differences, [*weights, *slope]
     ends = np.cumsum([len(run) for run in runs])[:-1]
 
     def trend(values: Floats) -> Floats:
         return np.asarray(np.tensordot(weights, [iqm(part) for part in np.split(values, ends, axis=-1)], axes=1))
 
-    return _evidence(runs, trend, found, drawn)
+    def exchanged(permutations: int) -> tuple[float, Floats]:
+        random = np.random.default_rng(0)
+        found, drawn = 0.0, np.zeros(permutations)
+        for ranks, of_each in dealt:
+            found += float(ranks @ of_each)
+            drawn += random.permuted(np.broadcast_to(ranks, (permutations, len(ranks))), axis=1) @ of_each
+        return found, drawn
+
+    return _evidence(runs, trend, exchanged, permutations)
+
+
+def by_robot(tasks: Iterable[str], agents: Mapping[str, int]) -> list[list[str]]:
+    """The tasks of each robot, of those whose number of agents is known."""
+    robots: dict[str, list[str]] = {}
+    for task in tasks:
+        if task in agents:
+            robots.setdefault(robot(task), []).append(task)
+    return [*robots.values()]
 
 
 def robot(task: str) -> str:
@@ -133,17 +149,24 @@ def robot(task: str) -> str:
     return family + slash + name.partition(":")[0].partition("-")[0]
 
 
-def _evidence(runs: list[Floats], statistic: Any, found: float, drawn: Floats) -> Evidence:
-    """An effect, its interval over seeds, and the p of a test whose statistic was `found`, and `drawn` by exchanging.
+def _evidence(
+    runs: list[Floats], statistic: Any, exchanged: Callable[[int], tuple[float, Floats]], permutations: int
+) -> Evidence:
+    """An effect, its interval over seeds, and the p of a test: `exchanged` gives its statistic, and draws of it.
 
     p = 2 (1 + #{T* beyond T in the direction of the effect}) / (1 + permutations), at most 1: where test and effect
-    point to different sides, nothing is significant. Source: Phipson and Smyth 2010 for the 1 +.
+    point to different sides, nothing is significant. A p that is small is that of more permutations, which keeps its
+    level. Source: Phipson and Smyth 2010 for the 1 +.
     """
     effect = float(statistic(np.concatenate(runs)))
     low, high = stratified(runs, statistic)
     side = 1 if effect >= 0 else -1
-    beyond = int((side * drawn >= side * found - 1e-12).sum())
-    p = min(1.0, 2 * (1 + beyond) / (1 + len(drawn)))
+    for count in (permutations, MORE * permutations):
+        found, drawn = exchanged(count)
+        beyond = int((side * drawn >= side * found - 1e-12).sum())
+        p = min(1.0, 2 * (1 + beyond) / (1 + count))
+        if p > SMALL_P:
+            break
     return Evidence(effect, float(low), float(high), p, len(runs), min(map(len, runs)))
 
 
@@ -161,7 +184,7 @@ def decide(
     decisions = [Decision(UNDECIDED, 0, np.nan)] * len(margins)
     if not decisions:
         return []
-    planned = tuple(look for look in sorted({*looks}) if look >= ENOUGH_SEEDS)
+    planned = deciding(looks)
     for k, seeds in enumerate(planned):
         still = [j for j, decision in enumerate(decisions) if decision.verdict == UNDECIDED]
         evidence = {j: one for j in still if _usable(one := evidence_at(j, seeds))}
@@ -169,6 +192,11 @@ def decide(
         _find_equivalent(decisions, evidence, margins, bounds(planned, ALPHA / len(margins))[k], seeds)
         _find_different(decisions, evidence, planned, k)
     return decisions
+
+
+def deciding(looks: Sequence[int]) -> tuple[int, ...]:
+    """The numbers of seeds at which a verdict may fall."""
+    return tuple(look for look in sorted({*looks}) if look >= ENOUGH_SEEDS)
 
 
 def _usable(evidence: Evidence | None) -> bool:

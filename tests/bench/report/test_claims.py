@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from test_report import write_trial
 
@@ -96,6 +98,59 @@ def test_more_seeds_are_asked_for_only_where_a_claim_is_open(tmp_path: Path) -> 
     assert "Of 28 trials with all seeds 8 were not needed." in " ".join(answer.notes(suite, [only(suite)]))
 
 
+def test_trials_that_have_not_run_are_not_said_to_be_spared(tmp_path: Path) -> None:
+    write(tmp_path, {"happo": 1.0, "mappo": 1.0}, seeds=2)
+    suite = write(tmp_path, {"happo": 1.0, "mappo": 1.0}, seeds=2, looks=[5, 6])
+    assert answer.saved(suite, [only(suite)]) == ""
+    suite = write(tmp_path, {"happo": 1.5, "mappo": 1.0}, looks=[5, 6, 7])
+    write_trial(tmp_path, "happo", 5, task=CHEETAH, returns=(), final=None, absolute=None, status="waiting")
+    assert answer.saved(load(tmp_path), [only(suite)]) == ""
+
+
+def test_a_claim_that_is_contradicted_asks_for_no_more_seeds(tmp_path: Path) -> None:
+    """Whatever the open comparison with IPPO gives, the claim stays contradicted."""
+    claim = Claim(
+        "HAPPO outperforms all.", "outperforms", ["happo"], ["mappo", "ippo"], [CHEETAH, HOPPER], "final", 0.1
+    )
+    write(tmp_path, {"happo": 1.0, "mappo": 1.5, "ippo": 1.0}, claim)
+    for seed, level in enumerate((1.4, 0.7, 1.3, 0.6, 1.2)):
+        for task in claim.tasks:
+            write_trial(tmp_path, "ippo", seed, task=task, final=reference(task, level))
+    verdict = only(load(tmp_path))
+    assert [pair.verdict for pair in verdict.comparisons] == ["contradicted", "undecided"]
+    assert verdict.verdict == "contradicted"
+    assert claims.open_pairings([verdict]) == set()
+
+
+def test_effect_interval_and_p_are_those_of_the_seeds_at_which_the_verdict_fell(tmp_path: Path) -> None:
+    write(tmp_path, {"happo": 1.5, "mappo": 1.0})
+    (at_five,) = only(write(tmp_path, {"happo": 1.5, "mappo": 1.0}, looks=[5, 6])).comparisons
+    for task in (CHEETAH, HOPPER):
+        for algorithm in ("happo", "mappo"):
+            write_trial(tmp_path, algorithm, 5, task=task, final=reference(task, 1.0))
+    (pair,) = only(load(tmp_path)).comparisons
+    assert (pair.decision.seeds, pair.evidence) == (5, at_five.evidence)
+
+
+def test_a_failed_trial_counts_as_the_worst_of_the_two_that_are_compared(tmp_path: Path) -> None:
+    write(tmp_path, {"happo": 1.5, "mappo": 1.0})
+    for task in (CHEETAH, HOPPER):
+        write_trial(tmp_path, "happo", 0, task=task, returns=(), status="failed", error="Diverged")
+    (before,) = only(load(tmp_path)).comparisons
+    for task in (CHEETAH, HOPPER):
+        write_trial(tmp_path, "ippo", 0, task=task, final=reference(task, -9.0))
+        write_trial(tmp_path, "mappo", 5, task=task, final=reference(task, -9.0))
+    assert only(load(tmp_path)).comparisons[0] == before
+
+
+def test_failures_elsewhere_are_not_counted_for_a_claim(tmp_path: Path) -> None:
+    claim = Claim("HAPPO outperforms MAPPO.", "outperforms", ["happo"], ["mappo"], [CHEETAH], "final", 0.1)
+    write(tmp_path, {"happo": 1.5, "mappo": 1.0}, claim)
+    write_trial(tmp_path, "happo", 0, task=HOPPER, returns=(), status="failed", error="Diverged")
+    suite = load(tmp_path)
+    assert answer.changed_without_failed(suite, [only(suite)]) == []
+
+
 def test_tasks_without_reference_scores_are_left_out_and_said(tmp_path: Path) -> None:
     claim = Claim("It does.", "outperforms", ["happo"], ["mappo"], [CHEETAH, "mamujoco/Humanoid-17x1"], "final", 0.1)
     for algorithm in ("happo", "mappo"):
@@ -131,11 +186,54 @@ def test_a_trend_over_the_number_of_agents(tmp_path: Path) -> None:
     assert verdict.comparisons[0].evidence.effect == pytest.approx(1.02 / np.log2(3), rel=1e-6)
 
 
+def test_a_trend_asks_for_no_seeds_of_a_robot_with_one_number_of_agents(tmp_path: Path) -> None:
+    tasks = {"mamujoco/HalfCheetah-2x3": 2, "mamujoco/HalfCheetah-6x1": 6, HOPPER: 3}
+    claim = Claim("It grows.", "grows_with_agents", ["happo"], ["mappo"], [*tasks], "final", 0.1)
+    suite = write(tmp_path, {"happo": 1.0, "mappo": 1.0}, claim, seeds=4, agents=tasks)
+    assert only(suite).verdict == "undecided"
+    assert {task for task, _ in claims.open_pairings([only(suite)])} == {*tasks} - {HOPPER}
+
+
 def test_monotonic_improvement_is_undecided_where_it_was_not_measured(tmp_path: Path) -> None:
     claim = Claim("Updates improve.", "improves_monotonically", ["happo"], [], [CHEETAH], "final", 0.1)
     verdict = only(write(tmp_path, {"happo": 1.0}, claim))
     assert verdict.verdict == "undecided"
     assert "not measured" in claims.sentence(verdict)
+
+
+def measured_updates(tasks: dict[str, float], seeds: int = 5, count: int = 40) -> pd.DataFrame:
+    """Whole updates of HAPPO, one a fall by 3, the others rises by 2: task -> the standard error."""
+    rows = [
+        ("demo", task, "happo", seed, k, "team", -3.0 if (seed, k) == (0, 0) else 2.0, error)
+        for task, error in tasks.items()
+        for seed in range(seeds)
+        for k in range(count)
+    ]
+    columns = ["suite", "task", "algorithm", "seed", "step", "agent", "improvement", "improvement_error"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def test_a_claim_about_updates_is_decided_by_its_own_tasks(tmp_path: Path) -> None:
+    """One fall contradicts where J is exact, whatever is measured on other tasks of the suite."""
+    claim = Claim("Updates improve.", "improves_monotonically", ["happo"], [], [CHEETAH], "final", 0.1)
+    suite = write(tmp_path, {"happo": 1.0}, claim)
+    sampled, exact = (replace(suite, updates=measured_updates({CHEETAH: e, HOPPER: 1.0})) for e in (1.0, 0.0))
+    assert (only(sampled).verdict, only(exact).verdict) == ("supported", "contradicted")
+    assert (
+        claims.sentence(only(exact))
+        == "contradicted for happo (0.5% of its measured updates surely lowered the return)"
+    )
+
+
+def test_a_claim_about_updates_waits_for_all_planned_trials_and_tasks(tmp_path: Path) -> None:
+    claim = Claim("Updates improve.", "improves_monotonically", ["happo"], [], [CHEETAH, HOPPER], "final", 0.1)
+    suite = write(tmp_path, {"happo": 1.0}, claim, looks=[5, 6])
+    for tasks, verdict in (({CHEETAH: 1.0}, "undecided"), ({CHEETAH: 1.0, HOPPER: 1.0}, "supported")):
+        assert only(replace(suite, updates=measured_updates(tasks))).verdict == verdict
+    write_trial(tmp_path, "happo", 4, task=HOPPER, returns=(), final=None, absolute=None, status="running")
+    found = only(replace(load(tmp_path), updates=measured_updates({CHEETAH: 1.0, HOPPER: 1.0})))
+    assert found.verdict == "undecided"
+    assert claims.open_pairings([found]) == {(CHEETAH, "happo"), (HOPPER, "happo")}
 
 
 def test_the_page_says_what_leaving_out_failed_trials_would_change(tmp_path: Path) -> None:
@@ -145,6 +243,7 @@ def test_the_page_says_what_leaving_out_failed_trials_would_change(tmp_path: Pat
     suite = write_looks(tmp_path, [6])
     (row,) = answer.context(suite, claims.verdicts(suite))["without_failed"]
     assert row == {
+        "claim": "beats",
         "comparison": "happo against mappo",
         "failed": "2",
         "verdict": "supported",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats as distributions
@@ -80,10 +79,11 @@ def test_where_every_return_is_exact_one_fall_contradicts_and_none_supports() ->
     falls = monotonic.measured(updates())
     assert monotonic.chance(falls) == 0.0
     assert monotonic.chance(monotonic.measured(updates(error=0.1))) == monotonic.CHANCE
-    one = stats.Evidence(0.01, 0.0, 0.02, np.nan, 1, 10)
-    assert monotonic.decision(one, 0.0).verdict == "contradicted"
-    assert monotonic.decision(one, 0.05).verdict == "supported"
-    assert monotonic.decision(stats.Evidence(0.0, 0.0, 0.0, np.nan, 1, 10), 0.0).verdict == "supported"
+    rises = pd.DataFrame([("g", seed, False, True) for seed in range(5)], columns=["task", "seed", "surely", "raised"])
+    fall = rises.assign(surely=rises["seed"] == 0)
+    still = rises.assign(raised=False)
+    for whole, verdict in ((rises, "supported"), (fall, "contradicted"), (still, "undecided")):
+        assert monotonic.decide({5: whole}.get, [5], 0.0).verdict == verdict
 
 
 def test_rounding_lowers_no_exact_return() -> None:

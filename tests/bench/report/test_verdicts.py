@@ -69,6 +69,12 @@ def test_a_test_that_points_to_the_other_side_than_the_effect_decides_nothing() 
     assert found.p > 0.5
 
 
+def test_a_small_p_is_that_of_ten_times_as_many_permutations() -> None:
+    """Both points of three separate tasks: the exact p is 2 / 252^3, less than any number of permutations gives."""
+    x = {task: np.stack([np.arange(5.0) + 9, np.arange(5.0)]) for task in "abc"}
+    assert stats.outperforms(x, 1000).p == pytest.approx(2 / 10_001)
+
+
 def test_the_effect_of_several_tasks_is_the_interquartile_mean_of_all_differences() -> None:
     x = {"a": np.array([[1.0, 2, 3, 4], [0, 0, 0, 0]]), "b": np.array([[5.0, 6, 7, 8], [0, 0, 0, 0]])}
     assert stats.outperforms(x, 100).effect == pytest.approx(np.mean([3, 4, 5, 6]))
