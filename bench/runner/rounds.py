@@ -28,16 +28,18 @@ def run_rounds(
 ) -> int:
     """Run the seeds of the suite, then one seed after the other until none would decide anything any more.
 
-    `judge` names the pairings on which more seeds may decide what is undecided, and the undecided claims. Returns the
-    code of the command: that of the worst round.
+    A trial that fails is not run again in later rounds. `judge` names the pairings on which more seeds may decide what
+    is undecided, and the undecided claims. Returns the code of the command: that of the worst round.
     """
     code, first = 0, found.resolved.first_seed
     asked: Pairings = {(t.task.label, t.label) for t in found.planned}
+    untried = {*found.prices}
     rounds = range(found.own_seeds, found.resolved.looks[-1] + 1)
     for seeds in rounds:
         planned = [t for t in found.planned if t.seed < first + seeds and (t.task.label, t.label) in asked]
         folder.prepare(planned, found.document, found.resolved, results)
-        todo = [t for t in planned if t in found.prices and read_status(t, working(results)).get("status") != "done"]
+        todo = [t for t in planned if t in untried and read_status(t, working(results)).get("status") != "done"]
+        untried -= {*todo}
         if todo:
             code = max(code, run_trials(todo, results, effort, found.prices, backend))
         if code == INTERRUPTED:

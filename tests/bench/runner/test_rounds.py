@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_run import main
+from test_run import DIVERGES, main
 
 from bench import run
 from bench.store.resolved import Resolved
@@ -50,6 +50,19 @@ def test_the_most_seeds_end_it_and_the_same_command_runs_nothing_again(
         assert "Undecided with 2 seeds, the most that --max-seeds allows." in capsys.readouterr().out
     assert there(tmp_path) == {("ippo", 0), *((label, seed) for label in ("happo", "mappo") for seed in (0, 1))}
     assert {about["attempts"] for about in read_trials(tmp_path / "tiny")} == {1}
+
+
+def test_a_trial_that_fails_is_not_run_again_for_every_seed_that_is_added(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    open_pairings = {("games/driving", "wild"), ("games/driving", "mappo")}
+    monkeypatch.setattr(run, "judged", lambda results: (open_pairings, ["beats"]))
+    two: dict[str, Any] = {"algorithms": {"wild": DIVERGES, "mappo": None}, "tasks": ["games/driving"]}
+    two["claims"] = {"beats": CLAIMS["beats"] | {"algorithms": ["wild"]}}
+    assert main(tmp_path, "--until", "decided", "--max-seeds", "3", **two) == 1
+    failed = [about for about in read_trials(tmp_path / "tiny") if about["status"] == "failed"]
+    assert [(about["seed"], about["attempts"]) for about in failed] == [(0, 1)]
+    assert capsys.readouterr().err == "1 of 2 trials failed; the same command tries it again\n"
 
 
 @pytest.mark.parametrize(
