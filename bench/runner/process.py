@@ -14,6 +14,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from types import FrameType
@@ -76,20 +77,7 @@ def call(
     What it says through its `link` goes to `say` and `progress`. Raises Died if it gives no result, and Stopped if
     `stop` was set and the process has been ended.
     """
-    ours, theirs = _context.Pipe(duplex=False)
-    beats = _context.RawValue(ctypes.c_uint64)
-    work = pickle.dumps((function, arguments))
-    # A worker of Dask is a daemon, which may have no children because they would outlive it. Ours follow it.
-    multiprocessing.current_process()._config.pop("daemon", None)  # type: ignore[attr-defined]
-    os.environ.pop(TRIM, None)
-    process = _context.Process(target=_serve, args=(theirs, beats, work))
-    try:
-        process.start()
-    except (OSError, EOFError) as error:  # the server cannot fork, or what it has forked dies before it begins
-        ours.close()
-        raise Died(f"its process cannot be started: {one_line(error)}", "") from error
-    finally:
-        theirs.close()
+    process, ours, beats = _started(pickle.dumps((function, arguments)))
     try:
         result = _watch(process, ours, beats, limits, {"line": say, "progress": progress}, stop or threading.Event())
         process.join(GRACE_SECONDS)
@@ -97,6 +85,25 @@ def call(
     finally:
         _end(process)
         ours.close()
+
+
+def _started(work: bytes) -> tuple[Any, Connection, Any]:
+    """A process that does this work, the pipe on which it is heard, and the count of its beats; raises Died."""
+    # A worker of Dask is a daemon, which may have no children because they would outlive it. Ours follow it.
+    multiprocessing.current_process()._config.pop("daemon", None)  # type: ignore[attr-defined]
+    os.environ.pop(TRIM, None)
+    try:
+        with ExitStack() as unless_started:
+            ours, theirs = _context.Pipe(duplex=False)
+            unless_started.enter_context(ours)
+            with theirs:
+                beats = _context.RawValue(ctypes.c_uint64)
+                process = _context.Process(target=_serve, args=(theirs, beats, work))
+                process.start()
+            unless_started.pop_all()
+    except (OSError, EOFError) as error:  # too many open files; no fork; or what was forked dies before it begins
+        raise Died(f"its process cannot be started: {one_line(error)}", "") from error
+    return process, ours, beats
 
 
 def _watch(
@@ -136,10 +143,10 @@ def _watch(
 
 
 def _memory(pid: int) -> int:
-    """Resident bytes of a process; 0 for one that has ended."""
+    """Resident bytes of a process; 0 for one that has ended, or cannot be looked at for lack of open files."""
     try:
         return int(psutil.Process(pid).memory_info().rss)
-    except psutil.Error:
+    except (psutil.Error, OSError):
         return 0
 
 

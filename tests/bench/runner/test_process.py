@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from bench.runner import process
@@ -50,6 +51,26 @@ def test_a_process_that_cannot_be_started_is_said(error: Exception, monkeypatch:
             call(abs, -1, limits=Limits(60), say=print)
         opened.append(open_files())
     assert opened[0] == opened[1]
+
+
+@pytest.mark.parametrize("part", ["Pipe", "RawValue"])
+def test_a_process_for_which_no_more_files_may_be_open_is_said(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def too_many(*_: Any, **__: Any) -> Any:
+        raise OSError(24, "Too many open files")
+
+    before = open_files()
+    monkeypatch.setattr(process._context, part, too_many)
+    with pytest.raises(Died, match=r"its process cannot be started: OSError: .* Too many open files"):
+        call(abs, -1, limits=Limits(60), say=print)
+    assert open_files() == before
+
+
+def test_a_process_whose_memory_cannot_be_looked_at_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    def too_many(pid: int) -> Any:
+        raise OSError(24, "Too many open files", f"/proc/{pid}/stat")
+
+    monkeypatch.setattr(psutil, "Process", too_many)
+    assert process._memory(os.getpid()) == 0
 
 
 def open_files() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import subprocess
@@ -489,6 +490,24 @@ def test_an_environment_that_takes_its_process_with_it_fails_its_own_trial_only(
     found = {a["task"].split(":")[2]: a for a in read_trials(tmp_path / "tiny")}
     assert (found[name]["status"], found["Spared"]["status"]) == ("failed", "done")
     assert reason in found[name]["error"]
+
+
+def test_a_trial_for_whose_process_no_more_files_may_be_open_fails_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, calls = process._context.Pipe, itertools.count()
+
+    def pipe(**how: Any) -> Any:
+        if next(calls) == 0:
+            raise OSError(24, "Too many open files")
+        return real(**how)
+
+    monkeypatch.setattr(process._context, "Pipe", pipe)
+    assert main(tmp_path, "--retries", "0", jobs=2, tasks=["games/driving"], **TWO) == 1
+    assert "1 of 2 trials failed" in capsys.readouterr().err
+    failed, done = sorted(about(tmp_path).values(), key=lambda a: a["status"] == "done")
+    assert (failed["status"], done["status"]) == ("failed", "done")
+    assert failed["error"] == "its process cannot be started: OSError: [Errno 24] Too many open files"
 
 
 @pytest.mark.parametrize(("name", "reason"), [("Exits", "its process ended with status 0"), ("Interrupts", "")])
