@@ -11,6 +11,7 @@ from typing import Any
 from bench.cli.command import counted, first_of
 from bench.store import files
 from bench.store.checksums import Damaged, check_archive
+from bench.store.files import StoreError
 from bench.store.places import shared, shown, working
 from bench.store.remote import Remote
 from bench.store.trials import CHECKPOINTS, EARLIER_BUDGETS, KEPT, earlier_steps, identity
@@ -37,7 +38,7 @@ def reached(trial: Trial, folder: Path) -> int:
         return int(about["steps"]) if about.get(KEPT) else 0
     if not any((own / name).exists() for name in CHECKPOINTS):
         return 0
-    if (own / "progress.json").exists():
+    with suppress(StoreError, LookupError, TypeError, ValueError):  # none yet, or an empty file: nothing depends on it
         return int(files.read_json(own / "progress.json")["step"])
     return max((int(budget["steps"]) for budget in about.get(EARLIER_BUDGETS, [])), default=0)
 

@@ -22,7 +22,7 @@ from bench.store.trials import TABLES, of_earlier_budgets, read_trials
 from bench.store.verifying import findings
 from bench.suite.resolving import load, trials
 from bench.trial import session, worker
-from bench.trial.budget import lengthen
+from bench.trial.budget import lengthen, reached
 from bench.trial.exporting import export
 from bench.trial.status import at_work
 from bench.trial.trained import load_team
@@ -148,6 +148,17 @@ def test_a_trial_that_had_not_ended_goes_on_without_having_kept_anything(
     assert main(tmp_path, "--set", "steps=200", *HAPPO) == 0
     assert_continued(tmp_path, at_once, ("happo",))
     assert not of_earlier_budgets(joined(tmp_path, "records")).any()
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]", '{"step": null}', '{"step": "far"}'])
+def test_a_progress_file_that_says_nothing_costs_the_estimate_only(tmp_path: Path, content: str) -> None:
+    assert main(tmp_path, "--keep", *HAPPO) == 0
+    path = tmp_path / "suite.yaml"
+    (longer,) = [t for t in trials(load(path, ["steps=200"])[0], path) if t.label == "happo"]
+    lengthen([longer], [], tmp_path / "tiny")
+    (longer.folder(tmp_path / "tiny") / "progress.json").write_text(content)
+    assert reached(longer, tmp_path / "tiny") == 100
+    assert main(tmp_path, "--dry-run", "--set", "steps=200", *HAPPO) == 0
 
 
 def test_without_a_checkpoint_one_line_asks_before_trials_start_over(
