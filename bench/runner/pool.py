@@ -22,6 +22,7 @@ from bench.runner.cost import Cost
 from bench.runner.folder import join_tables
 from bench.runner.monitor import Monitor
 from bench.store import files
+from bench.store.files import StoreError
 from bench.store.places import working
 from bench.store.remote import BRIEFLY, Remote, StoreGone
 from bench.suite.trial import Trial
@@ -61,7 +62,10 @@ def add_effort(parser: ArgumentParser) -> None:
 def run_trials(
     todo: Sequence[Trial], results: Path | Remote, effort: Effort, prices: Mapping[Trial, Cost], backend: Backend
 ) -> int:
-    """Run the trials, print how each ended, and join their tables. Raises StoreGone where that is why it has to end."""
+    """Run the trials, print how each ended, and join their tables.
+
+    Raises StoreGone where that is why it has to end, and StoreError where the tables cannot be joined.
+    """
     failed, left, seconds = 0, len(todo), [prices[t].seconds_left for t in todo]
     done: list[Trial] = []
     command.end_as_after_ctrl_c()
@@ -74,25 +78,33 @@ def run_trials(
                 monitor.ended(outcome)
                 failed, left = failed + (outcome.status == "failed"), left - 1
                 done += [outcome.trial] * (outcome.status == "done")
-        join_tables(results)
+        if failed:
+            again = "tries it again" if failed == 1 else "tries them again"
+            print(f"{failed} of {counted(len(todo), 'trial')} failed; the same command {again}", file=sys.stderr)
+        _join(results)
     except StoreGone as gone:
         what = f"{left} of {counted(len(todo), 'trial')} not done" if left else "the tables are not joined"
         raise StoreGone(f"Stopped: {what}: {gone}") from None
     except KeyboardInterrupt:
-        with suppress(StoreGone):  # readers join tables themselves
-            join_tables(results.waiting(BRIEFLY) if isinstance(results, Remote) else results)
+        with suppress(StoreError):  # readers join tables themselves
+            _join(results.waiting(BRIEFLY) if isinstance(results, Remote) else results)
         print("Stopped. The same command goes on from the last evaluation of each trial.", file=sys.stderr)
         return INTERRUPTED
     print(f"Records: {results / 'records.parquet'}   Report: python -m bench.report {shlex.quote(str(results))}")
-    if failed:
-        again = "tries it again" if failed == 1 else "tries them again"
-        print(f"{failed} of {counted(len(todo), 'trial')} failed; the same command {again}", file=sys.stderr)
     if deleted := [t.name for t in done if not read_status(t, working(results))]:
         print(
             f"{first_of(deleted)}: done, and deleted in {results} meanwhile; the same command starts over",
             file=sys.stderr,
         )
     return int(failed > 0 or bool(deleted))
+
+
+def _join(results: Path | Remote) -> None:
+    """Join the tables of all trials. Raises StoreError where one cannot be read, or they cannot be written."""
+    try:
+        join_tables(results)
+    except OSError as error:  # a full disk; trials have run, so this is no bad input
+        raise StoreError(f"{error.filename or results}: {error.strerror or error}") from error
 
 
 def outcomes(

@@ -45,6 +45,7 @@ TINY: dict[str, Any] = {
     "defaults": {"envs": 2, "rollout_length": 25, "hidden_sizes": [16]},
 }
 TWO: dict[str, Any] = {"algorithms": {"happo": None, "mappo": None}}
+DRIVING: dict[str, Any] = {**TWO, "tasks": ["games/driving"]}
 DIVERGES = {"algorithm": "happo", "actor_lr": 1e30, "critic_lr": 1e30}
 
 
@@ -284,6 +285,48 @@ def test_a_corrupt_table_of_a_done_trial_is_named_when_tables_are_joined(
     assert about(tmp_path)["mappo"]["status"] == "done"
 
 
+@pytest.fixture(params=["damaged", "full"])
+def cannot_be_joined(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> str:
+    """A folder in which the tables of trials cannot be joined; what says so."""
+
+    def no_space(folder: Path) -> None:
+        raise OSError(28, "No space left on device", str(folder))
+
+    if request.param == "full":
+        monkeypatch.setattr("bench.runner.folder.merge", no_space)
+        return "tiny: No space left on device"
+    assert main(tmp_path, "--only", "algorithm=mappo", **DRIVING) == 0
+    next(tmp_path.rglob("mappo/seed-00/records.parquet")).write_bytes(b"broken")
+    capsys.readouterr()
+    return "mappo/seed-00"
+
+
+def test_tables_that_cannot_be_joined_are_status_1_after_what_failed(
+    tmp_path: Path, cannot_be_joined: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def train(running: session.Session) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(session.Session, "train", train)
+    assert main(tmp_path, **DRIVING) == 1
+    failed, unjoined = capsys.readouterr().err.splitlines()
+    assert "failed; the same command tries" in failed
+    assert cannot_be_joined in unjoined
+
+
+def test_tables_that_cannot_be_joined_after_ctrl_c_change_nothing_of_it(
+    tmp_path: Path, cannot_be_joined: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def train(running: session.Session) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(session.Session, "train", train)
+    assert main(tmp_path, **DRIVING) == INTERRUPTED
+    assert capsys.readouterr().err == "Stopped. The same command goes on from the last evaluation of each trial.\n"
+
+
 def test_results_that_cannot_be_written_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "tiny").write_text("a file where a folder should be")
     assert main(tmp_path, **TWO) != 0
@@ -503,7 +546,7 @@ def test_a_trial_for_whose_process_no_more_files_may_be_open_fails_alone(
         return real(**how)
 
     monkeypatch.setattr(process._context, "Pipe", pipe)
-    assert main(tmp_path, "--retries", "0", jobs=2, tasks=["games/driving"], **TWO) == 1
+    assert main(tmp_path, "--retries", "0", jobs=2, **DRIVING) == 1
     assert "1 of 2 trials failed" in capsys.readouterr().err
     failed, done = sorted(about(tmp_path).values(), key=lambda a: a["status"] == "done")
     assert (failed["status"], done["status"]) == ("failed", "done")
