@@ -114,7 +114,7 @@ class Session:
             rows = self._update(rollout)
         except Diverged as error:
             self._take(error.rows, rollout.reward.numel(), time.perf_counter() - start)
-            self._write_tables()
+            self.write_tables()
             raise
         aside = self.meter.seconds if self.meter else 0.0
         self._take(rows, rollout.reward.numel(), time.perf_counter() - start - aside)
@@ -140,7 +140,7 @@ class Session:
         mean = self.evaluation = float(frame["episode_return"].to_numpy().mean())
         if not np.isfinite(mean):
             self.records.pop()
-            self._write_tables()
+            self.write_tables()
             raise Diverged(f"the evaluation at step {self.step} gave a return of {mean}", [])
         if self.best is None or mean > self.best["evaluation"]:
             self.best = {
@@ -150,7 +150,7 @@ class Session:
                 "seconds": self.seconds,
                 "policy": copy.deepcopy(self.learner.policy.state_dict()),
             }
-        self._write_tables()
+        self.write_tables()
         self._write_checkpoint()
         self._write_progress()
 
@@ -175,7 +175,7 @@ class Session:
         torch.save({"trial": self.owner, "best": self.best["policy"], "last": last}, buffer)
         files.write_bytes(self.folder / "policy.pt", buffer.getvalue())
         self.checksums["policy.pt"] = hashlib.sha256(buffer.getvalue()).hexdigest()
-        self._write_tables()
+        self.write_tables()
 
     def _episodes(self, kind: str, count: int, stream: str) -> pd.DataFrame:
         """Play `count` episodes on the evaluation seeds of a stream: one row each."""
@@ -196,7 +196,8 @@ class Session:
             }
         )
 
-    def _write_tables(self) -> None:
+    def write_tables(self) -> None:
+        """Write what there is so far."""
         files.refuse_other_folder(self.folder, self._folder_id)
         if self.rows:
             self.updates.append(pd.DataFrame(self.rows))

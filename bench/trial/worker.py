@@ -90,6 +90,8 @@ def _attempt(trial: Trial, suite_folder: Path, env_threads: int, until: int | No
             _train(session, trial.steps if until is None else until, hold)
             if until is None:
                 session.play_fresh_episodes()
+            elif not session.checksums:  # it had got so far before, and was stopped before `trial.json` said so
+                session.write_tables()
     except BaseException as error:  # the code of an environment may raise anything
         if isinstance(error, Stopped) or (isinstance(error, KeyboardInterrupt) and _interruptible()):
             _note_stop(folder, folder_id, about, hold)

@@ -29,9 +29,11 @@ import pandas as pd
 from optuna.trial import TrialState
 
 from bench.store import files, scores
+from bench.store.trials import CHECKPOINTS
 from bench.suite.trial import Trial
 from bench.trial import worker
 from bench.trial.link import Link
+from bench.trial.status import read_status
 from bench.tune.queue import Claim, Queue
 from bench.tune.study import Plan
 
@@ -89,11 +91,18 @@ def carry_out(plan: Plan, claim: Claim, link: Link) -> TuningOutcome:
     if error or pruned:
         own.set_user_attr("error", error)
         study.tell(own, state=TrialState.FAIL if error else TrialState.PRUNED)
-        value = None if error else mean_of_tasks(ends)
-        return TuningOutcome(claim.label, own.number, "fail" if error else "pruned", value, seconds, error)
-    value = mean_of_tasks(ends)
-    study.tell(own, [value, seconds][: len(plan.study.objectives)])
-    return TuningOutcome(claim.label, own.number, "complete", value, seconds)
+    else:
+        study.tell(own, [mean_of_tasks(ends), seconds][: len(plan.study.objectives)])
+    _delete_checkpoints(instances, claim.folder)
+    state, value = "fail" if error else "pruned" if pruned else "complete", None if error else mean_of_tasks(ends)
+    return TuningOutcome(claim.label, own.number, state, value, seconds, error)
+
+
+def _delete_checkpoints(instances: Sequence[Trial], folder: Path) -> None:
+    """Of trials that were cut, with which nobody goes on any more: replay buffers are large."""
+    for t in instances:
+        for name in CHECKPOINTS:
+            (t.folder(folder) / name).unlink(missing_ok=True)
 
 
 def put_aside(label: str, number: int, folder: Path, error: str) -> TuningOutcome:
@@ -127,9 +136,13 @@ def _by_grid(plan: Plan, claim: Claim, instances: Sequence[Trial], link: Link) -
 
 
 def _advance(t: Trial, folder: Path, link: Link, step: int) -> None:
-    """Train a trial up to a step of the grid, unless it has reached it."""
+    """Train a trial up to a step of the grid, unless it has reached it; to its last step until it is done.
+
+    The evaluation there is written before that: a trial that was stopped in between is to end too.
+    """
     curve = evaluations(t, folder)
-    if not len(curve) or curve.index[-1] < step:
+    left = step == t.steps and read_status(t, folder).get("status") != "done"
+    if left or not len(curve) or curve.index[-1] < step:
         outcome = worker.run(t, folder, until=step, link=link)
         if outcome.status not in ("running", "done"):
             raise _Failed(outcome)

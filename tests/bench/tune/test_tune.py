@@ -32,6 +32,7 @@ from bench.runner.cost import Cost
 from bench.store import files, scores
 from bench.store.resolved import Resolved
 from bench.store.trials import read_trials, trial_folder
+from bench.store.verifying_study import findings_of_study
 from bench.suite import model, resolving
 from bench.suite.model import SuiteError
 from bench.suite.trial import Trial
@@ -459,6 +460,34 @@ def test_ctrl_c_stops_with_130_and_the_same_command_gives_the_numbers_of_a_study
     pd.testing.assert_frame_equal(table(tmp_path), table(whole), check_exact=True)
 
 
+@pytest.mark.parametrize("pruner", ["none", "median"])
+@pytest.mark.parametrize(
+    ("owner", "name", "call"),
+    [(session.Session, "_write_checkpoint", 3), (worker, "close_attempt", 1)],
+    ids=["before-the-checkpoint", "before-the-status"],
+)
+def test_a_trial_that_is_stopped_after_its_last_tables_is_ended_with_its_tuning_trial(
+    tmp_path: Path, owner: Any, name: str, call: int, pruner: str
+) -> None:
+    real, calls = getattr(owner, name), [0]
+
+    def stopped(*arguments: Any, **more: Any) -> Any:
+        calls[0] += 1
+        if calls[0] == call:
+            raise KeyboardInterrupt
+        return real(*arguments, **more)
+
+    one: dict[str, Any] = {"trials": 1, "pruner": pruner, **ONE}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(owner, name, stopped)
+        assert main(tmp_path, **one) == tune.INTERRUPTED
+    assert main(tmp_path, **one) == 0
+    (about,) = read_trials(tmp_path / "tiny" / "tuning" / "happo" / "trial-0000")
+    assert about["status"] == "done"
+    assert [*tmp_path.rglob("checkpoint*.pt")] == []
+    assert [found.wrong for found in findings_of_study(tmp_path / "tiny") if found.wrong] == []
+
+
 def test_a_study_that_means_something_else_under_the_same_name_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -748,6 +777,7 @@ def test_settings_that_diverge_fail_and_count(tmp_path: Path) -> None:
     assert len(failed) in (1, 2, 3)
     assert failed["value"].isna().all()
     assert failed["error"].str.contains("a loss of inf").all()
+    assert [*tmp_path.rglob("checkpoint*.pt")] == [], "no failed one goes on"
 
 
 def test_a_trial_that_diverged_counts_the_seconds_that_it_trained(tmp_path: Path) -> None:
@@ -972,6 +1002,7 @@ def test_a_pruner_cuts_what_is_worse_and_never_the_defaults(tmp_path: Path, prun
     assert rows["state"].iloc[0] == "complete"
     assert "pruned" in set(rows["state"])
     assert len(rows) == 7
+    assert [*tmp_path.rglob("checkpoint*.pt")] == [], "none that was cut goes on"
 
 
 # Two objectives
