@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import os
+import resource
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -45,6 +48,17 @@ def one_job_runs_in_this_process() -> Iterator[None]:
         for module in (attempt, preparing, tuning_pool):
             patch.setattr(module, "call", call)
         yield
+
+
+@pytest.fixture
+def few_open_files() -> Iterator[None]:
+    """Meanwhile twenty files more than now may be open, whose numbers are the lowest that are free."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    used = {*map(int, os.listdir("/dev/fd"))}
+    free = (number for number in itertools.count() if number not in used)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (next(itertools.islice(free, 20, None)), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @pytest.fixture

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -88,28 +88,37 @@ def _whole_checkpoint(own: Path) -> bool:
     return False
 
 
-def lengthen(planned: Sequence[Trial], lost: Sequence[Trial], results: Path | Remote) -> None:
+def lengthen(planned: Sequence[Trial], lost: Collection[Trial], results: Path | Remote) -> None:
     """Note in `trial.json` that trials have more steps; what they have so far is that of an earlier budget from now on.
 
     `lost`: those that start over; damaged checkpoints of theirs are deleted. Raises SuiteError for a trial at which
     another process is at work with fewer steps, and for one that is published only.
     """
-    with shared(results) as folder, ExitStack() as locks:
-        longer = lengthened(planned, folder)  # another run may have been first
-        for trial in dict.fromkeys([*longer, *lost]):
-            place = trial.folder(folder)
-            if not (place / "trial.json").exists():
+    with shared(results) as folder:
+        longer, lost = {*lengthened(planned, folder)}, {*lost}  # another run may have been first
+        chosen = [t for t in planned if t in longer or t in lost]
+        for trial in chosen:
+            if not (trial.folder(folder) / "trial.json").exists():
                 raise SuiteError(f"{results}: published trials cannot be given more steps; choose another --results")
-            if not locks.enter_context(held_here(trial, results)):
-                who = "another process is at work on this trial with fewer steps"
-                raise SuiteError(f"{shown(results, place)}: {who}; wait for it")
-        for trial in longer:
-            files.write_sealed_json(
-                trial.folder(folder) / "trial.json", _with_more_steps(read_status(trial, folder), trial)
-            )
-        for trial in lost:
-            for name in CHECKPOINTS:
-                (trial.folder(folder) / name).unlink(missing_ok=True)
+            with _held(trial, results):
+                pass  # before anything is written; one lock at a time, as a process may have only so many open files
+        for trial in chosen:
+            place = trial.folder(folder)
+            with _held(trial, results):
+                if trial in longer:
+                    files.write_sealed_json(place / "trial.json", _with_more_steps(read_status(trial, folder), trial))
+                for name in CHECKPOINTS if trial in lost else ():
+                    (place / name).unlink(missing_ok=True)
+
+
+@contextmanager
+def _held(trial: Trial, results: Path | Remote) -> Iterator[None]:
+    """Hold the lock file of a trial. Raises SuiteError where another process is at work on it."""
+    with held_here(trial, results) as free:
+        if not free:
+            who = "another process is at work on this trial with fewer steps"
+            raise SuiteError(f"{shown(results, trial.folder(working(results)))}: {who}; wait for it")
+        yield
 
 
 def _with_more_steps(about: dict[str, Any], trial: Trial) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from bench.store import files
 from bench.store.trials import TABLES, of_earlier_budgets, read_trials
 from bench.store.verifying import findings
 from bench.suite.resolving import load, trials
-from bench.trial import session, worker
+from bench.trial import session, status, worker
 from bench.trial.budget import lengthen, reached
 from bench.trial.exporting import export
 from bench.trial.status import at_work
@@ -220,6 +220,16 @@ def test_fewer_steps_and_another_setting_are_refused(tmp_path: Path, capsys: pyt
     assert "(steps 100, now 200; clip 0.2, now 0.1; config" in err
 
 
+def test_a_trial_at_which_another_run_is_at_work_keeps_all_from_being_given_more_steps(tmp_path: Path) -> None:
+    two = {"algorithms": {"happo": None, "mappo": None}}
+    assert main(tmp_path, "--keep", **two) == 0
+    lock = files.try_lock(folder_of(tmp_path, "mappo") / ".lock")
+    assert lock
+    assert main(tmp_path, "--set", "steps=200", **two) == BAD_INPUT
+    lock.release()
+    assert {about["steps"] for about in read_trials(tmp_path / "tiny")} == {100}
+
+
 def test_a_trial_at_which_another_run_is_at_work_is_left_to_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -328,6 +338,19 @@ def test_two_runs_that_ask_for_the_same_steps_share_the_trials(tmp_path: Path) -
     assert lock, "the first of them is at work"
     lengthen(planned, [], tmp_path / "tiny")
     lock.release()
+
+
+@pytest.mark.usefixtures("few_open_files")
+def test_more_trials_than_files_may_be_open_are_given_more_steps(tmp_path: Path) -> None:
+    path = tmp_path / "suite.yaml"
+    path.write_text(yaml.safe_dump(SUITE | {"seeds": 10}))
+    for t in trials(load(path)[0], path):
+        status.register(t, tmp_path / "tiny")
+        status.record_failure(t, tmp_path / "tiny", "a full disk")
+    planned = trials(load(path, ["steps=200"])[0], path)
+    assert len(planned) == 50
+    lengthen(planned, [], tmp_path / "tiny")
+    assert {(a["status"], a["steps"]) for a in read_trials(tmp_path / "tiny")} == {("failed", 200)}
 
 
 def test_a_trial_that_failed_at_its_beginning_has_nothing_to_lose(
