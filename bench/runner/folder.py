@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,7 @@ def join_tables(results: Path | Remote) -> None:
         merge(folder)
 
 
-def refuse_changed(planned: Sequence[Trial], results: Path | Remote, longer: Collection[Trial] = ()) -> None:
+def refuse_changed(planned: Sequence[Trial], results: Path | Remote, longer: Set[Trial] = frozenset()) -> None:
     """A stored trial of the same name must have meant the same, and all in the folder the same budget.
 
     `longer`: trials that are given more steps than they had.

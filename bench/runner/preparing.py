@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -88,9 +88,9 @@ class Prepared:
     """Those that this run was asked for."""
     prices: Mapping[Trial, Cost]
     """What each of them costs that is not done yet."""
-    longer: Sequence[Trial]
+    longer: Set[Trial]
     """Those of the planned that have ended, or stopped on their way, with fewer steps."""
-    lost: Sequence[Trial]
+    lost: Set[Trial]
     """Those of the selected that have ended with fewer steps and start over."""
     cores: str
     """How this machine's cores are best used; empty if nobody asked."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 
 from bench.cli.command import counted
@@ -19,8 +19,8 @@ def describe(
     prices: Mapping[Trial, Cost],
     results: Path | Remote,
     at_once: int,
-    longer: Sequence[Trial] = (),
-    lost: Sequence[Trial] = (),
+    longer: Set[Trial] = frozenset(),
+    lost: Set[Trial] = frozenset(),
 ) -> str:
     """The selected trials, and the time, memory and disk that those still to run (`prices`) will need.
 
@@ -57,11 +57,9 @@ def describe(
     return "\n".join(lines)
 
 
-def _more_steps(selected: Sequence[Trial], longer: Sequence[Trial], lost: Sequence[Trial]) -> str:
+def _more_steps(selected: Sequence[Trial], longer: Set[Trial], lost: Set[Trial]) -> str:
     """What becomes of trials that are given more steps."""
-    chosen = {*selected}
-    going_on = [t for t in longer if t in chosen and t not in lost]
-    others = [t for t in longer if t not in chosen]
+    going_on, others = (longer & {*selected}) - lost, longer - {*selected}
     parts = [
         f"{counted(len(going_on), 'trial')} to go on from fewer steps" if going_on else "",
         f"{counted(len(lost), 'trial')} to start over" if lost else "",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -20,9 +20,9 @@ from bench.suite.trial import Trial
 from bench.trial.status import held_here, read_status
 
 
-def lengthened(planned: Sequence[Trial], folder: Path) -> list[Trial]:
+def lengthened(planned: Sequence[Trial], folder: Path) -> set[Trial]:
     """Those of which the folder holds the same trial with fewer steps."""
-    return [t for t in planned if _is_shorter(read_status(t, folder), t)]
+    return {t for t in planned if _is_shorter(read_status(t, folder), t)}
 
 
 def _is_shorter(about: dict[str, Any], trial: Trial) -> bool:
@@ -43,18 +43,18 @@ def reached(trial: Trial, folder: Path) -> int:
     return max((int(budget["steps"]) for budget in about.get(EARLIER_BUDGETS, [])), default=0)
 
 
-def starting_over(selected: Sequence[Trial], results: Path | Remote) -> list[Trial]:
+def starting_over(selected: Sequence[Trial], results: Path | Remote) -> set[Trial]:
     """Those that have ended with fewer steps, and have no whole checkpoint to go on from."""
-    return [t for t in selected if _starts_over(t, results)]
+    return {t for t in selected if _starts_over(t, results)}
 
 
-def refuse_to_start_over(lost: Sequence[Trial], results: Path | Remote) -> None:
+def refuse_to_start_over(lost: Set[Trial], results: Path | Remote) -> None:
     """Raise SuiteError where any trial would lose what it has."""
     if not lost:
         return
     raise SuiteError(
         f"{results}: {counted(len(lost), 'trial')} ended with fewer steps and kept no whole checkpoint: "
-        f"{first_of([trial.name for trial in lost], 1)}; --restart starts them over, "
+        f"{first_of(sorted(trial.name for trial in lost), 1)}; --restart starts them over, "
         "--set name=NEW begins a suite of its own"
     )
 
@@ -88,14 +88,14 @@ def _whole_checkpoint(own: Path) -> bool:
     return False
 
 
-def lengthen(planned: Sequence[Trial], lost: Collection[Trial], results: Path | Remote) -> None:
+def lengthen(planned: Sequence[Trial], lost: Set[Trial], results: Path | Remote) -> None:
     """Note in `trial.json` that trials have more steps; what they have so far is that of an earlier budget from now on.
 
     `lost`: those that start over; damaged checkpoints of theirs are deleted. Raises SuiteError for a trial at which
     another process is at work with fewer steps, and for one that is published only.
     """
     with shared(results) as folder:
-        longer, lost = {*lengthened(planned, folder)}, {*lost}  # another run may have been first
+        longer = lengthened(planned, folder)  # another run may have been first
         chosen = [t for t in planned if t in longer or t in lost]
         for trial in chosen:
             if not (trial.folder(folder) / "trial.json").exists():

@@ -155,7 +155,7 @@ def test_a_progress_file_that_says_nothing_costs_the_estimate_only(tmp_path: Pat
     assert main(tmp_path, "--keep", *HAPPO) == 0
     path = tmp_path / "suite.yaml"
     (longer,) = [t for t in trials(load(path, ["steps=200"])[0], path) if t.label == "happo"]
-    lengthen([longer], [], tmp_path / "tiny")
+    lengthen([longer], set(), tmp_path / "tiny")
     (longer.folder(tmp_path / "tiny") / "progress.json").write_text(content)
     assert reached(longer, tmp_path / "tiny") == 100
     assert main(tmp_path, "--dry-run", "--set", "steps=200", *HAPPO) == 0
@@ -333,10 +333,10 @@ def test_two_runs_that_ask_for_the_same_steps_share_the_trials(tmp_path: Path) -
     path = tmp_path / "suite.yaml"
     path.write_text(yaml.safe_dump(SUITE | {"steps": 200}))
     planned = [t for t in trials(load(path)[0], path) if t.label == "happo"]
-    lengthen(planned, [], tmp_path / "tiny")
+    lengthen(planned, set(), tmp_path / "tiny")
     lock = files.try_lock(folder_of(tmp_path, "happo") / ".lock")
     assert lock, "the first of them is at work"
-    lengthen(planned, [], tmp_path / "tiny")
+    lengthen(planned, set(), tmp_path / "tiny")
     lock.release()
 
 
@@ -349,7 +349,7 @@ def test_more_trials_than_files_may_be_open_are_given_more_steps(tmp_path: Path)
         status.record_failure(t, tmp_path / "tiny", "a full disk")
     planned = trials(load(path, ["steps=200"])[0], path)
     assert len(planned) == 50
-    lengthen(planned, [], tmp_path / "tiny")
+    lengthen(planned, set(), tmp_path / "tiny")
     assert {(a["status"], a["steps"]) for a in read_trials(tmp_path / "tiny")} == {("failed", 200)}
 
 
@@ -384,5 +384,5 @@ def test_nobody_begins_a_trial_while_it_is_given_more_steps(tmp_path: Path, monk
         free.append(not at_work(longer, tmp_path / "tiny"))
 
     monkeypatch.setattr(files, "write_sealed_json", write_sealed_json)
-    lengthen([longer], [], tmp_path / "tiny")
+    lengthen([longer], set(), tmp_path / "tiny")
     assert free == [False]
