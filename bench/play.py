@@ -29,7 +29,7 @@ from bench.store.remote import Remote, location
 from bench.store.resolved import Resolved
 from bench.store.trials import (
     NO_PHYSICS,
-    POLICIES,
+    is_published_team,
     published_teams,
     read_trial,
     read_trial_in_place,
@@ -108,7 +108,7 @@ def _of_all_algorithms(place: Path, about: Mapping[str, Any]) -> list[Path]:
     read_trial_in_place(place.absolute() / "trial.json")
     suite, keys = place.absolute().parents[3], ["task", "seed"]
     trials = trials_by_folder(suite)
-    if place.absolute().parents[2].name == POLICIES:
+    if is_published_team(place):
         trials, keys = published_teams(suite), ["task"]
     alike = [(folder, x) for folder, x in trials.items() if all(x[key] == about[key] for key in keys)]
     others = {x["algorithm"]: (folder, x) for folder, x in alike}

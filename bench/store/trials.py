@@ -84,6 +84,11 @@ def trial_folder(suite_folder: Path, task: str, label: str, seed: int, within: s
     return suite_folder / within / slug(task) / slug(label) / f"seed-{seed:02d}"
 
 
+def is_published_team(folder: Path) -> bool:
+    """Whether the folder of a trial is one of those that `bench.publish` makes for trained teams."""
+    return folder.absolute().parts[-4:-3] == (POLICIES,)
+
+
 def identity(about: Mapping[str, Any]) -> dict[str, Any]:
     """Whose the files are that lie beside a `trial.json`."""
     return {key: about[key] for key in IDENTITY}
@@ -102,7 +107,7 @@ def read_trial(path: Path) -> dict[str, Any]:
 
 def read_trial_in_place(path: Path) -> dict[str, Any]:
     """`read_trial` of a trial in a suite's folder. Refuses one that belongs into another folder."""
-    about, within = read_trial(path), POLICIES if path.parts[-5:-4] == (POLICIES,) else TRIALS
+    about, within = read_trial(path), POLICIES if is_published_team(path.parent) else TRIALS
     own = trial_folder(Path(), about["task"], about["algorithm"], about["seed"], within)
     if path.parent.parts[-len(own.parts) :] != own.parts:
         raise StoreError(f"{path}: is that of {own}; it was copied or renamed: move it back, or delete it")

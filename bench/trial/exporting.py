@@ -16,7 +16,16 @@ from algorithms.networks import OBSERVATION_CLIP
 from algorithms.on_policy import OnPolicy
 from bench.store import files
 from bench.store.files import StoreError
-from bench.store.trials import AT, POLICIES, ROUNDED, as_ended, identity, read_table_of, read_trial, trial_table
+from bench.store.trials import (
+    AT,
+    ROUNDED,
+    as_ended,
+    identity,
+    is_published_team,
+    read_table_of,
+    read_trial,
+    trial_table,
+)
 from bench.trial import card
 from bench.trial.trained import TrainedTeam, load_team
 
@@ -52,10 +61,10 @@ def export(place: Path, target: Path, policy: Literal["best", "last"] = "best") 
 
 def _records(place: Path, now: Mapping[str, Any], steps: int) -> pd.DataFrame:
     """The records of a trial, the fresh episodes after so many steps as those at its end."""
-    published = place.absolute().parents[2].name == POLICIES
-    records = (
-        trial_table(place.absolute().parents[3], "records", now) if published else read_table_of(place, "records", now)
-    )
+    if is_published_team(place):
+        records = trial_table(place.absolute().parents[3], "records", now)
+    else:
+        records = read_table_of(place, "records", now)
     return records if steps == now["steps"] else records.assign(kind=records["kind"].str.removesuffix(f"{AT}{steps}"))
 
 

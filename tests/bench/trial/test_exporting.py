@@ -18,7 +18,7 @@ from algorithms import Discrete
 from bench import export
 from bench.store import files
 from bench.store.trials import find_trial, identity, read_trial
-from bench.trial import card
+from bench.trial import card, exporting
 from bench.trial.exporting import export as write
 from bench.trial.trained import TrainedTeam, load_team
 
@@ -103,6 +103,12 @@ def test_a_bare_process_acts_as_we_do(exported: list[tuple[TrainedTeam, Path]], 
 @pytest.fixture(scope="module")
 def happo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return trained(tmp_path_factory.mktemp("happo"), "happo", PLAIN, {})
+
+
+def test_a_trial_may_lie_near_the_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    records = pd.DataFrame({"kind": ["grid"]})
+    monkeypatch.setattr(exporting, "read_table_of", lambda *_: records)
+    assert exporting._records(Path("/team"), {"steps": 50}, 50) is records
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: Any) -> tuple[int, str, str]:
