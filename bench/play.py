@@ -106,20 +106,31 @@ def _of_all_algorithms(place: Path, about: Mapping[str, Any]) -> list[Path]:
     Of published teams, of which there is one for each algorithm, those on the same task.
     """
     read_trial_in_place(place.absolute() / "trial.json")
-    suite, keys = place.absolute().parents[3], ["task", "seed"]
-    trials = trials_by_folder(suite)
+    suite = place.absolute().parents[3]
     if is_published_team(place):
         trials, keys = published_teams(suite), ["task"]
+    else:  # a published suite that went on has teams of trials that have no folder any more
+        trials, keys = published_teams(suite) | trials_by_folder(suite), ["task", "seed"]
     alike = [(folder, x) for folder, x in trials.items() if all(x[key] == about[key] for key in keys)]
-    others = {x["algorithm"]: (folder, x) for folder, x in alike}
+    others = {x["algorithm"]: (folder, x) for folder, x in sorted(alike, key=lambda one: _has_team(one[0]))}
     resolved = Resolved.read(suite)
-    order = [*(resolved.algorithms if resolved else ()), *others]
+    order = [*(resolved.algorithms if resolved else ()), *sorted(others)]
     known = [others[label] for label in dict.fromkeys(order) if label in others]
-    if left := [x["algorithm"] for _, x in known if x["status"] != "done"]:
-        print(f"left out: {', '.join(left)}, not done", file=sys.stderr)
-    if not (done := [folder for folder, x in known if x["status"] == "done"]):
+    done = [(folder, x) for folder, x in known if x["status"] == "done"]
+    _say_left_out("not done", [x for _, x in known if x["status"] != "done"])
+    _say_left_out("without a team there", [x for folder, x in done if not _has_team(folder)])
+    if not (teams := [folder for folder, _ in done if _has_team(folder)]):
         raise StoreError(f"{suite}: no trial on {about['task']} with seed {about['seed']} is done")
-    return done
+    return teams
+
+
+def _has_team(folder: Path) -> bool:
+    return (folder / "policy.pt").exists()
+
+
+def _say_left_out(why: str, trials: Sequence[Mapping[str, Any]]) -> None:
+    if trials:
+        print(f"left out: {', '.join(x['algorithm'] for x in trials)}, {why}", file=sys.stderr)
 
 
 def _own_place(place: Path, about: Mapping[str, Any], grid: bool) -> Path:

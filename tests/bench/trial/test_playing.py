@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ import bench
 from bench import play
 from bench.envs import gl
 from bench.envs.gl import NoPictures
+from bench.publish import publish
 from bench.store import files
 from bench.store.files import StoreError
 from bench.store.trials import find_trial, read_trial, trial_folder
@@ -260,6 +262,20 @@ def test_a_grid_leaves_out_what_is_not_done(suite: Path, happo: Path, capsys: py
     finally:
         files.write_sealed_json(other, about)
     assert (lines[1].split(), err) == (["episode", "happo", "ippo"], "left out: maddpg, not done\n")
+
+
+def test_a_grid_of_a_published_suite_that_went_on_has_its_published_teams(
+    suite: Path, happo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    publish(suite, tmp_path)
+    place = tmp_path / happo.relative_to(suite)
+    shutil.copytree(happo, place)
+    _, lines, err = run(capsys, place, "--grid")
+    assert (lines[1].split(), err) == (["episode", *LABELS], "")
+    (gone,) = tmp_path.glob("policies/*/maddpg")
+    shutil.rmtree(gone)
+    _, lines, err = run(capsys, place, "--grid")
+    assert (lines[1].split(), err) == (["episode", "happo", "ippo"], "left out: maddpg, without a team there\n")
 
 
 def test_before_it_plays_nothing_imports_mujoco() -> None:
