@@ -6,7 +6,7 @@ import sys
 from functools import cache
 from typing import Any
 
-from bench.envs.errors import one_line_with_place
+from bench.envs.errors import error_line_with_place
 
 
 def close(environment: Any) -> None:
@@ -14,7 +14,7 @@ def close(environment: Any) -> None:
     try:
         getattr(environment, "close", str)()  # what is no ParallelEnv may have none
     except (Exception, SystemExit) as error:
-        _tell_once(f"{type(environment).__name__}: close raised {one_line_with_place(error)}")
+        _tell_once(f"{type(environment).__name__}: close raised {error_line_with_place(error)}")
 
 
 @cache

@@ -19,7 +19,7 @@ class EnvError(RuntimeError):
     """An environment that violates the ParallelEnv API; the message says which, and how."""
 
 
-def one_line(error: BaseException) -> str:
+def error_line(error: BaseException) -> str:
     """An exception in one line."""
     try:
         text = str(error)
@@ -29,8 +29,8 @@ def one_line(error: BaseException) -> str:
     return " ".join(f"{name}: {text}".split()) if text else name
 
 
-def one_line_with_place(error: BaseException) -> str:
+def error_line_with_place(error: BaseException) -> str:
     """An exception in one line, with the innermost place in the user's code, or in any where none of it is."""
     places = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
     theirs = [place for place in places if not place[0].startswith(NOT_THEIRS)]
-    return one_line(error) + "".join(f" ({file}:{line})" for file, line in (theirs or places)[-1:])
+    return error_line(error) + "".join(f" ({file}:{line})" for file, line in (theirs or places)[-1:])

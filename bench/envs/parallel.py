@@ -16,7 +16,7 @@ from pettingzoo import ParallelEnv
 
 from algorithms import Discrete, Team
 from bench.envs.closing import close
-from bench.envs.errors import EnvError, one_line_with_place
+from bench.envs.errors import EnvError, error_line_with_place
 from bench.envs.parallel_calls import describe_agents, reset, state_of
 from bench.envs.rules import LARGEST, agents_error, answer_error, beyond_largest, info_error, mean_reward
 from bench.envs.spaces import write_mask
@@ -140,7 +140,7 @@ class ParallelBatch:
         except MemoryError:  # no fault of the environment
             raise
         except (Exception, SystemExit) as error:
-            raise self._error(e, f"step raised {one_line_with_place(error)}") from error
+            raise self._error(e, f"step raised {error_line_with_place(error)}") from error
         try:
             observations, rewards, terminated, truncated, infos = answer
             self.reward[e] = mean_reward(rewards, names)

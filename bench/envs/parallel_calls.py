@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pettingzoo import ParallelEnv
 
-from bench.envs.errors import EnvError, one_line_with_place
+from bench.envs.errors import EnvError, error_line_with_place
 from bench.envs.rules import NUMBERS, reset_error
 from bench.envs.spaces import ActionDecoder, ObservationEncoder, control, sense
 
@@ -49,7 +49,7 @@ def reset(environment: ParallelEnv[str, Any, Any], seed: int, agents: Sequence[s
     except MemoryError:  # no fault of the environment
         raise
     except (Exception, SystemExit) as error:
-        raise EnvError(f"reset raised {one_line_with_place(error)}") from error
+        raise EnvError(f"reset raised {error_line_with_place(error)}") from error
     if wrong := reset_error(answer, environment.agents, environment.possible_agents, agents, seed):
         raise EnvError(wrong)
     observations, infos = answer
@@ -68,7 +68,7 @@ def state_of(environment: ParallelEnv[str, Any, Any]) -> NDArray[Any] | None:
         # An attribute may hide the method, also one of the environment that PettingZoo's wrappers are around.
         if isinstance(error, TypeError) and not callable(getattr(environment.unwrapped, "state", None)):
             return None
-        raise EnvError(f"state raised {one_line_with_place(error)}") from error
+        raise EnvError(f"state raised {error_line_with_place(error)}") from error
     try:
         row = flat(state)
     except ValueError as error:

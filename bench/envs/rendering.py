@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bench.envs.batch import EnvBatch
-from bench.envs.errors import one_line_with_place
+from bench.envs.errors import error_line_with_place
 from bench.envs.gl import NoPictures
 from bench.envs.mujoco import MujocoBatch
 from bench.envs.parallel import ParallelBatch
@@ -160,7 +160,7 @@ class ParallelCamera:
         try:
             made: Any = self._environment.render()
         except (Exception, SystemExit) as error:
-            raise NoPictures(f"{name}: render raised {one_line_with_place(error)}") from error
+            raise NoPictures(f"{name}: render raised {error_line_with_place(error)}") from error
         found: NDArray[Any] = np.asarray(made)
         if found.dtype != np.uint8 or found.ndim != 3 or found.shape[2] != 3:
             raise NoPictures(

@@ -21,7 +21,7 @@ from algorithms import Diverged, SettingError
 from algorithms.config import MADDPGSettings, OnPolicySettings
 from algorithms.registry import Settings
 from algorithms.replay_buffer import transition_bytes
-from bench.envs.errors import EnvError, one_line_with_place
+from bench.envs.errors import EnvError, error_line_with_place
 from bench.envs.random_play import random_actions
 from bench.store.trials import FRESH_FACTOR
 from bench.suite.model import SuiteError
@@ -121,7 +121,7 @@ def costs(
                 raise
             except BaseException as error:  # from the user's code, or for lack of memory
                 if not _lacks_memory(error):
-                    raise SuiteError(f"{trial.name}: {one_line_with_place(error)}") from error
+                    raise SuiteError(f"{trial.name}: {error_line_with_place(error)}") from error
                 reason = str(error).partition("\n")[0] or type(error).__name__
                 raise SuiteError(f"{trial.name}: cannot run on this machine: {reason}") from error
     return {trial: measured[trial.config_hash()] for trial in trials}

@@ -22,7 +22,7 @@ from typing import Any, NoReturn, Protocol
 
 import psutil
 
-from bench.envs.errors import one_line, one_line_with_place
+from bench.envs.errors import error_line, error_line_with_place
 from bench.trial.link import Link, Progress
 from bench.trial.worker import Stopped
 
@@ -102,7 +102,7 @@ def _started(work: bytes) -> tuple[Any, Connection, Any]:
                 process.start()
             unless_started.pop_all()
     except (OSError, EOFError) as error:  # too many open files; no fork; or what was forked dies before it begins
-        raise Died(f"its process cannot be started: {one_line(error)}", "") from error
+        raise Died(f"its process cannot be started: {error_line(error)}", "") from error
     return process, ours, beats
 
 
@@ -210,7 +210,7 @@ def _serve(pipe: Connection, beats: Any, work: bytes) -> None:
     except Stopped:
         return
     except BaseException as error:  # the code of an environment may raise anything
-        answer = ("error", one_line_with_place(error))
+        answer = ("error", error_line_with_place(error))
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # what is left takes no time
     pipe.send(answer)
 

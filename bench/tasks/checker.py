@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache, partial
 
 from algorithms import SettingError
-from bench.envs.errors import EnvError, one_line_with_place
+from bench.envs.errors import EnvError, error_line_with_place
 from bench.tasks import registry
 from bench.tasks.batch_contract import batch_is_the_environment, batch_seeds, numbers, resume
 from bench.tasks.contract import agents, ends, infos, masks, observations, replay, rewards, seeds, spaces_, state
@@ -61,7 +61,7 @@ def attempt(name: str, check: Callable[..., str], *arguments: object) -> Result:
     except MemoryError:
         raise
     except (Exception, SystemExit) as error:  # most likely raised by the environment
-        return Result(name, False, f"raised {one_line_with_place(error)}")
+        return Result(name, False, f"raised {error_line_with_place(error)}")
 
 
 def checks(subject: TaskUnderCheck) -> dict[str, tuple[Callable[[TaskUnderCheck], str], Sequence[str]]]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from algorithms import SettingError
 from bench.envs.batch import EnvBatch
-from bench.envs.errors import EnvError, one_line_with_place
+from bench.envs.errors import EnvError, error_line_with_place
 from bench.envs.parallel import ParallelBatch
 from bench.tasks import plugins
 from bench.tasks.family import MAX_STEPS, PICTURES, Family, Options
@@ -116,7 +116,7 @@ def _factory_batch(
     except EnvError as error:
         raise SettingError("name", f"{name}: {error}") from error
     except (Exception, SystemExit) as error:
-        raise SettingError("name", f"{name}: raised {one_line_with_place(error)} when it was made") from error
+        raise SettingError("name", f"{name}: raised {error_line_with_place(error)} when it was made") from error
 
 
 def own_names() -> list[str]:

@@ -10,7 +10,7 @@ from importlib import metadata
 from typing import Any
 
 from algorithms import SettingError
-from bench.envs.errors import one_line
+from bench.envs.errors import error_line
 
 PREFIX = "python:"
 
@@ -66,7 +66,7 @@ def _imported(name: str, module: str, attribute: str, key: str) -> Any:
         hint = "install it, or start in the folder that holds it"
         raise SettingError(key, f"{name}: cannot import {module}: {error}; {hint}") from error
     except (Exception, SystemExit) as error:
-        raise SettingError(key, f"{name}: importing {module} raised {one_line(error)}") from error
+        raise SettingError(key, f"{name}: importing {module} raised {error_line(error)}") from error
     for part in attribute.split("."):
         if not hasattr(found, part):
             public = ", ".join(word for word in vars(found) if not word.startswith("_")) or "nothing public"

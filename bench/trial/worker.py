@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from algorithms import Diverged
-from bench.envs.errors import EnvError, one_line, one_line_with_place
+from bench.envs.errors import EnvError, error_line, error_line_with_place
 from bench.store import files
 from bench.store.files import FolderGone, StoreError
 from bench.store.lease import TakenOver
@@ -152,4 +152,4 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, StoreError):  # names a file or a place, and means no kind of error by its class
         return " ".join(str(error).split())
     ours = isinstance(error, Diverged | EnvError | OSError)
-    return one_line(error) if ours else one_line_with_place(error)
+    return error_line(error) if ours else error_line_with_place(error)
