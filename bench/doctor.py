@@ -27,10 +27,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from bench.cli.installation import DISTRIBUTION, ROOT, is_checkout
+
 if TYPE_CHECKING:
     from bench.store.remote import Remote
 
-ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("algorithms", "bench")
 NEEDED_DISK, NEEDED_MEMORY = 2e9, 1.5e9
 """Bytes below which a run of the smaller suites may fail."""
@@ -104,9 +105,9 @@ def _place(text: str) -> Path | Remote:
 
 
 def _installation() -> str:
-    if (ROOT / "Makefile").exists():
+    if is_checkout():
         return "make clean && make test"
-    return f"{sys.executable} -m pip install --force-reinstall marl-trust-region-bench"
+    return f"{sys.executable} -m pip install --force-reinstall {DISTRIBUTION}"
 
 
 def python() -> Finding:

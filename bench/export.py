@@ -14,6 +14,7 @@ if __name__ == "__main__":
 import sys
 from collections.abc import Sequence
 
+from bench.cli.installation import installing
 from bench.store.files import StoreError
 from bench.store.places import shown, trial_copied
 from bench.store.remote import local_folder, location
@@ -39,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] != "safetensors":
             raise
-        return command.refused("bench.export: needs the extra export: pip install -e '.[export]'")
+        return command.refused(f"bench.export: needs the extra export: {installing('export')}")
     except (StoreError, ValueError) as error:
         return command.refused(f"bench.export: {shown(options.trial, error)}")
     print(options.into)

@@ -21,6 +21,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from bench.cli.command import positive, up_to
+from bench.cli.installation import installing
 from bench.runner import backends, folder
 from bench.runner.attempt import Effort
 from bench.runner.backends import Backend
@@ -46,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("--until decided needs --max-seeds N, and the other way round, and the whole suite: no --only")
     for tracker in options.log:
         if find_spec(tracker) is None:
-            return command.refused(f"--log {tracker}: needs the extra {tracker}: pip install -e '.[{tracker}]'")
+            return command.refused(f"--log {tracker}: needs the extra {tracker}: {installing(tracker)}")
     if isinstance(options.results, Remote):
         options.results = replace(options.results, lease=options.lease)
     try:

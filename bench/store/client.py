@@ -15,6 +15,7 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
+from bench.cli.installation import installing
 from bench.store.files import StoreError
 
 CONNECT_SECONDS, REQUEST_SECONDS, LISTING_SECONDS = 5, 120, 15
@@ -71,7 +72,7 @@ def client(url: str, brief: bool = False) -> tuple[Any, Any]:
 
 def _not_installed(url: str, missing: ModuleNotFoundError) -> StoreError:
     package = (missing.name or "").partition(".")[0]
-    return StoreError(f"{url}: the package {package} is not installed; pip install -e '.[store]'")
+    return StoreError(f"{url}: the package {package} is not installed; {installing('store')}")
 
 
 def _aws(url: str) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import numpy as np
 
 from algorithms import SettingError
 from algorithms.validation import Bounds, Count, strict
+from bench.cli.installation import installing
 from bench.envs.batch import EnvBatch
 from bench.envs.parallel import ParallelBatch
 from bench.tasks.family import PICTURES, Family, Options, Steps
@@ -105,7 +106,7 @@ def _zoo_environment(name: str, options: Options) -> Callable[[], Any]:
     except ImportError as error:  # of its own or, in PettingZoo's words, of a dependency
         if not zoo.extra:
             raise
-        raise SettingError("name", f"{name} needs the extra {zoo.extra}: pip install -e '.[{zoo.extra}]'") from error
+        raise SettingError("name", f"{name} needs the extra {zoo.extra}: {installing(zoo.extra)}") from error
     arguments = {**zoo.fixed, **options.named()}
     if not zoo.truncates:
         arguments["max_cycles"] += 1  # the batch truncates one step earlier

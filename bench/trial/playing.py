@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from bench.cli.installation import installing
 from bench.envs import rendering
 from bench.envs.gl import NoPictures
 from bench.store import files
@@ -71,7 +72,7 @@ def film(path: Path, teams: Sequence[TrainedTeam]) -> Iterator[Film]:
 
         imageio_ffmpeg.get_ffmpeg_exe()
     except ImportError:
-        raise NoPictures("a video needs the extra video: pip install -e '.[video]'") from None
+        raise NoPictures(f"a video needs the extra video: {installing('video')}") from None
     except RuntimeError as error:  # of a package without the program
         raise NoPictures(f"a video needs ffmpeg: {error}") from None
     for task in {team.task.label: team.task for team in teams}.values():

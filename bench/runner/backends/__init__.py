@@ -9,6 +9,7 @@ from importlib import import_module
 from types import TracebackType
 from typing import Any, Generic, Protocol, Self, TypeVar
 
+from bench.cli.installation import installing
 from bench.suite.model import SuiteError
 from bench.trial.link import Progress
 
@@ -107,8 +108,6 @@ def connect(name: str, address: str | None, jobs: int | None) -> Backend:
     except ModuleNotFoundError as missing:
         if (missing.name or "").partition(".")[0] != NEEDS.get(name):
             raise
-        raise SuiteError(
-            f"--on {name}: the package {NEEDS[name]} is not installed; pip install 'marl-trust-region-bench[{name}]'"
-        ) from None
+        raise SuiteError(f"--on {name}: the package {NEEDS[name]} is not installed; {installing(name)}") from None
     backend: Backend = module.connect(address, jobs)
     return backend

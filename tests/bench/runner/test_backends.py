@@ -130,8 +130,7 @@ def test_an_engine_that_is_not_installed_is_one_line(name: str, monkeypatch: pyt
         monkeypatch.delitem(sys.modules, module)
     with pytest.raises(SuiteError) as raised:
         connect(name, "there", None)
-    package = NEEDS[name]
-    hint = f"pip install 'marl-trust-region-bench[{name}]'"
+    package, hint = NEEDS[name], f"pip install -e '.[{name}]'"
     assert str(raised.value) == f"--on {name}: the package {package} is not installed; {hint}"
 
 
