@@ -57,21 +57,42 @@ class Turn:
 
 
 @dataclass
-class _Deaths:
-    """How often the process of each tuning trial has died."""
+class _Workers:
+    """What workers tell and hand back."""
 
     queue: Queue
     retries: int
     say: Callable[[str], None]
-    counts: Counter[str] = field(default_factory=Counter)
+    idle: threading.Event = field(default_factory=threading.Event)
+    """Set once one of them has found no tuning trial to claim."""
+    deaths: Counter[str] = field(default_factory=Counter)
+    """How often the process of each tuning trial has died."""
 
-    def outcome(self, death: Died) -> Iterator[TuningOutcome]:
-        """That of a tuning trial put aside because its process died too often; none where it is tried again."""
-        self.counts[death.doing] += 1
-        if self.counts[death.doing] <= self.retries:
+    def hear(self, message: Any) -> None:
+        """Say lines; how far trials are is read from the folder, which the queue needs anyway."""
+        if isinstance(message, str):
+            self.say(message)
+
+    def outcomes(self, result: Any) -> Iterator[TuningOutcome]:
+        """The tuning trial that ended with a result, if one did. Raises Died where none can be worked on."""
+        if result == NOTHING_LEFT:
+            self.idle.set()
+        elif isinstance(result, TuningOutcome):
+            yield result
+        elif isinstance(result, Died) and result.doing:
+            yield from self._after(result)
+        elif isinstance(result, Died):
+            raise result
+        elif isinstance(result, Lost):
+            raise Died(result.reason, "")
+
+    def _after(self, death: Died) -> Iterator[TuningOutcome]:
+        """A tuning trial is put aside once its process has died too often; until then it is tried again."""
+        self.deaths[death.doing] += 1
+        if self.deaths[death.doing] <= self.retries:
             self.say(f" again  {death}")
             return
-        if self.counts[death.doing] > self.retries + 1:
+        if self.deaths[death.doing] > self.retries + 1:
             return  # claimed again before it was put aside
         label, _name, number = death.doing.rpartition(" trial ")
         yield put_aside(label, int(number), self.queue.trial_folder(label, int(number)), death.reason)
@@ -85,39 +106,20 @@ def outcomes(
     One whose process died goes on in whichever process claims it first; if that has happened too often, it is put
     aside.
     """
-    since, empty, announced = time.time(), threading.Event(), False
-    deaths = _Deaths(queue, effort.retries, say)
-    where = reachable(found.where, backend)
+    since, announced = time.time(), False
+    folder, where = queue.folder.absolute(), reachable(found.where, backend)
     memory = max((cost.memory for cost in found.prices.values()), default=inf)
-    turn = Turn(found.plan, queue.folder.absolute(), where, Limits(effort.stall, MEMORY_FACTOR * memory))
-    needs = 0 if memory == inf else round(memory)
-    ask = partial(circumstances, queue.folder.absolute(), where)
-
-    def hear(message: Any) -> None:
-        if isinstance(message, str):  # how far trials are is read from the folder, which the queue needs anyway
-            say(message)
-
-    def ended(result: Any) -> Iterator[TuningOutcome]:
-        if result == NOTHING_LEFT:
-            empty.set()
-        elif isinstance(result, TuningOutcome):
-            yield result
-        elif isinstance(result, Died) and result.doing:
-            yield from deaths.outcome(result)
-        elif isinstance(result, Died):
-            raise result
-        elif isinstance(result, Lost):
-            raise Died(result.reason, "")
-
+    turn = Turn(found.plan, folder, where, Limits(effort.stall, MEMORY_FACTOR * memory))
+    each = Work(since, found.plan.study.learner_threads, 0 if memory == inf else round(memory))
+    workers = _Workers(queue, effort.retries, say)
     while True:
-        empty.clear()
-        each = Work(since, found.plan.study.learner_threads, needs)
+        workers.idle.clear()
         endless = itertools.repeat(each) if backend.endless else itertools.repeat(each, _left(found.plan, queue))
-        turns = itertools.takewhile(lambda _: not empty.is_set(), endless)
-        with closing(backend.run(turn, turns, ask, hear)) as results:
+        turns = itertools.takewhile(lambda _: not workers.idle.is_set(), endless)
+        with closing(backend.run(turn, turns, partial(circumstances, folder, where), workers.hear)) as results:
             for result in results:
-                yield from ended(result)
-        if not backend.endless and not empty.is_set() and _left(found.plan, queue):
+                yield from workers.outcomes(result)
+        if not backend.endless and not workers.idle.is_set() and _left(found.plan, queue):
             continue  # some turns ended before their tuning trials did
         if not _others_at_work(found.plan, queue, since):
             return
