@@ -9,6 +9,7 @@ from pathlib import Path
 
 from bench.runner.process import Died, Limits, call
 from bench.store.tracking import write_runs
+from bench.store.trials import trial_files
 from bench.trial.link import Link
 
 POLL_SECONDS = 5.0
@@ -60,7 +61,7 @@ def _write(suite: Path, tracker: str, link: Link) -> int:
 def _modified(suite: Path) -> dict[Path, int]:
     """The `trial.json` of all trials, each with its time in nanoseconds."""
     found = {}
-    for path in suite.glob("trials/*/*/seed-*/trial.json"):
+    for path in trial_files(suite, "trial.json"):
         try:
             found[path] = path.stat().st_mtime_ns
         except OSError:  # replaced meanwhile, or a lost mount

@@ -23,7 +23,7 @@ from bench.store.files import StoreError
 from bench.store.mirror import BEAT_SECONDS, NOTE, Beat, Mirror
 from bench.store.remote import Changed, Entry, Remote, by_folder
 from bench.store.resolved import NAME
-from bench.store.trials import CHECKPOINTS, LOCK, find_trial
+from bench.store.trials import CHECKPOINTS, LOCK, find_trial, trial_files
 
 LEASE, TOKEN = ".lease", ".owner"
 """In a store: the lease of a trial, or of what belongs to no single one. In a folder here: the owner that it names."""
@@ -118,7 +118,7 @@ def shared(results: Path | Remote) -> Iterator[Path]:
             yield folder
             held.renew()
             Mirror(results, "", folder, held).offer(SUITE)
-            _each(lambda path: _offer_stub(results, path.parent), [*folder.glob("trials/*/*/seed-*/trial.json")])
+            _each(lambda path: _offer_stub(results, path.parent), trial_files(folder, "trial.json"))
 
 
 def _offer_stub(suite: Remote, folder: Path) -> None:
@@ -135,7 +135,7 @@ def fetch(suite: Remote, folder: Path) -> Path:
     """
     for wanted in (_is_status, _is_result):
         listed = by_folder(suite.entries())
-        here = {path.parent.relative_to(folder).as_posix() for path in folder.glob(f"trials/*/*/seed-*/{NOTE}")}
+        here = {path.parent.relative_to(folder).as_posix() for path in trial_files(folder, NOTE)}
         bring = partial(_fetch, suite, folder, wanted)
         _each(bring, [(name, listed.get(name, [])) for name in sorted({*listed, *here, ""})])
     return folder
