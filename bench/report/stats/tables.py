@@ -214,16 +214,16 @@ def _with_lost(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Returns [seeds, steps] in which lost seeds have what they count as from there on, and where that is."""
     finite = task[np.isfinite(task["value"])]
-    floor = finite.groupby("step")["value"].min()
-    if score is not None:
-        floor = floor.clip(upper=score.random)
     steps = sorted({*task["step"]})
+    floor = finite.groupby("step")["value"].min().reindex(steps)  # NaN where every trial of the task is lost
+    if score is not None:
+        floor = floor.fillna(score.random).clip(upper=score.random)
     wide = wide.reindex(index=sorted({*wide.index, *seeds}), columns=steps)
     failed = pd.DataFrame(False, wide.index, wide.columns)
     for seed in seeds:
         ended = ~np.isfinite(wide.loc[seed].to_numpy(np.float64))
         failed.loc[seed] = np.logical_or.accumulate(ended)
-    return wide.mask(failed, floor.reindex(steps), axis=1), failed
+    return wide.mask(failed, floor, axis=1), failed
 
 
 def _points(values: Floats) -> list[float]:

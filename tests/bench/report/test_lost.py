@@ -51,6 +51,19 @@ def test_a_trial_that_failed_before_its_first_evaluation_is_in_from_the_start() 
     assert list(found["failed"]) == [1, 1, 1, 1]
 
 
+def test_where_every_trial_of_a_task_is_lost_they_count_as_a_random_policy_still() -> None:
+    rows = [(seed, 10 * i, x) for seed, last in [(0, 3.0), (1, np.nan)] for i, x in enumerate([0.0, last, np.nan])]
+    records = pd.DataFrame(rows, columns=["seed", "step", "episode_return"])
+    records = records.assign(task="a", algorithm="happo", kind="grid", seconds=1.0)
+    states = pd.DataFrame({"task": "a", "algorithm": "happo", "seed": [0, 1], "state": "done"})
+    found = stats.curves(records, states, score_of=lambda task: Score(-5.0, 10.0))
+    assert list(found["iqm"]) == [0.0, -1.0, -5.0]
+    assert list(found["failed"]) == [0, 1, 2]
+    without_scores = stats.curves(records, states, score_of=lambda task: None)
+    assert list(without_scores["iqm"][:2]) == [0.0, 3.0]
+    assert np.isnan(without_scores["iqm"][2])
+
+
 def test_a_trial_that_runs_is_not_continued() -> None:
     found = curve({0: [0.0, 10, 20, 30], 1: [0.0, 12]})
     assert list(found["seeds"]) == [2, 2, 1, 1]
