@@ -19,6 +19,7 @@ WITH_OPTIMUM = re.compile(r"games/(driving|coordination-\d+)")
 """Games of one step whose optimum the likeliest actions of a policy can be, and not only come near."""
 COORDINATION = re.compile(r"games/coordination-(\d+)")
 CLOSE = 1e-9
+TRIAL = ["task", "algorithm", "seed"]
 
 
 @dataclass(frozen=True)
@@ -46,20 +47,27 @@ def make(suite: SuiteResults, states: pd.DataFrame) -> Games:
 
 
 def exact_returns(updates: pd.DataFrame) -> pd.DataFrame:
-    """task, algorithm, seed, step, J: one row per measured update where J is exact, and one before the first."""
-    columns = ["task", "algorithm", "seed", "step", "J"]
+    """task, algorithm, seed, step, J: one row per measured update where J is exact, and one just before the first."""
+    columns = [*TRIAL, "step", "J"]
     if not {"expected_return", *monotonic.MEASURES} <= {*updates.columns}:
         return pd.DataFrame(columns=columns)
     team = updates[(updates["agent"] == "team") & updates["improvement"].notna()]
     exact = team[team.groupby("task", observed=True)["improvement_error"].transform("max") == 0]
     exact = exact.assign(J=exact["expected_return"])
-    first = exact.sort_values("step").drop_duplicates(["task", "algorithm", "seed"])
-    first = first.assign(step=0, J=first["J"] - first["improvement"])
+    first = exact.sort_values("step").drop_duplicates(TRIAL)
+    length = updates.groupby(TRIAL, observed=True)["step"].agg(_update_steps).rename("length")
+    first = first.merge(length, on=TRIAL)
+    first = first.assign(step=first["step"] - first["length"], J=first["J"] - first["improvement"])
     return pd.concat([first, exact])[columns].sort_values(columns[:-1], ignore_index=True)
 
 
+def _update_steps(steps: pd.Series[int]) -> int:
+    """The environment steps of one update, T E: publishing keeps the first updates of a trial, which are neighbours."""
+    return int(np.diff([0, *np.unique(steps)]).min())
+
+
 def table(J: pd.DataFrame, final: pd.DataFrame, task: str, labels: list[str]) -> list[dict[str, str]]:
-    """One row per algorithm: J of its last policies, and in how many seeds their likeliest actions are optimal."""
+    """One row per algorithm: J at the last measured update, and in how many seeds the last policy finds the optimum."""
     here = J[J["task"] == task]
     last = here.loc[here.groupby(["algorithm", "seed"], observed=True)["step"].idxmax()]
     rows = []

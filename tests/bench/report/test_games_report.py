@@ -27,6 +27,13 @@ def test_the_exact_return_has_a_point_before_the_first_update() -> None:
     assert J["step"].tolist() == [0, 200, 400] * 2
 
 
+def test_where_the_first_updates_were_not_measured_that_point_stands_one_update_before() -> None:
+    unmeasured = pd.DataFrame([("games/driving", "happo", 0, 40, "0")], columns=[*COLUMNS[:5]])
+    J = games.exact_returns(pd.concat([unmeasured, updates()]))
+    assert J["J"].tolist() == [0.25, 0.5, 1.0, 0.25, 0.75, 0.5]
+    assert J["step"].tolist() == [160, 200, 400, 0, 200, 400]
+
+
 def test_where_returns_were_sampled_there_is_none() -> None:
     assert games.exact_returns(updates(error=0.1)).empty
     assert games.exact_returns(updates().drop(columns="expected_return")).empty
