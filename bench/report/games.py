@@ -14,6 +14,7 @@ from bench.report.algorithms import Algorithms, in_order
 from bench.report.formats import NONE
 from bench.report.load import SuiteResults
 from bench.store import scores
+from bench.store.scores import Score
 
 WITH_OPTIMUM = re.compile(r"games/(driving|coordination-\d+)")
 """Games of one step whose optimum the likeliest actions of a policy can be, and not only come near."""
@@ -99,10 +100,19 @@ def bound(task: str) -> str:
     return f"A policy that all agents share earns at most 2/2^{agents} = {2 / 2**agents:.4f}."
 
 
+def curves_of(J: pd.DataFrame, states: pd.DataFrame) -> pd.DataFrame:
+    """`stats.curves` of J."""
+    return stats.curves(J.rename(columns={"J": "episode_return"}).assign(kind="grid"), states, _score)
+
+
+def _score(task: str) -> Score | None:
+    """The scores of a task where they are values of J; those of a random game are returns of an episode that is cut."""
+    return None if task.startswith("games/random-") else scores.score(task)
+
+
 def _panels(J: pd.DataFrame, states: pd.DataFrame, algorithms: Algorithms) -> list[Markup]:
     """The curves of J, drawn as those of returns."""
-    as_records = J.rename(columns={"J": "episode_return"}).assign(kind="grid")
-    curves = stats.curves(as_records, states)
+    curves = curves_of(J, states)
     found = []
     for index, task in enumerate(sorted(states["task"].unique())):
         figure = plots.task_curves(task, curves, states, algorithms)

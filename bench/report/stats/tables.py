@@ -181,7 +181,7 @@ def curves(
         failed = pd.DataFrame(False, wide.index, wide.columns)
         if seeds := lost.get((str(task), str(algorithm)), []):
             wide, failed = _with_lost(wide, seeds, grid[grid["task"] == task], score_of(str(task)))
-            evaluated = evaluated.reindex_like(wide).fillna(False).astype(bool) | failed
+            evaluated = evaluated.reindex(index=wide.index, columns=wide.columns, fill_value=False) | failed
         # the steps that the same seeds have reached are resampled together
         for present, columns in wide.T.groupby(evaluated.T.apply(tuple, axis=1)):
             values = columns.to_numpy(np.float64).T[list(present)]
@@ -214,7 +214,9 @@ def _with_lost(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Returns [seeds, steps] in which lost seeds have what they count as from there on, and where that is."""
     finite = task[np.isfinite(task["value"])]
-    steps = sorted({*task["step"]})
+    steps = [*wide.columns]  # its own: in tables of updates those of other algorithms may lie between them
+    if {*wide.index} <= {*seeds}:  # nobody is left who could say how far it goes
+        steps += sorted(step for step in {*task["step"]} if step > steps[-1])
     floor = finite.groupby("step")["value"].min().reindex(steps)  # NaN where every trial of the task is lost
     if score is not None:
         floor = floor.fillna(score.random).clip(upper=score.random)

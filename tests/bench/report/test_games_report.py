@@ -40,6 +40,21 @@ def test_where_returns_were_sampled_there_is_none() -> None:
     assert games.exact_returns(pd.DataFrame()).empty
 
 
+@pytest.mark.parametrize(
+    ("task", "unit", "after"), [("games/driving", 1, (0.5 + 0.25) / 2), ("games/random-0", 100, 50)]
+)
+def test_a_failed_trial_counts_as_random_where_the_score_is_a_J_else_as_the_worst(
+    task: str, unit: int, after: float
+) -> None:
+    """The score of random-0, 10.6, is a return of 20 steps, J that of a discounted episode without an end."""
+    J = games.exact_returns(updates(task)).replace({"J": {1.0: 0.5}})
+    J = J.assign(J=unit * J["J"])[(J["seed"] == 0) | (J["step"] < 400)]
+    states = pd.DataFrame({"task": task, "algorithm": "happo", "seed": [0, 1], "state": ["done", "failed"]})
+    curves = games.curves_of(J, states)
+    assert curves["iqm"].tolist() == [0.25 * unit, 0.625 * unit, after]
+    assert curves["failed"].tolist() == [0, 0, 1]
+
+
 def final(values: list[float]) -> pd.DataFrame:
     return pd.DataFrame({"task": "games/driving", "algorithm": "happo", "seed": range(len(values)), "value": values})
 

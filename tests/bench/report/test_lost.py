@@ -51,6 +51,20 @@ def test_a_trial_that_failed_before_its_first_evaluation_is_in_from_the_start() 
     assert list(found["failed"]) == [1, 1, 1, 1]
 
 
+def test_a_failed_trial_is_not_looked_for_at_steps_that_only_another_algorithm_has() -> None:
+    """As in the table of updates, where an update has as many steps as the settings say."""
+    rows = [("happo", 0, 20, 1.0), ("happo", 0, 40, 2.0), ("happo", 1, 20, 3.0)]
+    rows += [("mappo", 0, step, 5.0) for step in (15, 30, 45)]
+    records = pd.DataFrame(rows, columns=["algorithm", "seed", "step", "episode_return"])
+    cells = [("happo", 0, "done"), ("happo", 1, "failed"), ("mappo", 0, "done")]
+    states = pd.DataFrame(cells, columns=["algorithm", "seed", "state"]).assign(task="a")
+    found = stats.curves(records.assign(task="a", kind="grid"), states, score_of=lambda task: Score(0.0, 10.0))
+    happo = found[found["algorithm"] == "happo"]
+    assert list(happo["step"]) == [20, 40]
+    assert list(happo["iqm"]) == [2.0, 1.0]
+    assert list(happo["failed"]) == [0, 1]
+
+
 def test_where_every_trial_of_a_task_is_lost_they_count_as_a_random_policy_still() -> None:
     rows = [(seed, 10 * i, x) for seed, last in [(0, 3.0), (1, np.nan)] for i, x in enumerate([0.0, last, np.nan])]
     records = pd.DataFrame(rows, columns=["seed", "step", "episode_return"])
