@@ -39,6 +39,8 @@ WITHIN_KIND = ("rollout", "samples per gradient", "gradient steps", "uses of", "
 """How the names of facts begin that are compared only between methods of one kind."""
 OF_ACTORS = ("of the actor", "by the actor")
 """How the names of those end that are of actors."""
+SHARING_CRITICS = ("ippo",)
+"""The methods whose agents share a critic where they share an actor; that of the others sees the state once."""
 NAMES = {
     "share_actors": "parameter sharing",
     "hidden_sizes": "network sizes",
@@ -178,21 +180,23 @@ def _values(trial: Trial, measured: float | None) -> dict[str, str]:
     """Every fact of one trial. What has no value in its method is left out, and shown as a dash."""
     plain = {**trial.get("options", {}), **trial.get("settings", {})}
     values = {NAMES.get(key, key): text(value) for key, value in plain.items()}
-    values |= _data_use(trial.get("settings", {}), measured)
+    values |= _data_use(trial, measured)
     values["steps"] = text(trial["steps"])
     values["evaluation"] = ", ".join(f"{key} {text(value)}" for key, value in trial.get("evaluate", {}).items())
     values["tuning"] = tuning(trial)
     return values | _provenance(trial)
 
 
-def _data_use(settings: Mapping[str, Any], measured: float | None) -> dict[str, str]:
+def _data_use(trial: Trial, measured: float | None) -> dict[str, str]:
     """What is made of the data, computed from settings, and the critic's gradient steps from the records.
 
     With T = rollout_length, E = envs, an update per T E environment steps and e epochs of m minibatches each, a network
     takes e m / (T E) gradient steps per environment step, each on T E / m of them; with a replay buffer
-    update_to_data, each on batch_size. Every step of the environment is used
+    update_to_data, each on batch_size. One that all agents share sees each environment step once for each of them.
+    Every step of the environment is used
     (gradient steps per environment step) x (environment steps per gradient step) times.
     """
+    settings = trial.get("settings", {})
     found: dict[str, str] = {}
     if "gae_lambda" in settings:
         found["return estimate"] = f"GAE, lambda {text(settings['gae_lambda'])}"
@@ -213,11 +217,18 @@ def _data_use(settings: Mapping[str, Any], measured: float | None) -> dict[str, 
         else:
             continue
         found[f"gradient steps per 1,000 environment steps of the {who}"] = text(1000 * per_step)
-        found[f"samples per gradient step of the {who}"] = text(samples)
+        each = " of each agent" if _is_shared(trial, who) else ""
+        found[f"samples per gradient step of the {who}"] = text(samples) + each
         found[f"uses of each environment step by the {who}"] = text(per_step * samples)
     if measured is not None:
         found["gradient steps per 1,000 environment steps, measured"] = text(1000 * measured)
     return found
+
+
+def _is_shared(trial: Trial, who: str) -> bool:
+    """Whether one network is fitted to the samples of all agents: a shared actor, and its critic if decentralised."""
+    decentralised = trial.get("method", trial["algorithm"]) in SHARING_CRITICS
+    return bool(trial.get("settings", {}).get("share_actors")) and (who == "actor" or decentralised)
 
 
 def _measured(records: pd.DataFrame) -> dict[tuple[str, str], float]:

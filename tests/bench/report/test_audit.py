@@ -81,6 +81,20 @@ def test_the_use_of_data_by_hand_and_by_method_between_kinds() -> None:
     assert facts["return estimate"].values == {"mappo": "GAE, lambda 0.95", "maddpg": "20-step"}
 
 
+def test_a_shared_network_takes_each_step_on_the_samples_of_all_agents() -> None:
+    """Of a shared actor M is [T, E N]; the critic of IPPO is shared with it, that of MAPPO sees the state once."""
+    shared = CLIP | {"share_actors": "without_index"}
+    both = [trial(f"{name}-shared", method=name, settings=shared) for name in ("mappo", "ippo")]
+    (found,) = audit.audits([trial("mappo", settings=CLIP | {"share_actors": False}), *both], NONE)
+    facts = {fact.name: fact for fact in (*found.unequal, *found.equal)}
+    all_agents = "200 of each agent"
+    actor, critic = (facts[f"samples per gradient step of the {who}"] for who in ("actor", "critic"))
+    assert actor.values == {"mappo": "200", "mappo-shared": all_agents, "ippo-shared": all_agents}
+    assert critic.values == {"mappo": "200", "mappo-shared": "200", "ippo-shared": all_agents}
+    assert actor.verdict == critic.verdict == facts["parameter sharing"].verdict == "differs"
+    assert set(facts["uses of each environment step by the actor"].values.values()) == {"5"}
+
+
 def test_the_use_of_data_differs_within_a_kind() -> None:
     found = verdicts(trial("mappo"), trial("ippo", settings=CLIP | {"critic_epochs": 10}))
     assert found["gradient steps per 1,000 environment steps of the critic"] == "differs"
@@ -111,13 +125,11 @@ def test_gradient_steps_are_measured_at_the_last_evaluation() -> None:
         ("processor", {"provenance": PROVENANCE | {"machine": {"cpu": "another"}}}),
         ("NUMERICS", {"provenance": PROVENANCE | {"numerics": 2}}),
         ("matrix library", {"provenance": PROVENANCE | {"matmul": "onednn"}}),
-        ("parameter sharing", {"settings": CLIP | {"share_actors": True}}),
     ],
 )
 def test_what_is_not_part_of_a_method_differs(fact: str, changes: dict[str, Any]) -> None:
-    own = trial("mappo", settings=CLIP | {"share_actors": False})
-    other = trial("happo", **{"settings": CLIP | {"share_actors": False}} | changes)
-    assert [name for name, found in verdicts(own, other).items() if found == "differs"] == [fact]
+    found = verdicts(trial("mappo"), trial("happo", **changes))
+    assert [name for name, verdict in found.items() if verdict == "differs"] == [fact]
 
 
 def test_seeds_that_differ_are_counted() -> None:
