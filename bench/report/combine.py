@@ -25,17 +25,29 @@ def combined(suites: Sequence[SuiteResults], folder: Path) -> SuiteResults:
     if not set.intersection(*({*suite.records["task"]} for suite in suites)):
         raise ReportError(f"{', '.join(str(suite.folder) for suite in suites)}: have no task in common")
     names = _names(suites)
-    records, trials, seen = [], [], set[tuple[str, str, int]]()
+    records, updates, trials, seen = [], [], [], set[tuple[str, str, int]]()
     for suite in suites:
         renamed = names[suite.name]
-        mine = suite.records.assign(algorithm=suite.records["algorithm"].map(renamed))
-        cells = pd.MultiIndex.from_frame(mine[["task", "algorithm", "seed"]])
-        records.append(mine[~cells.isin([*seen])] if seen else mine)
+        records.append(_unseen(suite.records, renamed, seen))
+        updates.append(_unseen(suite.updates, renamed, seen))
         own = [trial | {"algorithm": renamed[trial["algorithm"]]} for trial in suite.trials]
         trials += [trial for trial in own if (trial["task"], trial["algorithm"], trial["seed"]) not in seen]
-        seen |= {*cells} | {(trial["task"], trial["algorithm"], trial["seed"]) for trial in own}
+        seen |= {*_cells(records[-1])} | {(trial["task"], trial["algorithm"], trial["seed"]) for trial in own}
     refuse_mixtures(folder, trials)
-    return SuiteResults(folder, pd.concat(records, ignore_index=True), trials, _resolved(suites, names))
+    pooled, of_updates = (pd.concat(parts, ignore_index=True) for parts in (records, updates))
+    return SuiteResults(folder, pooled, trials, _resolved(suites, names), of_updates)
+
+
+def _unseen(table: pd.DataFrame, renamed: dict[str, str], seen: set[tuple[str, str, int]]) -> pd.DataFrame:
+    """The rows of trials that no suite before has, with the labels of the page."""
+    if table.empty:
+        return table
+    mine = table.assign(algorithm=table["algorithm"].map(renamed))
+    return mine[~_cells(mine).isin([*seen])] if seen else mine
+
+
+def _cells(table: pd.DataFrame) -> pd.MultiIndex:
+    return pd.MultiIndex.from_frame(table[["task", "algorithm", "seed"]])
 
 
 def _names(suites: Sequence[SuiteResults]) -> dict[str, dict[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,22 @@ def test_the_same_configuration_is_pooled_and_a_seed_counts_once(tmp_path: Path)
         ("mappo", 1): 5.0,
         ("mappo", 2): 5.0,
     }
+
+
+def test_updates_are_pooled_as_records_are(tmp_path: Path) -> None:
+    rows = [(label, seed) for label in ("happo", "mappo") for seed in (1, 2)]
+    two = pd.DataFrame(rows, columns=["algorithm", "seed"]).assign(task=TASK, agent="team", step=100, kl_mean=0.1)
+    one = two.query("algorithm == 'happo' and seed == 1").assign(kl_mean=0.2)
+    suites = [replace(load(path), updates=table) for path, table in zip(pair(tmp_path), (one, two), strict=True)]
+    both = combined(suites, tmp_path / "both").updates
+    assert [*zip(both["algorithm"], both["seed"], both["kl_mean"], strict=True)] == [
+        ("happo", 1, 0.2),
+        ("happo", 2, 0.1),
+        ("mappo", 1, 0.1),
+        ("mappo", 2, 0.1),
+    ]
+    apart = combined([suites[0], replace(load(suites[1].folder), updates=pd.DataFrame())], tmp_path / "both")
+    assert len(apart.updates) == 1
 
 
 def test_another_configuration_is_told_apart_by_its_suite(tmp_path: Path) -> None:
