@@ -54,8 +54,19 @@ def watch(places: Sequence[Place], here: Callable[[Place], Path], write: Callabl
                     print(f"{datetime.now():%H:%M:%S} {line}", flush=True)
             time.sleep(POLL_SECONDS)
     except KeyboardInterrupt:
-        for place in places:
+        _end(places, here, write)
+
+
+def _end(places: Sequence[Place], here: Callable[[Place], Path], write: Callable[[Path, int], str]) -> None:
+    """Write every page without refresh; a ReportError at the end says of which places there is none."""
+    refused = []
+    for place in places:
+        try:
             print(write(here(place), 0), flush=True)
+        except ReportError as error:
+            refused.append(str(error))
+    if refused:
+        raise ReportError("; ".join(refused))
 
 
 def _look(

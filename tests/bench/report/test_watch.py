@@ -102,6 +102,18 @@ def test_a_suite_that_cannot_be_reported_on_in_the_end_is_refused(
     assert "no such folder" in capsys.readouterr().err
 
 
+def test_one_that_cannot_be_reported_on_in_the_end_keeps_no_other_from_its_last_page(
+    suite: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_trial(suite)
+    between_polls(monkeypatch)
+    assert main(["--watch", "no", str(suite), "none"]) == 2
+    assert not REFRESH.search(page(suite))
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("bench.report: no: no such folder")
+    assert "; none: no such folder" in line
+
+
 def test_what_the_report_writes_itself_is_no_advance(suite: Path) -> None:
     write_trial(suite)
     before = watch.modified(suite)
