@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,9 +13,12 @@ import pandas as pd
 from bench.report.load import ReportError, SuiteResults, refuse_mixtures
 from bench.store.resolved import Algorithm, Resolved
 
+LONGEST_NAME = 255
+"""Bytes of the name of a folder, on Linux and macOS."""
+
 
 def combined(suites: Sequence[SuiteResults], folder: Path) -> SuiteResults:
-    """The suites as one, whose report is written into `folder`; a ReportError where none of their tasks is shared.
+    """The suites as one, whose report is written into `folder`; a ReportError where that cannot be.
 
     A label whose configuration is the same in several suites, on every task that they share, keeps its name, and its
     seeds are pooled; where two suites have the same seed of it, the first one's counts. Any other label that stands in
@@ -24,6 +28,8 @@ def combined(suites: Sequence[SuiteResults], folder: Path) -> SuiteResults:
         raise ReportError(f"{', '.join(str(suite.folder) for suite in suites)}: two of them have the same name")
     if not set.intersection(*({*suite.records["task"]} for suite in suites)):
         raise ReportError(f"{', '.join(str(suite.folder) for suite in suites)}: have no task in common")
+    if (length := len(os.fsencode(folder.name))) > LONGEST_NAME:
+        raise ReportError(f"its folder's name would have {length} bytes, more than {LONGEST_NAME}; name fewer suites")
     names = _names(suites)
     records, updates, trials, seen = [], [], [], set[tuple[str, str, int]]()
     for suite in suites:

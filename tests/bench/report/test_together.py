@@ -99,6 +99,17 @@ def test_suites_that_cannot_stand_on_one_page_have_their_pages_and_an_index(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["index.html", "one", "two"]
 
 
+def test_suites_whose_names_are_too_long_for_one_folder_have_their_pages_and_an_index(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    suites = [tmp_path / (letter * 100) for letter in "abc"]
+    for suite in suites:
+        write_trial(suite)
+    assert main([*map(str, suites)]) == 0
+    assert "would have 302 bytes, more than 255" in capsys.readouterr().out
+    assert sorted(tmp_path.iterdir()) == [*suites, tmp_path / "index.html"]
+
+
 def test_a_suite_shows_what_its_study_says_of_tuning_for_each_task(tmp_path: Path) -> None:
     tuning = {"study": "tuned", "trials": 2, "steps": 100, "first_seed": 1000, "seeds": 1, "hash": "", "overridden": ""}
     write_trial(tmp_path / "one", "happo", tuning=tuning)
