@@ -96,14 +96,14 @@ def _beats(top: dict[str, Any] | None, mine: pd.DataFrame) -> str:
 def facts(study: StudyResults) -> dict[str, str]:
     """What was searched, in a few lines."""
     about = study.document
-    first, seeds = about.get("first_seed", 1000), about["seeds"]
+    first, seeds = about["first_seed"], about["seeds"]
     tasks = [entry if isinstance(entry, str) else entry["name"] for entry in about["tasks"]]
     return {
         "budget": f"{about['trials']} trials for each algorithm, the defaults first",
         "tasks": ", ".join(tasks),
         "seeds": (f"{first}" if seeds == 1 else f"{first} to {first + seeds - 1}") + ", for tuning only",
         "steps": f"{about['steps']:,} per task and seed",
-        "sampler": f"{about.get('sampler', 'tpe')}, pruner {about.get('pruner', 'none')}",
+        "sampler": f"{about['sampler']}, pruner {about['pruner']}",
         "training time": page.duration(float(study.trials["seconds"].sum())),
     }
 
@@ -114,7 +114,7 @@ def html(study: StudyResults, curves: pd.DataFrame, rows: list[dict[str, str]], 
     figures = {"budget": study_plots.budget(study, curves), "history": study_plots.history(study)}
     if len(study.importances):
         figures["importance"] = study_plots.importance(study)
-    if "seconds" in study.document.get("objectives", []):
+    if "seconds" in study.document["objectives"]:
         figures["trade_off"] = study_plots.trade_off(study)
     figures |= {f"slices of {label}": study_plots.slices(study, label) for label in labels}
     budget = study.document["trials"]
@@ -140,5 +140,5 @@ def html(study: StudyResults, curves: pd.DataFrame, rows: list[dict[str, str]], 
         sensitivity=sensitivity.rows(study),
         styles={label: study.algorithms.styles[label] for label in labels},
         glyphs=page.GLYPHS,
-        sampler=study.document.get("sampler", "tpe"),
+        sampler=study.document["sampler"],
     )

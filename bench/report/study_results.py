@@ -18,6 +18,10 @@ from bench.report.load import ReportError
 from bench.store import files
 from bench.store.resolved import Resolved
 
+NEEDED = {"trials": int, "seeds": int, "steps": int, "tasks": list, "space": dict}
+"""The keys of study.yaml without which there is no report, and what they hold."""
+UNSAID = {"first_seed": 1000, "objectives": ["return"], "pruner": "none", "sampler": "tpe"}
+"""What files from before `bench.tune` wrote these keys in any case mean where they leave them out."""
 COLUMNS = ("study", "algorithm", "number", "state", "value", "seconds", "default", "params", "returns")
 BUDGETS = (1, 2, 3, 5, 10, 20, 50, 100)
 """Numbers of trials that the table shows, as far as all algorithms have that many, and the last that they all have."""
@@ -32,7 +36,7 @@ class StudyResults:
     """One row per finished tuning trial: `tuning.parquet`, with `score` (see `scores`)."""
     importances: pd.DataFrame
     document: dict[str, Any]
-    """The study file."""
+    """The study file, with what it leaves unsaid."""
     algorithms: Algorithms
 
     @property
@@ -60,10 +64,18 @@ def load(folder: Path) -> StudyResults:
         raise ReportError(" ".join(str(error).split())) from error
     if missing := [column for column in COLUMNS if column not in trials.columns]:
         raise ReportError(f"{path}: lacks {', '.join(missing)}; a table of tuning trials has {', '.join(COLUMNS)}")
-    if not isinstance(document, dict) or not isinstance(document.get("trials"), int):
-        raise ReportError(f"{folder / 'study.yaml'}: not a study file as bench.tune writes it")
+    document = _checked(folder / "study.yaml", document)
     algorithms = Algorithms.of(resolved, {label: label for label in trials["algorithm"]})
     return StudyResults(folder, trials.assign(score=scores(trials)), importances, document, algorithms)
+
+
+def _checked(path: Path, document: Any) -> dict[str, Any]:
+    """What a study file says, with what it leaves unsaid."""
+    found = document if isinstance(document, dict) else {}
+    wrong = ", ".join(key for key, kind in NEEDED.items() if not isinstance(found.get(key), kind))
+    if wrong:
+        raise ReportError(f"{path}: not as bench.tune writes it; missing or of the wrong type: {wrong}")
+    return UNSAID | found
 
 
 def scores(trials: pd.DataFrame) -> pd.Series[float]:
@@ -175,7 +187,9 @@ def parameters(study: StudyResults, label: str) -> pd.DataFrame:
 def searched(study: StudyResults, label: str, parameter: str) -> dict[str, Any]:
     """What the study file says of the range of a parameter; a label's own goes over what is shared."""
     space = study.document["space"]
-    found = space.get("own", {}).get(label, {}).get(parameter) or space["shared"][parameter]
+    found = space.get("own", {}).get(label, {}).get(parameter) or space.get("shared", {}).get(parameter)
+    if not found:
+        raise ReportError(f"{study.folder / 'study.yaml'}: space: says nothing of {parameter} of {label}")
     return dict(found)
 
 

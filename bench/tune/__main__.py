@@ -40,6 +40,7 @@ from bench.tune.preparing import Prepared, prepared
 from bench.tune.progress import Progress
 from bench.tune.queue import Queue
 from bench.tune.storage import hide_password
+from bench.tune.study import SEARCH
 
 
 @command.entry
@@ -72,7 +73,8 @@ def _tune(options: Namespace, backend: Backend) -> int:
             return 0
         folder.mkdir(parents=True, exist_ok=True)
         queue = Queue(plan, folder, found.where)
-        files.write_text(folder / "study.yaml", yaml.safe_dump(found.document, sort_keys=False))
+        said = found.document | plan.study.model_dump(include=SEARCH)
+        files.write_text(folder / "study.yaml", yaml.safe_dump(said, sort_keys=False))
         resolved([t for own in plan.defaults.values() for t in own]).write(folder)
     except OSError as error:
         print(f"{error.filename or options.results}: {error.strerror}", file=sys.stderr)

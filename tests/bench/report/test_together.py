@@ -126,7 +126,7 @@ def write_study(folder: Path) -> None:
     rows = [("tuned", "happo", k, "complete", 0.5, 1.0, k == 0, "{}", text) for k, text in enumerate(returns)]
     files.write_table(folder / "tuning.parquet", pd.DataFrame(rows, columns=[*study_results.COLUMNS]))
     files.write_table(folder / "importances.parquet", pd.DataFrame({"algorithm": ["happo"]}))
-    files.write_text(folder / "study.yaml", "trials: 2\n")
+    files.write_text(folder / "study.yaml", "trials: 2\nseeds: 1\nsteps: 100\ntasks: [a, b]\nspace: {}\n")
 
 
 def test_suites_of_the_same_name_get_no_page_for_both(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1260,6 +1260,38 @@ def test_a_study_without_a_finished_trial_has_no_report(tmp_path: Path, capsys: 
     assert "no tuning trial is finished yet" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("change", [{"seeds": None}, {"tasks": "a", "space": None}, {"trials": "3"}, {"steps": None}])
+def test_a_study_file_that_lacks_what_a_report_needs_is_refused(
+    whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], change: dict[str, Any]
+) -> None:
+    folder = shutil.copytree(whole / "tiny", tmp_path / "tiny")
+    document = yaml.safe_load((folder / "study.yaml").read_text()) | change
+    kept = {key: value for key, value in document.items() if value is not None}
+    (folder / "study.yaml").write_text(yaml.safe_dump(kept))
+    assert report([str(folder)]) == 2
+    assert f"{folder / 'study.yaml'}: not as bench.tune writes it" in (line := capsys.readouterr().err)
+    assert line.endswith(f" missing or of the wrong type: {', '.join(change)}\n")
+
+
+def test_a_study_file_without_the_range_of_a_parameter_is_refused(
+    whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = shutil.copytree(whole / "tiny", tmp_path / "tiny")
+    document = yaml.safe_load((folder / "study.yaml").read_text())
+    (folder / "study.yaml").write_text(yaml.safe_dump(document | {"space": {"own": TINY["space"]["own"]}}))
+    assert report([str(folder)]) == 2
+    assert "space: says nothing of critic_lr of happo" in capsys.readouterr().err
+
+
+def test_the_study_file_in_the_results_says_what_was_searched_by_default(whole: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(whole / "tiny", tmp_path / "tiny")
+    document = yaml.safe_load((folder / "study.yaml").read_text())
+    said = {"first_seed": 1000, "objectives": ["return"], "pruner": "none", "sampler": "tpe", "sampler_seed": 0}
+    assert document == TINY | said
+    (folder / "study.yaml").write_text(yaml.safe_dump(TINY))  # as it was written before
+    assert study_results.load(folder).document == TINY | {key: said[key] for key in study_results.UNSAID}
+
+
 @pytest.mark.parametrize("name", ["tune_quick", "tune_mamujoco"])
 def test_the_studies_that_come_with_the_repository_are_valid(name: str) -> None:
     plan, _ = study.load(ROOT / "suites" / f"{name}.yaml")
