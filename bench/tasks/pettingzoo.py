@@ -13,11 +13,14 @@ from typing import Annotated, Any
 import numpy as np
 
 from algorithms import SettingError
-from algorithms.validation import Bounds, Count, strict
+from algorithms.validation import Bounds, strict
 from bench.cli.installation import installing
 from bench.envs.batch import EnvBatch
 from bench.envs.parallel import ParallelBatch
 from bench.tasks.family import PICTURES, Family, Options, Steps
+
+MOST_AGENTS = 30
+"""Each observes all, or pushes on what all carry: with 100 a rollout and its update take minutes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +41,7 @@ class ParticleOptions(Options):
 class SpreadOptions(ParticleOptions):
     """Options of simple_spread."""
 
-    N: Count = 3
+    N: Annotated[int, Bounds(1, MOST_AGENTS)] = 3
     """Agents, and landmarks."""
 
 
@@ -46,7 +49,7 @@ class SpreadOptions(ParticleOptions):
 class WalkerOptions(Options):
     """Options of multiwalker."""
 
-    n_walkers: Annotated[int, Bounds(2)] = 3
+    n_walkers: Annotated[int, Bounds(2, MOST_AGENTS)] = 3
     """Walkers that carry the package."""
     max_cycles: Steps = 500
     """Steps after which an episode is truncated. The environment itself would report a termination."""

@@ -134,6 +134,8 @@ def without(key: str) -> dict[str, Any]:
         (f"algorithms.happo.hidden_sizes={[8] * 17}", ["hidden_sizes:", "17 numbers", "from 1 to 16"]),
         ("algorithms.happo.envs=10001", ["algorithms.happo.envs:", "from 1 to 10000"]),
         ("algorithms.happo.rollout_length=100001", ["algorithms.happo.rollout_length:", "from 1 to 100000"]),
+        ("tasks=[{name: pettingzoo/multiwalker_v9, n_walkers: 300}]", ["tasks.0.n_walkers: 300", "from 2 to 30"]),
+        ("tasks=[{name: pettingzoo/simple_spread_v3, N: 300}]", ["tasks.0.N: 300", "from 1 to 30"]),
     ],
 )
 def test_what_never_ends_is_refused(
