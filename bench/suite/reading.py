@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from algorithms.validation import near
+from bench.cli.command import counted
 from bench.suite.model import Claim, DiagnosticsOptions, Evaluate, Included, Suite, SuiteError, Tuning
 from bench.suite.shipped import what_there_is
 from bench.suite.yaml12 import parse
@@ -24,6 +25,7 @@ TYPE_NAMES = {
     "list_type": "a list",
     "string_type": "a word",
     "int_type": "a whole number",
+    "bool_type": "true or false",
 }
 """pydantic's error types -> the expected value, for messages."""
 
@@ -55,8 +57,7 @@ def validated(model: type[M], document: dict[str, Any], path: Path, where: str =
 def _explain(error: ValidationError, model: type[BaseModel]) -> str:
     """The first error of pydantic as `key: what is wrong; what would be valid`."""
     first = min(error.errors(), key=lambda e: not _is_about_a_key(e["type"], e["loc"]))  # it explains what is missing
-    parts = [str(part) for i, part in enumerate(first["loc"]) if not (first["loc"][0] == "tasks" and i == 2)]
-    value = first["input"]
+    parts, value = _parts(first["loc"]), first["input"]
     where, what = ".".join(parts), repr(value)
     if parts[-1] == KEY:
         where, what = ".".join(parts[:-2]), f"the key {value!r}"
@@ -77,15 +78,22 @@ def _explain(error: ValidationError, model: type[BaseModel]) -> str:
     if first["type"] == "int_type" and isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
         return f"{where}: {value!r} is not a whole number; write {int(value)}"
     if first["type"] == "too_short":
-        return f"{where}: needs at least one {where.removesuffix('s')}"
+        least, noun = first["ctx"]["min_length"], parts[-1].removesuffix("s")
+        return f"{where}: needs at least {f'one {noun}' if least == 1 else counted(least, noun)}"
     if first["type"] == "too_long":
-        return f"{where}: {first['ctx']['actual_length']} {where} are more than {first['ctx']['max_length']}"
+        return f"{where}: {len(value)} entries are more than {first['ctx']['max_length']}"
     if first["type"] == "string_pattern_mismatch":
         return f"{where}: {what} must be 1 to 100 letters, digits and . _ + -, the first a letter or digit"
     if first["type"] in TYPE_NAMES:
-        return f"{where}: {what} is not {TYPE_NAMES[first['type']]}"
+        kinds = [e["type"] for e in error.errors() if _parts(e["loc"]) == parts]  # one for each that it may be
+        return f"{where}: {what} is not {' or '.join(TYPE_NAMES[kind] for kind in kinds if kind in TYPE_NAMES)}"
     message = first["msg"][0].lower() + first["msg"][1:]
     return f"{where}: {message}, not {value!r}"
+
+
+def _parts(loc: tuple[int | str, ...]) -> list[str]:
+    """pydantic's path, without the type that it took an entry of `tasks` for."""
+    return [str(part) for i, part in enumerate(loc) if not (loc[0] == "tasks" and i == 2)]
 
 
 def _is_about_a_key(kind: str, loc: tuple[int | str, ...]) -> bool:

@@ -122,7 +122,7 @@ def without(key: str) -> dict[str, Any]:
         ("evaluate.episodes=10001", ["evaluate.episodes:", "10000"]),
         ("evaluate.every=1e20", ["evaluate.every:", "1e+20"]),
         ("first_seed=99999999999", ["first_seed:", "4294967296"]),
-        (f"tasks=[{', '.join(['mamujoco/Hopper-3x1'] * 501)}]", ["tasks:", "501 tasks are more than 500"]),
+        (f"tasks=[{', '.join(['mamujoco/Hopper-3x1'] * 501)}]", ["tasks:", "501 entries are more than 500"]),
         ("seeds=10000", ["2 tasks x 3 algorithms x 10,000 seeds are 60,000 trials, more than 20,000"]),
         ("steps=10000000000", ["evaluate.every:", "50,000,000 evaluations", "more than 10,000"]),
         ("algorithms.maddpg.update_to_data=42000", ["algorithms.maddpg.update_to_data:", "42000", "to 100"]),

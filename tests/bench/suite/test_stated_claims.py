@@ -55,7 +55,7 @@ def test_defaults_of_a_claim(tmp_path: Path) -> None:
         ({"margin": 0.0}, "claims.beats.margin: "),
         ({"margin": float("nan")}, "claims.beats.margin: "),
         ({"measure": "best"}, "claims.beats.measure: "),
-        ({"algorithms": []}, "claims.beats.algorithms: "),
+        ({"algorithms": []}, "claims.beats.algorithms: needs at least one algorithm"),
         ({"unknown": 1}, "claims.beats.unknown: unknown key; valid: says, kind, algorithms, against, tasks, measure"),
         ({"says": ""}, "claims.beats.says: "),
     ],

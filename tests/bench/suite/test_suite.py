@@ -559,6 +559,9 @@ LISTED = "`python -m bench.tasks` lists them"
         # nothing where something must be
         ({"tasks": []}, ["suite.yaml: tasks: needs at least one task\n"]),
         ({"algorithms": {}}, ["suite.yaml: algorithms: needs at least one algorithm\n"]),
+        # what holds another kind of value
+        ({"tasks": [["mamujoco/Hopper-3x1"]]}, ["tasks.0: ", " is not a word or a mapping of names to settings\n"]),
+        ({"keep": "yes"}, ["suite.yaml: keep: 'yes' is not true or false\n"]),
         # twice
         ({"tasks": ["mamujoco/Hopper-3x1"] * 2}, ["tasks.1", "mamujoco/Hopper-3x1", "twice"]),
         (

@@ -225,6 +225,8 @@ def test_what_a_study_must_not_say_is_refused(tmp_path: Path, changes: dict[str,
         ({**RATE, "high": 0.3, "when": {"delta": 1}}, ["when.delta: not a parameter before it; valid: critic_lr"]),
         ({**RATE, "high": 0.3, "when": {"critic_lr": 1e-3}}, ["when.critic_lr: is a float; a condition needs an int"]),
         ({"kind": "categorical", "choices": [0.1, "wide"]}, ["clip=wide: 'wide' is not a number"]),
+        ({"kind": "categorical", "choices": [0.2]}, ["clip.choices: needs at least 2 choices"]),
+        ({**RATE, "high": 0.3, "when": {"a": 1, "b": 2}}, ["clip.when: 2 entries are more than 1"]),
         ({"kind": "categorical", "choices": [0.1, 0.1]}, ["clip.choices: 0.1 stands there twice"]),
     ],
 )
