@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 from algorithms.validation import near
@@ -11,6 +13,8 @@ from bench.store.resolved import Claim
 from bench.suite import model
 from bench.suite.model import Suite, SuiteError
 from bench.suite.trial import Trial
+from bench.tasks import registry
+from bench.tasks.registry import Task
 
 
 def claims(suite: Suite, planned: Sequence[Trial], path: Path) -> dict[str, Claim]:
@@ -27,9 +31,13 @@ def claims(suite: Suite, planned: Sequence[Trial], path: Path) -> dict[str, Clai
                 if one not in valid:
                     hint = f"{near(one, valid)}; valid: {', '.join(valid)}"
                     raise SuiteError(f"{path}: claims.{name}.{key}: {one} is not {what} of this suite{hint}")
+                if names.count(one) > 1:  # each comparison more makes all the others harder to decide
+                    raise SuiteError(f"{path}: claims.{name}.{key}: {one} stands there more than once")
         if wrong := _undecidable(claim):
             raise SuiteError(f"{path}: claims.{name}.against: {wrong}")
         stated[name] = Claim(**claim.model_dump() | {"tasks": claim.tasks or tasks})
+        if wrong := _undecidable_by_tasks(stated[name], planned):
+            raise SuiteError(f"{path}: claims.{name}: {wrong}")
     return stated
 
 
@@ -43,6 +51,32 @@ def _undecidable(claim: model.Claim) -> str:
     if both := {*claim.algorithms} & {*claim.against}:
         return f"{min(both)} cannot be compared with itself"
     return ""
+
+
+def _undecidable_by_tasks(claim: Claim, planned: Sequence[Trial]) -> str:
+    """Why the tasks of the claim could decide nothing about one of its comparisons; empty if they could."""
+    runs = {(trial.task, trial.label) for trial in planned if trial.task.label in claim.tasks}
+    for labels in product(*filter(None, (claim.algorithms, claim.against))):
+        shared = {task for task, _ in runs if all((task, label) in runs for label in labels)}
+        if not shared:
+            return f"per_task skips {' or '.join(labels)} on each of its tasks"
+        if claim.kind == "grows_with_agents" and not _several_partitions(shared):
+            return f"{claim.kind} needs tasks of one robot with different numbers of agents for {' and '.join(labels)}"
+    return ""
+
+
+def _several_partitions(tasks: Iterable[Task]) -> bool:
+    """Whether there are tasks of one robot that differ in their number of agents."""
+    sizes: dict[str, set[int]] = defaultdict(set)
+    for task in tasks:
+        sizes[robot(task.label)].add(registry.team(task).size)
+    return any(len(of) > 1 for of in sizes.values())
+
+
+def robot(task: str) -> str:
+    """What tasks have in common that differ in their partition or options: the rule of `bench.report`."""
+    family, slash, name = task.rpartition("/")
+    return family + slash + name.partition(":")[0].partition("-")[0]
 
 
 def kept(now: Mapping[str, Claim], before: Mapping[str, Claim], ended: int, place: object) -> dict[str, Claim]:

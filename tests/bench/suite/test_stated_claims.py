@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 import yaml
 
+from bench.report.stats import verdicts
 from bench.store.resolved import Claim
-from bench.suite.claims import claims, kept
+from bench.suite.claims import claims, kept, robot
 from bench.suite.model import SuiteError
 from bench.suite.resolving import load, trials
+from bench.tasks import registry
 
 SUITE: dict[str, Any] = {
     "name": "demo",
@@ -24,11 +26,11 @@ SUITE: dict[str, Any] = {
 BEATS = {"says": "HAPPO outperforms MAPPO.", "algorithms": ["happo"], "against": ["mappo"]}
 
 
-def stated(folder: Path, **about: Any) -> Claim:
+def stated(folder: Path, suite: dict[str, Any] = SUITE, **about: Any) -> Claim:
     path = folder / "demo.yaml"
-    path.write_text(yaml.safe_dump(SUITE | {"claims": {"beats": BEATS | about}}))
-    suite, _ = load(path)
-    return claims(suite, trials(suite, path), path)["beats"]
+    path.write_text(yaml.safe_dump(suite | {"claims": {"beats": BEATS | about}}))
+    read, _ = load(path)
+    return claims(read, trials(read, path), path)["beats"]
 
 
 def test_a_claim_is_about_all_tasks_by_their_labels_unless_it_names_some(tmp_path: Path) -> None:
@@ -58,6 +60,13 @@ def test_defaults_of_a_claim(tmp_path: Path) -> None:
         ({"algorithms": []}, "claims.beats.algorithms: needs at least one algorithm"),
         ({"unknown": 1}, "claims.beats.unknown: unknown key; valid: says, kind, algorithms, against, tasks, measure"),
         ({"says": ""}, "claims.beats.says: "),
+        ({"algorithms": ["happo", "happo"]}, "claims.beats.algorithms: happo stands there more than once"),
+        ({"against": ["mappo"] * 2}, "claims.beats.against: mappo stands there more than once"),
+        ({"tasks": ["mamujoco/Hopper-3x1"] * 2}, "claims.beats.tasks: mamujoco/Hopper-3x1 stands there more than once"),
+        (
+            {"kind": "grows_with_agents"},
+            "claims.beats: grows_with_agents needs tasks of one robot with different numbers of agents for happo and ",
+        ),
     ],
 )
 def test_what_nobody_could_decide_is_refused_by_name(tmp_path: Path, about: dict[str, Any], words: str) -> None:
@@ -65,6 +74,35 @@ def test_what_nobody_could_decide_is_refused_by_name(tmp_path: Path, about: dict
         stated(tmp_path, **about)
     assert str(error.value).startswith(f"{tmp_path / 'demo.yaml'}: {words}")
     assert "\n" not in str(error.value)
+
+
+def test_what_per_task_leaves_nothing_of_is_refused(tmp_path: Path) -> None:
+    cheetah = "mamujoco/HalfCheetah-2x3:episode_length=50"
+    skipping = {
+        **SUITE,
+        "algorithms": SUITE["algorithms"] | {"ippo": None},
+        "per_task": {cheetah: {"happo": "skip"}, "mamujoco/Hopper-3x1": {"mappo": "skip"}},
+    }
+    with pytest.raises(SuiteError, match=r"claims\.beats: per_task skips happo or mappo on each of its tasks$"):
+        stated(tmp_path, skipping)
+    alone: dict[str, Any] = {"kind": "improves_monotonically", "against": []}
+    with pytest.raises(SuiteError, match=r"claims\.beats: per_task skips happo on each of its tasks$"):
+        stated(tmp_path, skipping, tasks=[cheetah], **alone)
+    assert stated(tmp_path, skipping, **alone).algorithms == ["happo"]
+    assert stated(tmp_path, skipping, against=["ippo"]).against == ["ippo"]
+
+
+def test_growth_is_decided_by_the_partitions_that_both_algorithms_have(tmp_path: Path) -> None:
+    partitions = {**SUITE, "tasks": ["mamujoco/HalfCheetah-2x3", "mamujoco/HalfCheetah-6x1"]}
+    assert stated(tmp_path, partitions, kind="grows_with_agents").kind == "grows_with_agents"
+    skipping = partitions | {"per_task": {"mamujoco/HalfCheetah-6x1": {"mappo": "skip"}}}
+    with pytest.raises(SuiteError, match=r"with different numbers of agents for happo and mappo$"):
+        stated(tmp_path, skipping, kind="grows_with_agents")
+
+
+@pytest.mark.parametrize("task", [*registry.names(), "mamujoco/Ant-4x2:obsk=0", "python:own.rooms:room:rooms=2"])
+def test_the_report_groups_tasks_by_the_same_rule(task: str) -> None:
+    assert robot(task) == verdicts.robot(task)
 
 
 CLAIM = Claim("HAPPO outperforms MAPPO.", "outperforms", ["happo"], ["mappo"], ["a"], "final", 0.1)
