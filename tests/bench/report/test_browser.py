@@ -78,7 +78,7 @@ def opened(browser: Any, report: Path) -> Iterator[Callable[..., Any]]:
     for context in contexts:
         context.close()
     assert said == []
-    assert all(re.fullmatch(r"file://.*/report\.html", url) for url in asked)
+    assert all(re.fullmatch(r"file://.*/(report|index)\.html", url) for url in asked)
 
 
 def texts(page: Any, selector: str) -> list[str]:
@@ -138,6 +138,22 @@ def test_on_a_phone_the_page_does_not_scroll_sideways_and_no_text_is_cut(opened:
     assert page.evaluate("document.scrollingElement.scrollWidth <= innerWidth")
     assert page.evaluate(BEYOND) == []
     assert page.locator(".scroll").evaluate_all("all => all.some(box => box.scrollWidth > box.clientWidth)")
+
+
+def test_a_long_word_in_a_traceback_or_a_name_makes_no_phone_scroll_sideways(
+    opened: Callable[..., Any], tmp_path: Path
+) -> None:
+    word = "L" * 80
+    failed: dict[str, Any] = {"status": "failed", "error": "it fell", "traceback": f"File {word}\nit fell"}
+    write_trial(tmp_path / word, "happo")
+    write_trial(tmp_path / word, "happo", 1, final=None, absolute=None, **failed)
+    write_trial(tmp_path / "other", "happo")
+    assert main([str(tmp_path / word), str(tmp_path / "other")]) == 0
+    for path, hash in ((tmp_path / word / "report.html", "#trial-2"), (tmp_path / "index.html", "")):
+        page = opened(hash, path, viewport={"width": 360, "height": 780}, is_mobile=True)
+        assert page.get_by_text(word).last.is_visible()
+        assert page.evaluate("document.scrollingElement.scrollWidth <= 360")
+        assert page.evaluate(BEYOND) == []
 
 
 BEYOND = """(() => {
