@@ -13,7 +13,7 @@ import pandas as pd
 from bench.report import monotonic, stats
 from bench.report.load import SuiteResults
 from bench.report.stats import CONTRADICTED, EQUIVALENT, NOTHING, SUPPORTED, UNDECIDED, Decision, Evidence
-from bench.store.resolved import Claim, Resolved
+from bench.store.resolved import Claim, Resolved, by_robot
 from bench.store.trials import FRESH_KINDS
 
 ITSELF = "itself before the update"
@@ -102,9 +102,8 @@ class Evaluated:
         if claim.against:
             tasks = [task for task in tasks if stats.normalisable(task)]
         if claim.kind == "grows_with_agents":
-            agents = self._resolved.agents
-            robots = stats.by_robot(tasks, agents)
-            tasks = [task for of in robots if len({agents[task] for task in of}) > 1 for task in of]
+            agents = {task: self._resolved.agents[task] for task in tasks if task in self._resolved.agents}
+            tasks = [task for of in by_robot(agents) for task in of]
         return frozenset(tasks)
 
     def _at(self, j: int, seeds: int) -> Evidence | None:

@@ -48,6 +48,18 @@ class Claim:
     """Trials that had ended when the claim was first stated; 0 if it was stated before there were results."""
 
 
+def by_robot(agents: Mapping[str, int]) -> list[list[str]]:
+    """The tasks of each robot that comes with several numbers of agents; `agents` has that of each task.
+
+    Tasks of one robot have the same label up to "-" or ":", and differ in their partition or in their options.
+    """
+    robots: dict[str, list[str]] = {}
+    for task in agents:
+        family, slash, name = task.rpartition("/")
+        robots.setdefault(family + slash + name.partition(":")[0].partition("-")[0], []).append(task)
+    return [tasks for tasks in robots.values() if len({agents[task] for task in tasks}) > 1]
+
+
 @dataclass(frozen=True)
 class Resolved:
     """What the names in a suite or study file were resolved to."""

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
 from algorithms.validation import near
-from bench.store.resolved import Claim
+from bench.store.resolved import Claim, by_robot
 from bench.suite import model
 from bench.suite.model import Suite, SuiteError
 from bench.suite.trial import Trial
 from bench.tasks import registry
-from bench.tasks.registry import Task
 
 
 def claims(suite: Suite, planned: Sequence[Trial], path: Path) -> dict[str, Claim]:
@@ -60,23 +58,11 @@ def _undecidable_by_tasks(claim: Claim, planned: Sequence[Trial]) -> str:
         shared = {task for task, _ in runs if all((task, label) in runs for label in labels)}
         if not shared:
             return f"per_task skips {' or '.join(labels)} on each of its tasks"
-        if claim.kind == "grows_with_agents" and not _several_partitions(shared):
+        if claim.kind == "grows_with_agents" and not by_robot(
+            {task.label: registry.team(task).size for task in shared}
+        ):
             return f"{claim.kind} needs tasks of one robot with different numbers of agents for {' and '.join(labels)}"
     return ""
-
-
-def _several_partitions(tasks: Iterable[Task]) -> bool:
-    """Whether there are tasks of one robot that differ in their number of agents."""
-    sizes: dict[str, set[int]] = defaultdict(set)
-    for task in tasks:
-        sizes[robot(task.label)].add(registry.team(task).size)
-    return any(len(of) > 1 for of in sizes.values())
-
-
-def robot(task: str) -> str:
-    """What tasks have in common that differ in their partition or options: the rule of `bench.report`."""
-    family, slash, name = task.rpartition("/")
-    return family + slash + name.partition(":")[0].partition("-")[0]
 
 
 def kept(now: Mapping[str, Claim], before: Mapping[str, Claim], ended: int, place: object) -> dict[str, Claim]:

@@ -7,7 +7,7 @@ rate for all of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -19,6 +19,7 @@ from scipy import stats
 from bench.report.stats.estimates import Floats, iqm, pooled_iqm, shares_of
 from bench.report.stats.intervals import CONFIDENCE, ENOUGH_SEEDS, TAILS, stratified
 from bench.report.stats.sequential import bounds, levels
+from bench.store.resolved import by_robot
 
 ALPHA = 1 - CONFIDENCE
 PERMUTATIONS = 10_000
@@ -100,12 +101,12 @@ def outperforms(pairs: Mapping[str, Floats], permutations: int = PERMUTATIONS) -
 def grows(pairs: Mapping[str, Floats], agents: Mapping[str, int], permutations: int = PERMUTATIONS) -> Evidence:
     """Does the difference grow with the number of agents? The effect is a slope: normalised return per doubling.
 
-    Tasks of one robot (`robot`) differ in the number of their agents N. Per robot, the least-squares slope over log2 N
-    of each task's IQM of differences; the effect is the mean over the robots that come with several N. The test deals
+    Tasks of one robot differ in the number of their agents N. Per robot, the least-squares slope over log2 N of each
+    task's IQM of differences; the effect is the mean over the robots that come with several N. The test deals
     out the differences of a robot anew among its tasks: without a trend all assignments are equally likely. What is
     compared is the same slope of their ranks.
     """
-    groups = [of for of in by_robot(pairs, agents) if len({agents[task] for task in of}) > 1]
+    groups = by_robot({task: agents[task] for task in pairs if task in agents})
     if not groups:
         return NOTHING
     runs: list[Floats] = []
@@ -132,21 +133,6 @@ def grows(pairs: Mapping[str, Floats], agents: Mapping[str, int], permutations: 
         return found, drawn
 
     return _evidence(runs, trend, exchanged, permutations)
-
-
-def by_robot(tasks: Iterable[str], agents: Mapping[str, int]) -> list[list[str]]:
-    """The tasks of each robot, of those whose number of agents is known."""
-    robots: dict[str, list[str]] = {}
-    for task in tasks:
-        if task in agents:
-            robots.setdefault(robot(task), []).append(task)
-    return [*robots.values()]
-
-
-def robot(task: str) -> str:
-    """What tasks have in common that differ in their partition or in their options: the label up to "-" or ":"."""
-    family, slash, name = task.rpartition("/")
-    return family + slash + name.partition(":")[0].partition("-")[0]
 
 
 def _evidence(

@@ -8,12 +8,10 @@ from typing import Any
 import pytest
 import yaml
 
-from bench.report.stats import verdicts
-from bench.store.resolved import Claim
-from bench.suite.claims import claims, kept, robot
+from bench.store.resolved import Claim, by_robot
+from bench.suite.claims import claims, kept
 from bench.suite.model import SuiteError
 from bench.suite.resolving import load, trials
-from bench.tasks import registry
 
 SUITE: dict[str, Any] = {
     "name": "demo",
@@ -100,9 +98,9 @@ def test_growth_is_decided_by_the_partitions_that_both_algorithms_have(tmp_path:
         stated(tmp_path, skipping, kind="grows_with_agents")
 
 
-@pytest.mark.parametrize("task", [*registry.names(), "mamujoco/Ant-4x2:obsk=0", "python:own.rooms:room:rooms=2"])
-def test_the_report_groups_tasks_by_the_same_rule(task: str) -> None:
-    assert robot(task) == verdicts.robot(task)
+def test_robots_with_several_numbers_of_agents() -> None:
+    agents = {"m/Ant-2x4": 2, "m/Ant-4x2:obsk=0": 4, "m/Hopper-3x1": 3, "m/Reacher-2x1": 2, "m/Reacher-2x1:obsk=0": 2}
+    assert by_robot(agents) == [["m/Ant-2x4", "m/Ant-4x2:obsk=0"]]
 
 
 CLAIM = Claim("HAPPO outperforms MAPPO.", "outperforms", ["happo"], ["mappo"], ["a"], "final", 0.1)
