@@ -6,6 +6,7 @@ import importlib
 import shutil
 from pathlib import Path
 
+from bench.cli.installation import installing
 from bench.report.load import ReportError, SuiteResults
 from bench.store.tracking import points, runs_folder, write_events
 
@@ -18,7 +19,7 @@ def refuse_without_tensorboard() -> None:
     try:
         importlib.import_module("tensorboard.summary.writer.event_file_writer")
     except ImportError:
-        raise ReportError("--tensorboard: needs the extra tensorboard: pip install -e '.[tensorboard]'") from None
+        raise ReportError(f"--tensorboard: needs the extra tensorboard: {installing('tensorboard')}") from None
 
 
 def write(suite: SuiteResults) -> Path:
