@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from bench.cli.command import counted
 from bench.report import claims, stats
@@ -117,7 +118,10 @@ def saved(suite: SuiteResults, found: Sequence[Verdict]) -> str:
 
 def changed_without_failed(suite: SuiteResults, found: Sequence[Verdict]) -> list[dict[str, str]]:
     """Comparisons in which a trial failed: their verdict, and what it would be without such trials."""
-    counts = {(one.name, x.first, x.second): _failed(suite, one, x) for one in found for x in one.comparisons}
+    tables = {kind: stats.final_returns(suite.records, suite.trials, kind) for kind in {x.claim.measure for x in found}}
+    counts = {
+        (one.name, x.first, x.second): _failed(tables[one.claim.measure], x) for one in found for x in one.comparisons
+    }
     if not any(counts.values()):
         return []
     others = claims.verdicts(suite, without_failed=True)
@@ -138,9 +142,8 @@ def changed_without_failed(suite: SuiteResults, found: Sequence[Verdict]) -> lis
     ]
 
 
-def _failed(suite: SuiteResults, one: Verdict, pair: Comparison) -> int:
-    """How many trials of a comparison failed."""
-    table = stats.final_returns(suite.records, suite.trials, one.claim.measure)
+def _failed(table: pd.DataFrame, pair: Comparison) -> int:
+    """How many trials of a comparison failed, of the table of final returns."""
     of = table["task"].isin(pair.tasks) & table["algorithm"].isin([pair.first, pair.second])
     return int((of & (table["counted_as"] != "")).sum())
 
