@@ -37,7 +37,7 @@ bench: $(INSTALLED)
 install: $(INSTALLED)
 
 test: $(INSTALLED_DEV)
-	$(PY) -m pytest -n auto $(ARGS)
+	$(PY) -m pytest -n auto --dist worksteal $(ARGS)
 
 lint: $(INSTALLED_DEV)
 	$(PY) -m ruff check .
