@@ -32,7 +32,7 @@ bench: $(INSTALLED)
 	@echo
 	@echo "Records  results/quick/records.parquet"
 	@echo "Report   results/quick/report.html: open it in a browser"
-	@echo "Next     source $(VENV)/bin/activate; python -m bench.run suites/mamujoco.yaml --dry-run   # what the comparison costs"
+	@echo "Next     source $(VENV)/bin/activate; python -m bench.run suites/mamujoco.yaml --results elsewhere --dry-run   # what the comparison costs"
 
 install: $(INSTALLED)
 
