@@ -53,7 +53,7 @@ def comparison_rows(found: Sequence[Verdict]) -> list[dict[str, str]]:
             "tasks": str(pair.evidence.tasks),
             "seeds": str(pair.evidence.seeds),
             "decided at": str(pair.decision.seeds or NONE),
-            "seeds that would decide": _needed(pair.seeds_needed),
+            "seeds that would decide": NONE if np.isnan(pair.seeds_needed) else claims.in_seeds(pair.seeds_needed),
         }
         for one in found
         for pair in one.comparisons
@@ -63,12 +63,6 @@ def comparison_rows(found: Sequence[Verdict]) -> list[dict[str, str]]:
 def signed(value: float) -> str:
     """A difference of normalised returns; a dash where there is none."""
     return NONE if np.isnan(value) else f"{value:+.3f}"
-
-
-def _needed(seeds: float) -> str:
-    if np.isnan(seeds):
-        return NONE
-    return "more than 1,000" if np.isinf(seeds) else f"about {seeds:.0f}"
 
 
 def notes(suite: SuiteResults, found: Sequence[Verdict]) -> list[str]:
@@ -108,7 +102,7 @@ def saved(suite: SuiteResults, found: Sequence[Verdict]) -> str:
     """How many trials were spared because seeds were added only where a claim was open; empty while one is."""
     assert suite.resolved is not None
     working = any(trial["status"] in ("waiting", "running", "stopped") for trial in suite.trials)
-    if working or claims.open_pairings(found):
+    if working or any(one.verdict == stats.UNDECIDED and not one.why for one in found):
         return ""
     tasks, labels = len(suite.resolved.tasks), len(suite.resolved.algorithms)
     most = (tasks * labels - len(suite.skipped)) * max(suite.resolved.looks)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from typing import Any
@@ -109,9 +109,17 @@ class Evaluated:
     def _at(self, j: int, seeds: int) -> Evidence | None:
         """What the first seeds say about a question; None where a planned trial of them has not ended."""
         question = self._questions[j]
+        if not self._have_ended(question.claim.measure, {question.first, question.second}, question.tasks, seeds):
+            return None
         pairs = self._pairs(question, seeds)
-        complete = self._without_failed or all(pair.shape[1] == seeds for pair in pairs.values())
-        return self._evidence(question, pairs) if complete and pairs.keys() == question.tasks else None
+        return self._evidence(question, pairs) if pairs.keys() == question.tasks else None
+
+    def _have_ended(self, measure: str, labels: Set[str], tasks: Set[str], seeds: int) -> bool:
+        """Whether all trials of the first seeds have, those that failed included."""
+        ended = self._of_seeds(self._ended[measure], seeds)
+        return (
+            int((ended["algorithm"].isin(labels) & ended["task"].isin(tasks)).sum()) == len(labels) * len(tasks) * seeds
+        )
 
     def _pairs(self, question: _Question, seeds: int | None) -> dict[str, Any]:
         """task -> the normalised returns of the two algorithms of a question on the first seeds, or on all."""
@@ -136,6 +144,8 @@ class Evaluated:
             ends = evidence.effect, evidence.low, evidence.high
             level = stats.ALPHA / open_ones
             needed = stats.seeds_needed(*ends, evidence.seeds, question.claim.margin, level)
+            if evidence.p == 1 or needed <= evidence.seeds:  # they have not: the test sees less than the interval
+                needed = np.nan
         return Comparison(question.name, question.first, question.second, question.tasks, evidence, decision, needed)
 
     def _monotonic(self, name: str, claim: Claim) -> Verdict:
@@ -143,6 +153,8 @@ class Evaluated:
         found = monotonic.measured(self._suite.updates)
         found = found[(found["agent"] == "team") & found["task"].isin(claim.tasks)]
         found = found[found["algorithm"].isin(claim.algorithms)]
+        if self._without_failed:
+            found = self._of_those_done(found)
         if found.empty:
             return Verdict(name, claim, [], METER)
         chance = monotonic.chance(found)
@@ -158,15 +170,19 @@ class Evaluated:
 
     def _updates_at(self, whole: pd.DataFrame, label: str, tasks: frozenset[str], seeds: int) -> pd.DataFrame | None:
         """The measured updates of the first seeds; None where a planned trial has not ended, or a task has none."""
-        ended = self._of_seeds(self._ended["final"], seeds)
-        ended = ended[(ended["algorithm"] == label) & ended["task"].isin(tasks)]
         chosen = self._of_seeds(whole, seeds)
-        complete = self._without_failed or len(ended) == len(tasks) * seeds
+        complete = self._have_ended("final", {label}, tasks, seeds)
         return chosen if complete and {*chosen["task"]} == tasks else None
+
+    def _of_those_done(self, updates: pd.DataFrame) -> pd.DataFrame:
+        """The measured updates of trials that have not failed."""
+        keys = ["task", "algorithm", "seed"]
+        failed = pd.MultiIndex.from_frame(self._ended["final"].query("value.isna()")[keys])
+        return updates[~pd.MultiIndex.from_frame(updates[keys]).isin(failed)]
 
 
 def verdicts(suite: SuiteResults, *, without_failed: bool = False) -> list[Verdict]:
-    """The verdicts on the claims of a suite; `without_failed` leaves out trials that count as a random policy."""
+    """The verdicts on the claims of a suite; `without_failed` leaves out trials that failed, and their updates."""
     return Evaluated(suite, suite.resolved, without_failed).verdicts if suite.resolved else []
 
 
@@ -236,5 +252,10 @@ def _about(one: Comparison) -> str:
 
 
 def _more_seeds(undecided: Sequence[Comparison]) -> str:
-    needed = [one.seeds_needed for one in undecided if one.verdict == UNDECIDED and np.isfinite(one.seeds_needed)]
-    return f" (about {max(needed):.0f} seeds would decide)" if needed else ""
+    needed = [one.seeds_needed for one in undecided if one.verdict == UNDECIDED]
+    return f" ({in_seeds(max(needed))} seeds would decide)" if needed and not np.isnan(needed).any() else ""
+
+
+def in_seeds(needed: float) -> str:
+    """A number of seeds that would decide, which is known."""
+    return "more than 1,000" if np.isinf(needed) else f"about {needed:.0f}"

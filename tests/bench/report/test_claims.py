@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from bench.store.resolved import Algorithm, Claim, Resolved
 from bench.store.scores import score
 
 CHEETAH, HOPPER = "mamujoco/HalfCheetah-2x3", "mamujoco/Hopper-3x1"
+SEVERAL = [CHEETAH, HOPPER, "mamujoco/Walker2d-2x3", "mamujoco/Ant-4x2", "mamujoco/Ant-2x4"]
 BEATS = Claim("HAPPO outperforms MAPPO.", "outperforms", ["happo"], ["mappo"], [CHEETAH, HOPPER], "final", 0.1)
 
 
@@ -90,6 +93,37 @@ def test_undecided_comparisons_say_how_many_seeds_would_decide(tmp_path: Path) -
     assert claims.sentence(verdict) == f"undecided against mappo (about {pair.seeds_needed:.0f} seeds would decide)"
 
 
+def test_no_number_of_seeds_would_decide_where_effect_and_test_point_to_different_sides(tmp_path: Path) -> None:
+    """Small losses on three tasks, large gains on two: the mean of the middle is a gain, the ranks say a loss."""
+    gains = dict(zip(SEVERAL, (-0.05, -0.05, -0.05, 1.0, 2.0), strict=True))
+    claim = Claim("HAPPO outperforms MAPPO.", "outperforms", ["happo"], ["mappo"], [*gains], "final", 0.1)
+    write(tmp_path, {"happo": 1.0, "mappo": 1.0}, claim)
+    for (task, gain), seed in product(gains.items(), range(5)):
+        final = reference(task, 1.0 + gain + 0.01 * (seed - 2))
+        write_trial(tmp_path, "happo", seed, task=task, final=final)
+    (pair,) = (verdict := only(load(tmp_path))).comparisons
+    assert (pair.verdict, pair.evidence.p) == ("undecided", 1.0)
+    assert np.isnan(pair.seeds_needed)
+    assert claims.sentence(verdict) == "undecided against mappo"
+
+
+@pytest.mark.parametrize(
+    ("needed", "said"),
+    [
+        ((9.0, 12.0), " (about 12 seeds would decide)"),
+        ((9.0, np.inf), " (more than 1,000 seeds would decide)"),
+        ((9.0, np.nan), ""),
+    ],
+)
+def test_the_most_seeds_that_any_comparison_needs_are_said(
+    tmp_path: Path, needed: tuple[float, float], said: str
+) -> None:
+    claim = Claim("HAPPO outperforms all.", "outperforms", ["happo"], ["mappo", "ippo"], [CHEETAH], "final", 0.1)
+    verdict = only(write(tmp_path, {"happo": 1.0, "mappo": 1.0, "ippo": 1.0}, claim, looks=[6]))
+    pairs = [replace(pair, seeds_needed=n) for pair, n in zip(verdict.comparisons, needed, strict=True)]
+    assert claims.sentence(replace(verdict, comparisons=pairs)) == f"undecided against mappo, ippo{said}"
+
+
 def test_more_seeds_are_asked_for_only_where_a_claim_is_open(tmp_path: Path) -> None:
     """With six seeds the level at five is lower, and the decision may fall there all the same."""
     suite = write(tmp_path, {"happo": 1.5, "mappo": 1.0}, looks=[5, 6, 7])
@@ -105,6 +139,11 @@ def test_trials_that_have_not_run_are_not_said_to_be_spared(tmp_path: Path) -> N
     suite = write(tmp_path, {"happo": 1.5, "mappo": 1.0}, looks=[5, 6, 7])
     write_trial(tmp_path, "happo", 5, task=CHEETAH, returns=(), final=None, absolute=None, status="waiting")
     assert answer.saved(load(tmp_path), [only(suite)]) == ""
+    shutil.rmtree(tmp_path / "trials")
+    suite = write(tmp_path, {"happo": 1.5}, looks=[5, 6, 7])
+    labels = {label: Algorithm(label, "", False) for label in ("happo", "mappo")}
+    suite = replace(suite, resolved=replace(suite.resolved, algorithms=labels))
+    assert answer.saved(suite, [only(suite)]) == ""  # there is nothing to compare with
 
 
 def test_a_claim_that_is_contradicted_asks_for_no_more_seeds(tmp_path: Path) -> None:
@@ -251,6 +290,23 @@ def test_the_page_says_what_leaving_out_failed_trials_would_change(tmp_path: Pat
         "without": "supported",
         "effect without": "+0.500",
     }
+
+
+def test_a_verdict_without_failed_trials_waits_for_those_that_run(tmp_path: Path) -> None:
+    write(tmp_path, {"happo": 1.5, "mappo": 1.0}, seeds=6)
+    write_trial(tmp_path, "happo", 0, task=CHEETAH, returns=(), status="failed", error="Diverged")
+    suite = write_looks(tmp_path, [10])
+    (row,) = answer.context(suite, claims.verdicts(suite))["without_failed"]
+    assert (row["verdict"], row["without"]) == ("undecided", "undecided")
+
+
+def test_updates_of_failed_trials_are_left_out_with_them(tmp_path: Path) -> None:
+    claim = Claim("Updates improve.", "improves_monotonically", ["happo"], [], [CHEETAH], "final", 0.1)
+    write(tmp_path, {"happo": 1.0}, claim, seeds=6)
+    write_trial(tmp_path, "happo", 0, task=CHEETAH, returns=(), status="failed", error="Diverged")
+    suite = replace(load(tmp_path), updates=measured_updates({CHEETAH: 1.0}, seeds=6))
+    (row,) = answer.context(suite, claims.verdicts(suite))["without_failed"]
+    assert (row["effect"], row["effect without"]) == ("+0.005", "+0.000")
 
 
 def write_looks(folder: Path, looks: list[int]) -> SuiteResults:
