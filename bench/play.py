@@ -75,10 +75,13 @@ def _play(folders: Sequence[Path], target: Path | None, count: int, options: Any
         teams = [load_team(folder, options.policy) for folder in folders]
         how = "sampled" if options.sampled else "deterministic"
         with playing.film(target, teams) if target else nullcontext() as film:
-            print(f"{teams[0].task.label} seed {teams[0].seed}, {options.policy} policy, {how} actions", flush=True)
+            one_seed = len({team.seed for team in teams}) == 1  # published teams are those of the median seeds
+            of_seed = f" seed {teams[0].seed}" if one_seed else ""
+            print(f"{teams[0].task.label}{of_seed}, {options.policy} policy, {how} actions", flush=True)
             seeds = episode_seeds(options.seed, count)
             ended = playing.episodes(teams, seeds, sampled=options.sampled, into=film)
-            _print_returns([team.algorithm for team in teams], ended)
+            labels = [team.algorithm if one_seed else f"{team.algorithm} seed {team.seed}" for team in teams]
+            _print_returns(labels, ended)
     except (StoreError, ValueError, EnvError, gl.NoPictures) as error:
         return command.refused(f"bench.play: {shown(options.trial, error)}")
     if target:
@@ -87,7 +90,7 @@ def _play(folders: Sequence[Path], target: Path | None, count: int, options: Any
 
 
 def _print_returns(labels: Sequence[str], ended: Iterable[Sequence[Any]]) -> None:
-    """A line for each episode with every team's return and length, then the means and standard deviations."""
+    """A line for each episode with every team's return and length, then the means."""
     widths = [max(len(label), 20) for label in labels]
     print("episode", *(f"{label:>{width}}" for label, width in zip(labels, widths, strict=True)))
     returns: list[list[float]] = []
@@ -137,7 +140,8 @@ def _own_place(place: Path, about: Mapping[str, Any], grid: bool) -> Path:
     """Where the report looks for videos."""
     if not grid:
         return place / "play.mp4"
-    return place.absolute().parents[3] / "videos" / f"{slug(about['task'])}-seed-{about['seed']:02d}.mp4"
+    seed = "" if is_published_team(place) else f"-seed-{about['seed']:02d}"
+    return place.absolute().parents[3] / "videos" / f"{slug(about['task'])}{seed}.mp4"
 
 
 def _parser() -> command.Parser:

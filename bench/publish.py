@@ -58,7 +58,7 @@ OF_A_STUDY = ("study.yaml", "study.json", "resolved.json", "tuning.parquet", "im
 TABLES = ("records.parquet", "updates.parquet", "trials.parquet", *PUBLISHED)
 JOURNAL = "journal.log"
 """Only there where a study keeps its trials in a file."""
-NEEDED = ("files", "records", "updates", "tuning trials", "returns", "best settings")
+NEEDED = ("files", "tables", "records", "updates", "tuning trials", "returns", "best settings")
 """The checks of `bench.verify` that results pass or are not published."""
 
 

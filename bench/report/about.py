@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from bench.report.algorithms import in_order
 from bench.report.audit import tuning
-from bench.report.load import SuiteResults
+from bench.report.load import SuiteResults, parts_run
 from bench.store.provenance import commit_in_words
 
 
@@ -25,20 +27,23 @@ def compared(suite: SuiteResults, labels: list[str]) -> list[dict[str, str]]:
 
 
 def provenance(suite: SuiteResults) -> list[dict[str, str]]:
-    """What the trials ran on: one row per fact and value, with the number of trials that it holds for."""
+    """What the trials ran on: one row per fact and value, with the number of trials of which any part ran there."""
     tally: Counter[tuple[str, str]] = Counter()
     for trial in suite.trials:
-        source = trial["provenance"]
-        machine = source.get("machine", {})
-        tally["commit", commit_in_words(source)] += 1
-        tally["physics", source.get("physics", "not compared with golden.json")] += 1
-        tally["machine", ", ".join(f"{key} {machine[key]}" for key in sorted(machine)) or "unknown"] += 1
-        tally.update((package, str(version)) for package, version in source.get("versions", {}).items())
+        tally.update({fact for part in parts_run(trial) for fact in _facts(part)})
     first = ("commit", "physics", "machine")
     return [
         {"what": what, "value": value, "trials": str(tally[what, value])}
         for what, value in sorted(tally, key=lambda fact: (fact[0] not in first, fact))
     ]
+
+
+def _facts(source: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    machine = source.get("machine", {})
+    yield "commit", commit_in_words(source)
+    yield "physics", source.get("physics", "not compared with golden.json")
+    yield "machine", ", ".join(f"{key} {machine[key]}" for key in sorted(machine)) or "unknown"
+    yield from ((package, str(version)) for package, version in source.get("versions", {}).items())
 
 
 def config_hashes(suite: SuiteResults) -> list[dict[str, str]]:

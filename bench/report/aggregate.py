@@ -38,10 +38,11 @@ def thresholds(table: pd.DataFrame) -> stats.Floats:
 
 
 def improvements(table: pd.DataFrame, labels: list[str]) -> pd.DataFrame:
-    """Over tasks: the chance that a run of `algorithm` is above a run of `other`, with `low` and `high`."""
+    """Over the tasks with a reference that both have: the chance that a run of `algorithm` is above one of `other`."""
     rows = []
+    known = table[table["normalised"].notna()]
     for first, second in permutations(labels, 2):
-        found = stats.probability_of_improvement(table, first, second)
+        found = stats.probability_of_improvement(known, first, second)
         over_tasks = found[found["task"] == "all"]
         if len(over_tasks):
             row = over_tasks.iloc[0]
@@ -164,14 +165,17 @@ def make(suite: SuiteResults) -> Aggregate | None:
 
 
 def rows(table: pd.DataFrame, algorithms: Algorithms) -> list[dict[str, str]]:
-    """`stats.aggregates` and `stats.rank_stability` as text."""
-    found = stats.aggregates(table).merge(stats.rank_stability(table), on="algorithm", suffixes=("", "_ranked"))
+    """`stats.aggregates` as text, with the ranks of the algorithms that have all tasks among each other."""
+    found = stats.aggregates(table)
+    whole = found[found["tasks"] == found["all_tasks"]]
+    ranked = stats.rank_stability(table[table["algorithm"].isin(whole["algorithm"])])
+    found = found.merge(ranked, how="left", on="algorithm", suffixes=("", "_ranked"))
     found = found.set_index("algorithm").loc[in_order(table["algorithm"], algorithms.methods)].reset_index()
-    return formats.without_empty([_row(row) for row in found.to_dict("records")])
+    enough = whole["fewest_seeds"].min() >= stats.ENOUGH_SEEDS  # fewer rank nothing
+    return formats.without_empty([_row(row, enough) for row in found.to_dict("records")])
 
 
-def _row(row: dict[Any, Any]) -> dict[str, str]:
-    enough = row["fewest_seeds"] >= stats.ENOUGH_SEEDS  # fewer rank nothing
+def _row(row: dict[Any, Any], enough: bool) -> dict[str, str]:
     ranks = {key: row[key] for key in row if str(key).startswith("rank_") and row[key] >= 0.005}
     often = ", ".join(f"{str(key).removeprefix('rank_')}: {share:.0%}" for key, share in ranks.items())
     return {

@@ -22,7 +22,7 @@ import pandas as pd
 from bench.cli.command import counted, first_of
 from bench.report.algorithms import in_order
 from bench.report.formats import NONE
-from bench.report.load import ReportError, SuiteResults
+from bench.report.load import ReportError, SuiteResults, parts_run
 from bench.store.provenance import commit_in_words
 
 Trial = Mapping[str, Any]
@@ -257,8 +257,7 @@ def tuning(trial: Trial) -> str:
 
 def _provenance(trial: Trial) -> dict[str, str]:
     """Where the trial and its earlier parts ran."""
-    parts = [*trial.get("earlier_provenance", []), trial["provenance"]]
-    found = [_place(part) for part in parts]
+    found = [_place(part) for part in parts_run(trial)]
     names = dict.fromkeys(name for place in found for name in place)
     return {name: " then ".join(dict.fromkeys(place.get(name, UNKNOWN) for place in found)) for name in names}
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from bench.report.load import ReportError, SuiteResults, refuse_mixtures
 from bench.store.resolved import Algorithm, Resolved
 
+Cell = tuple[str, str, int]
 LONGEST_NAME = 255
 """Bytes of the name of a folder, on Linux and macOS."""
 
@@ -21,8 +23,9 @@ def combined(suites: Sequence[SuiteResults], folder: Path) -> SuiteResults:
     """The suites as one, whose report is written into `folder`; a ReportError where that cannot be.
 
     A label whose configuration is the same in several suites, on every task that they share, keeps its name, and its
-    seeds are pooled; where two suites have the same seed of it, the first one's counts. Any other label that stands in
-    several suites is told apart as "happo (tuned)". Claims are those of single suites, so there are none.
+    seeds are pooled; where two suites have the same seed of it, that of the first in which it has begun counts. Any
+    other label that stands in several suites is told apart as "happo (tuned)". Claims are those of single suites, so
+    there are none.
     """
     if len({suite.name for suite in suites}) < len(suites):
         raise ReportError(f"{', '.join(str(suite.folder) for suite in suites)}: two of them have the same name")
@@ -31,29 +34,58 @@ def combined(suites: Sequence[SuiteResults], folder: Path) -> SuiteResults:
     if (length := len(os.fsencode(folder.name))) > LONGEST_NAME:
         raise ReportError(f"its folder's name would have {length} bytes, more than {LONGEST_NAME}; name fewer suites")
     names = _names(suites)
-    records, updates, trials, seen = [], [], [], set[tuple[str, str, int]]()
-    for suite in suites:
-        renamed = names[suite.name]
-        records.append(_unseen(suite.records, renamed, seen))
-        updates.append(_unseen(suite.updates, renamed, seen))
-        own = [trial | {"algorithm": renamed[trial["algorithm"]]} for trial in suite.trials]
-        trials += [trial for trial in own if (trial["task"], trial["algorithm"], trial["seed"]) not in seen]
-        seen |= {*_cells(records[-1])} | {(trial["task"], trial["algorithm"], trial["seed"]) for trial in own}
+    alike = [_renamed(suite, names[suite.name]) for suite in suites]
+    owners = _owners(alike)
+    trials = [trial for suite in alike for trial in suite.trials if owners[_cell(trial)] == suite.name]
     refuse_mixtures(folder, trials)
-    pooled, of_updates = (pd.concat(parts, ignore_index=True) for parts in (records, updates))
-    return SuiteResults(folder, pooled, trials, _resolved(suites, names), of_updates)
+    records, updates = (
+        pd.concat([_owned(table, suite, owners) for suite, table in tables], ignore_index=True)
+        for tables in ([(suite, suite.records) for suite in alike], [(suite, suite.updates) for suite in alike])
+    )
+    planned = {cell for suite in alike for cell in (_cells(suite) if suite.planned is None else suite.planned)}
+    return SuiteResults(folder, records, trials, _resolved(suites, names), updates, planned)
 
 
-def _unseen(table: pd.DataFrame, renamed: dict[str, str], seen: set[tuple[str, str, int]]) -> pd.DataFrame:
-    """The rows of trials that no suite before has, with the labels of the page."""
-    if table.empty:
-        return table
-    mine = table.assign(algorithm=table["algorithm"].map(renamed))
-    return mine[~_cells(mine).isin([*seen])] if seen else mine
+def _renamed(suite: SuiteResults, names: dict[str, str]) -> SuiteResults:
+    """The suite with the labels of the page."""
+    records, updates = (
+        table if table.empty else table.assign(algorithm=table["algorithm"].map(names))
+        for table in (suite.records, suite.updates)
+    )
+    trials = [trial | {"algorithm": names[trial["algorithm"]]} for trial in suite.trials]
+    planned = None if suite.planned is None else {(t, names.get(label, label), s) for t, label, s in suite.planned}
+    return replace(suite, records=records, updates=updates, trials=trials, planned=planned)
 
 
-def _cells(table: pd.DataFrame) -> pd.MultiIndex:
+def _owners(suites: Sequence[SuiteResults]) -> dict[Cell, str]:
+    """Which suite each trial is taken from: the first in which it has begun, else the first that has it."""
+    owners: dict[Cell, str] = {}
+    for cells in (_begun, _cells):
+        for suite in suites:
+            for cell in cells(suite):
+                owners.setdefault(cell, suite.name)
+    return owners
+
+
+def _cell(trial: Mapping[str, Any]) -> Cell:
+    return trial["task"], trial["algorithm"], trial["seed"]
+
+
+def _cells(suite: SuiteResults) -> set[Cell]:
+    return _begun(suite) | {*map(_cell, suite.trials)}
+
+
+def _begun(suite: SuiteResults) -> set[Cell]:
+    return {*_index(suite.records)} | {_cell(trial) for trial in suite.trials if trial["status"] != "waiting"}
+
+
+def _index(table: pd.DataFrame) -> pd.MultiIndex:
     return pd.MultiIndex.from_frame(table[["task", "algorithm", "seed"]])
+
+
+def _owned(table: pd.DataFrame, suite: SuiteResults, owners: Mapping[Cell, str]) -> pd.DataFrame:
+    """The rows of trials that are taken from this suite."""
+    return table if table.empty else table[[owners.get(cell) == suite.name for cell in _index(table)]]
 
 
 def _names(suites: Sequence[SuiteResults]) -> dict[str, dict[str, str]]:

@@ -88,8 +88,10 @@ def table(J: pd.DataFrame, final: pd.DataFrame, task: str, labels: list[str]) ->
 
 def _optimal(ended: pd.DataFrame) -> str:
     """ "8 of 10 [44%, 97%]": seeds whose last policy earns the optimum where it takes its likeliest actions."""
-    best = scores.score(ended["task"].iloc[0]).reference if len(ended) else None  # type: ignore[union-attr]
-    return NONE if best is None else stats.of_trials(int((ended["value"] >= best - CLOSE).sum()), len(ended))
+    known = scores.score(ended["task"].iloc[0]) if len(ended) else None
+    if known is None or known.reference is None:
+        return NONE
+    return stats.of_trials(int((ended["value"] >= known.reference - CLOSE).sum()), len(ended))
 
 
 def bound(task: str) -> str:

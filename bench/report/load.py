@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -40,6 +40,8 @@ class SuiteResults:
     """What the suite file was resolved to; None for results without that file."""
     updates: pd.DataFrame = field(default_factory=pd.DataFrame)
     """One row per update and agent; empty where the folder has no such table."""
+    planned: Set[tuple[str, str, int]] | None = None
+    """(task, algorithm, seed) of the trials that are asked for in any case; None where that is not known."""
 
     @property
     def name(self) -> str:
@@ -52,11 +54,6 @@ class SuiteResults:
         labels = dict.fromkeys([*self.records["algorithm"], *(trial["algorithm"] for trial in self.trials)])
         methods = {trial["algorithm"]: str(trial.get("method") or trial["algorithm"]) for trial in self.trials}
         return Algorithms.of(self.resolved, {label: methods.get(label, label) for label in labels})
-
-    @property
-    def planned(self) -> set[tuple[str, str, int]] | None:
-        """(task, algorithm, seed) of the trials that the suite asks for in any case; None where that is not known."""
-        return (self.resolved.planned() or None) if self.resolved else None
 
     @property
     def skipped(self) -> set[tuple[str, str]]:
@@ -104,7 +101,7 @@ def load(folder: Path) -> SuiteResults:
     except files.StoreError as error:
         raise ReportError(" ".join(str(error).split())) from error
     _check_records(folder / "records.parquet", records)
-    return SuiteResults(folder, records, trials, resolved, updates)
+    return SuiteResults(folder, records, trials, resolved, updates, (resolved.planned() or None) if resolved else None)
 
 
 def _statuses(trials: list[dict[str, Any]]) -> str:
@@ -141,6 +138,11 @@ def trial_name(trial: dict[str, Any]) -> str:
     return f"{trial.get('task', '?')} {trial.get('algorithm', '?')} seed {trial.get('seed', '?')}"
 
 
+def parts_run(trial: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The provenance of each part of the trial, in their order; none of a trial that waits."""
+    return [] if trial["status"] == "waiting" else [*trial.get("earlier_provenance", []), trial["provenance"]]
+
+
 def mujoco_version(trial: dict[str, Any]) -> str:
     """The MuJoCo version that the trial ran with, "none" where its task needs no MuJoCo."""
     if trial["provenance"].get("physics") == NO_PHYSICS:
@@ -157,12 +159,10 @@ def environment_versions(trial: dict[str, Any]) -> str:
 def other_physics(trial: dict[str, Any]) -> str:
     """How the physics that the trial or an earlier part of it ran on differ from those of golden.json, if they do.
 
-    A trial from before physics were compared has nothing to say, and one that waits has not run on any.
+    A trial from before physics were compared has nothing to say.
     """
-    if trial["status"] == "waiting":
-        return ""
-    parts, fine = [trial["provenance"], *trial.get("earlier_provenance", [])], (GOLDEN, NO_PHYSICS)
-    return next((said for part in parts if (said := part.get("physics", GOLDEN)) not in fine), "")
+    fine = (GOLDEN, NO_PHYSICS)
+    return next((said for part in parts_run(trial) if (said := part.get("physics", GOLDEN)) not in fine), "")
 
 
 def _refuse_other_physics(folder: Path, trials: list[dict[str, Any]]) -> None:

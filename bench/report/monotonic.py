@@ -13,10 +13,11 @@ from bench.report import stats
 from bench.report.algorithms import in_order
 from bench.report.formats import NONE
 from bench.report.stats import CONTRADICTED, NOTHING, SUPPORTED, UNDECIDED, Decision, Evidence
+from bench.store.resolved import FEWEST_EPISODES
 
-CHANCE, EPISODES = 0.05, 16
-"""Of updates that change nothing at most this share seems to lower the return, in so many episodes or more."""
-ERRORS = float(distributions.t.ppf(1 - CHANCE, EPISODES - 1))
+CHANCE = 0.05
+"""Of updates that change nothing at most this share seems to lower the return, in `FEWEST_EPISODES` or more."""
+ERRORS = float(distributions.t.ppf(1 - CHANCE, FEWEST_EPISODES - 1))
 """A change by more than 1.753 standard errors is a sure one: the 95% quantile of Student's t with 15 degrees."""
 NORMAL = float(distributions.norm.ppf(0.975))
 ROUNDING = 1e-12

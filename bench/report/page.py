@@ -37,7 +37,7 @@ from bench.report.audit import tuning
 from bench.report.certificates_page import Certificates
 from bench.report.claims import Verdict
 from bench.report.formats import NONE, number, shown, span, visible
-from bench.report.load import SuiteResults, trial_name
+from bench.report.load import SuiteResults, parts_run, trial_name
 
 TEMPLATES = Path(__file__).parent / "templates"
 ENVIRONMENT = jinja2.Environment(
@@ -239,10 +239,11 @@ def warnings(suite: SuiteResults, states: pd.DataFrame) -> list[str]:
             "algorithms by them: runs that differ in nothing but the seed can differ by thousands. A 95% interval that "
             f"can be trusted needs at least {stats.ENOUGH_SEEDS} seeds, so none is shown."
         )
-    elif most < stats.COVERING_SEEDS:
+    if few := [count for count in seeds if stats.ENOUGH_SEEDS <= count < stats.COVERING_SEEDS]:
         found.append(
-            f"Intervals of {most} seeds: where 30% of seeds fail outright and the others agree closely, they cover 84"
-            " to 90%, not 95%. No method that was tried covers there and is not too wide elsewhere."
+            f"Intervals of {formats.counts(few, 'seed')}: where 30% of seeds fail outright and the others agree "
+            "closely, they cover 84 to 90%, not 95%. No method that was tried covers there and is not too wide "
+            "elsewhere."
         )
     undone = int((states["state"] != "done").sum())
     if undone:
@@ -255,18 +256,17 @@ def warnings(suite: SuiteResults, states: pd.DataFrame) -> list[str]:
             f"No fresh episodes: {unplayed} of {counted(len(states), 'trial')} trained to the end and lack records of "
             "kinds final and absolute, as trials of older versions do; they count as not done."
         )
-    commits = Counter(str(trial["provenance"].get("commit")) for trial in suite.trials)
+    ran = [parts for trial in suite.trials if (parts := parts_run(trial))]
+    commits = Counter(commit for parts in ran for commit in {str(part.get("commit")) for part in parts})
     if len(commits) > 1:
-        parts = ", ".join(f"{commit[:10]} ({counted(trials, 'trial')})" for commit, trials in sorted(commits.items()))
-        found.append(f"Mixed commits: the trials were not all run by the same code: {parts}.")
-    dirty = sum(bool(trial["provenance"].get("dirty")) for trial in suite.trials)
-    if dirty:
-        total = counted(len(suite.trials), "trial")
-        found.append(f"Uncommitted changes: {dirty} of {total} ran code that no commit holds.")
+        each = ", ".join(f"{commit[:10]} ({counted(trials, 'trial')})" for commit, trials in sorted(commits.items()))
+        found.append(f"Mixed commits: the trials were not all run by the same code: {each}.")
+    if dirty := sum(any(part.get("dirty") for part in parts) for parts in ran):
+        found.append(f"Uncommitted changes: {dirty} of {counted(len(ran), 'trial')} ran code that no commit holds.")
     budgets = _by_value({trial["algorithm"]: tuning(trial) for trial in suite.trials}, suite)
     if len(budgets) > 1:
-        parts = "; ".join(f"{enumerated(labels)}: {budget}" for budget, labels in budgets.items())
-        found.append(f"Unequal tuning: {parts}. A larger tuning budget alone can explain a better result.")
+        each = "; ".join(f"{enumerated(labels)}: {budget}" for budget, labels in budgets.items())
+        found.append(f"Unequal tuning: {each}. A larger tuning budget alone can explain a better result.")
     return found
 
 

@@ -17,17 +17,16 @@ STEPS = {"1M": 1_000_000, "2M": 2_000_000, "5M": 5_000_000, "10M": 10_000_000}
 
 @cache
 def table() -> pd.DataFrame:
-    """One row per published number: source, task (without version), algorithm, steps, value, spread.
+    """One row per published number: source, task (without version), algorithm, steps, value.
 
     Read off the figures of Kuba et al. (ICLR 2022) and Zhong et al. (JMLR 2024) by eye, to about 3% of the axis, on v2
-    tasks with observations of the whole state. `spread` is half of the band's height after 10 million steps.
+    tasks with observations of the whole state.
     """
     wide = pd.read_csv(PATH)
     parts = [
         wide[["source", "task", "algorithm"]].assign(
             steps=steps,
             value=wide[f"return_at_{name}"],
-            spread=wide["spread_at_10M"] if name == "10M" else float("nan"),
         )
         for name, steps in STEPS.items()
     ]

@@ -137,7 +137,7 @@ def leaders(curves: pd.DataFrame, k: int) -> list[str]:
     """The algorithm with the highest expected best after k trials, and those whose intervals overlap its own."""
     here = curves[curves["trials"] == k]
     top = here.iloc[int(here["best"].to_numpy().argmax())]
-    level = here["low"].isna() | (here["high"] >= top["low"])  # without an interval nothing is told apart
+    level = ~(here["high"] < top["low"])  # without an interval nothing is told apart
     return in_order([str(top["algorithm"]), *here.loc[level, "algorithm"]])
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from bench.store.trials import trial_folder
+from bench.store.trials import POLICIES, trial_folder
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,9 @@ def of_suite(folder: Path) -> list[Video]:
 
 
 def of_trial(folder: Path, task: str, algorithm: str, seed: int) -> list[Video]:
-    """Those in the folder of one trial: `play.mp4`, as `bench.play --video` names it, and any other .mp4."""
-    return _in(folder, trial_folder(folder, task, algorithm, seed))
+    """Those in the folder of a trial or of its published team: `play.mp4`, as `bench.play` names it, or any other."""
+    trial = task, algorithm, seed
+    return [*_in(folder, trial_folder(folder, *trial)), *_in(folder, trial_folder(folder, *trial, POLICIES))]
 
 
 def _in(suite: Path, folder: Path) -> list[Video]:

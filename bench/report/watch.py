@@ -17,6 +17,7 @@ WATCHED = (
     "trials/*/*/seed-*/trial.json",
     "trials/*/*/seed-*/records.parquet",
     "trials/*/*/seed-*/*.mp4",
+    "policies/*/*/seed-*/*.mp4",
     "videos/*.mp4",
     "resolved.json",
     "tuning.parquet",

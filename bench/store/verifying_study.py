@@ -72,7 +72,7 @@ def _table(folder: Path, table: pd.DataFrame, found: TrialsByKey) -> tuple[str, 
         planned = yaml.safe_load((folder / "study.yaml").read_text())["algorithms"]
     except yaml.YAMLError as error:
         return f"{folder / 'study.yaml'}: cannot be read ({' '.join(str(error).split())})", ""
-    if lost := [label for label in planned if label not in {*table["algorithm"]}]:
+    if lost := [label for label in planned if label not in {*table["algorithm"]} and _any_ended(label, found)]:
         return f"tuning.parquet has no tuning trial of {', '.join(lost)}", ""
     every = {name for text in table["returns"] for name in json.loads(text)}
     for row in table.to_dict("records"):
@@ -85,6 +85,12 @@ def _table(folder: Path, table: pd.DataFrame, found: TrialsByKey) -> tuple[str, 
     said = [f"{label} {', '.join(f'{n} {state}' for state, n in row.items() if n)}" for label, row in counts.iterrows()]
     more = len(found) - len(table)
     return "", "; ".join(said) + (f"; {more} that have not ended" if more else "")
+
+
+def _any_ended(label: str, found: TrialsByKey) -> bool:
+    """Whether all trials of one of its tuning trials have ended."""
+    each = [own.abouts.values() for (mine, _), own in found.items() if mine == label and own.abouts]
+    return any(all(about["status"] in ("done", "failed") for about in abouts) for abouts in each)
 
 
 def _returns(path: Path, table: pd.DataFrame, found: TrialsByKey) -> tuple[str, str]:

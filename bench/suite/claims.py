@@ -8,7 +8,7 @@ from itertools import product
 from pathlib import Path
 
 from algorithms.validation import near
-from bench.store.resolved import Claim, by_robot
+from bench.store.resolved import FEWEST_EPISODES, Claim, by_robot
 from bench.suite import model
 from bench.suite.model import Suite, SuiteError
 from bench.suite.trial import Trial
@@ -34,6 +34,11 @@ def claims(suite: Suite, planned: Sequence[Trial], path: Path) -> dict[str, Clai
         if wrong := _undecidable(claim):
             raise SuiteError(f"{path}: claims.{name}.against: {wrong}")
         stated[name] = Claim(**claim.model_dump() | {"tasks": claim.tasks or tasks})
+        if few := _too_few_episodes(stated[name], planned):
+            raise SuiteError(
+                f"{path}: diagnostics.improvement_episodes: {few} tell no sure change of the return from chance; "
+                f"claims.{name} needs at least {FEWEST_EPISODES}"
+            )
         if wrong := _undecidable_by_tasks(stated[name], planned):
             raise SuiteError(f"{path}: claims.{name}: {wrong}")
     return stated
@@ -63,6 +68,17 @@ def _undecidable_by_tasks(claim: Claim, planned: Sequence[Trial]) -> str:
         if not by_robot({task.label: registry.team(task).size for task in shared}):
             return f"{claim.kind} needs tasks of one robot with different numbers of agents for {' and '.join(labels)}"
     return ""
+
+
+def _too_few_episodes(claim: Claim, planned: Sequence[Trial]) -> int:
+    """In how many episodes updates are measured if they are too few for the claim, else 0."""
+    if claim.kind != "improves_monotonically":
+        return 0
+    about = [trial for trial in planned if trial.task.label in claim.tasks and trial.label in claim.algorithms]
+    played = [
+        trial.improvement_episodes for trial in about if trial.improvement_every and not trial.task.exact_scores()
+    ]
+    return min((episodes for episodes in played if episodes < FEWEST_EPISODES), default=0)
 
 
 def kept(now: Mapping[str, Claim], before: Mapping[str, Claim], ended: int, place: object) -> dict[str, Claim]:

@@ -4,8 +4,8 @@ The objective is the mean over tasks of the mean over seeds of the normalised re
 
 - `pruner: none`: one trial after the other.
 - `pruner: median`: all trials are trained to the same point of the evaluation grid before any continues from its
-  checkpoint, so the intermediate value at a step is the objective as if training ended there. Nothing is pruned in the
-  first quarter of the grid and in the first four tuning trials.
+  checkpoint, so the intermediate value at a step is the objective as if training ended there. Nothing is pruned before
+  the last evaluation in the first quarter of the grid, and in the first four tuning trials.
 - `pruner: wilcoxon`: one trial after the other; the intermediate values are their normalised returns, compared with
   those of the best tuning trial on the same task and seed.
 

@@ -99,7 +99,7 @@ def rank_stability(table: pd.DataFrame) -> pd.DataFrame:
     """
     labels = [*table["algorithm"].unique()]
     runs = {label: runs_of(table, label) for label in labels}
-    tasks = sorted(set.intersection(*(set(of) for of in runs.values())))
+    tasks = sorted(set.intersection(*(set(of) for of in runs.values()))) if runs else []
     if not tasks:
         return pd.DataFrame({"algorithm": labels, "tasks": 0, "rank": np.nan})
     T = len(tasks)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 from test_claims import CHEETAH, HOPPER, write
 
@@ -19,6 +21,29 @@ def rows(folder: Path, seeds: int) -> list[dict[str, str]]:
 def test_few_seeds_rank_nothing(tmp_path: Path) -> None:
     assert "rank" not in rows(tmp_path / "few", 4)[0]
     assert [row["rank"] for row in rows(tmp_path / "enough", 5)] == ["1", "2"]
+
+
+def test_ranks_are_among_the_algorithms_that_have_all_tasks(tmp_path: Path) -> None:
+    suite = write(tmp_path / "demo", {"ippo": 2.0, "happo": 1.5, "mappo": 1.0})
+    table = stats.final_returns(suite.records, suite.trials)
+    part = table[(table["algorithm"] != "ippo") | (table["task"] == HOPPER)]
+    ranks = {row["algorithm"]: row["rank"] for row in aggregate.rows(part, suite.algorithms)}
+    assert ranks == {"ippo": "–", "happo": "1", "mappo": "2"}
+    few = part[(part["algorithm"] != "mappo") | (part["seed"] < 4)]  # happo would be ranked against too few
+    assert all("rank" not in row for row in aggregate.rows(few, suite.algorithms))
+    nobody = part[(part["algorithm"] == "ippo") | ((part["algorithm"] == "happo") & (part["task"] == CHEETAH))]
+    assert all("rank" not in row for row in aggregate.rows(nobody, suite.algorithms))
+
+
+def test_tasks_without_a_reference_are_in_no_panel(tmp_path: Path) -> None:
+    suite = write(tmp_path / "demo", {"happo": 1.5, "mappo": 1.0})
+    table = stats.final_returns(suite.records, suite.trials)
+    strange = table[table["task"] == HOPPER].assign(task="mamujoco/Humanoid-17x1", normalised=np.nan)
+    strange["value"] = -strange["value"]
+    pd.testing.assert_frame_equal(
+        aggregate.improvements(pd.concat([table, strange]), ["happo", "mappo"]),
+        aggregate.improvements(table, ["happo", "mappo"]),
+    )
 
 
 def test_columns_in_which_all_have_a_dash_are_left_away() -> None:

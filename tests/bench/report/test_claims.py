@@ -142,6 +142,7 @@ def test_trials_that_have_not_run_are_not_said_to_be_spared(tmp_path: Path) -> N
     shutil.rmtree(tmp_path / "trials")
     suite = write(tmp_path, {"happo": 1.5}, looks=[5, 6, 7])
     labels = {label: Algorithm(label, "", False) for label in ("happo", "mappo")}
+    assert suite.resolved is not None
     suite = replace(suite, resolved=replace(suite.resolved, algorithms=labels))
     assert answer.saved(suite, [only(suite)]) == ""  # there is nothing to compare with
 

@@ -78,6 +78,12 @@ def test_what_has_no_optimum_to_be_found_has_no_such_column() -> None:
     assert "likeliest actions optimal" not in row
 
 
+def test_an_optimum_that_is_not_recorded_is_not_looked_for() -> None:
+    task = "games/coordination-8"
+    (row,) = games.table(games.exact_returns(updates(task)), final([1.0]).assign(task=task), task, ["happo"])
+    assert row["likeliest actions optimal"] == "–"
+
+
 @pytest.mark.parametrize(("agents", "bound"), [(2, "0.5000"), (4, "0.1250"), (6, "0.0312")])
 def test_the_bound_on_shared_policies(agents: int, bound: str) -> None:
     assert (

@@ -21,13 +21,13 @@ from numpy.typing import NDArray
 
 from algorithms import METHODS
 from bench.report import __main__ as report
-from bench.report import algorithms, formats, page, plots, stats
+from bench.report import about, algorithms, formats, page, plots, stats
 from bench.report.__main__ import main
 from bench.report.algorithms import Algorithms, Style
 from bench.report.load import load
 from bench.store import files
 from bench.store.resolved import Algorithm, Resolved
-from bench.store.trials import NO_PHYSICS, RECORD_COLUMNS, identity, merge, read_trials, trial_folder
+from bench.store.trials import NO_PHYSICS, POLICIES, RECORD_COLUMNS, identity, merge, read_trials, trial_folder
 
 TASK = "mamujoco/HalfCheetah-6x1"
 STEPS = 200
@@ -262,6 +262,18 @@ def test_mixed_commits_and_uncommitted_changes_are_said_loudly(suite: Path, caps
     assert "Uncommitted changes: 1 of 2" in shown
 
 
+def test_commits_are_those_of_all_parts_that_ran(suite: Path) -> None:
+    began = {"commit": "badcafe", "dirty": True}
+    write_trial(suite, seed=0, provenance={"commit": "c0ffee"}, earlier_provenance=[began])
+    write_trial(suite, seed=1, provenance={"commit": "abad1dea"}, status="waiting", returns=(), absolute=None)
+    results = load(suite)
+    said = " ".join(page.warnings(results, report.states_of(results)))
+    assert "Mixed commits: the trials were not all run by the same code: badcafe (1 trial), c0ffee (1 trial)." in said
+    assert "Uncommitted changes: 1 of 1 trial ran code" in said
+    commits = [row["value"] for row in about.provenance(results) if row["what"] == "commit"]
+    assert commits == ["badcafe with uncommitted changes", "c0ffee"]
+
+
 def test_published_suite_needs_no_trials(suite: Path) -> None:
     write_trial(suite)
     merge(suite)
@@ -292,6 +304,15 @@ def test_videos_in_the_folder_of_the_suite_are_shown_from_there(suite: Path) -> 
         "trials/mamujoco_HalfCheetah-6x1/mappo/seed-00/play.mp4",
     ]
     assert "media-src 'self'" in html
+
+
+def test_videos_of_published_teams_are_shown_from_there(suite: Path) -> None:
+    write_trial(suite)
+    path = trial_folder(suite, TASK, "mappo", 0, POLICIES) / "play.mp4"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"a video")
+    main([str(suite)])
+    assert f'src="{path.relative_to(suite).as_posix()}"' in (suite / "report.html").read_text()
 
 
 def test_no_number_is_minus_zero(suite: Path) -> None:
@@ -620,6 +641,14 @@ def test_the_page_says_that_no_ranking_follows_from_few_seeds(tmp_path: Path, se
     page_text = (tmp_path / "suite" / "report.html").read_text()
     assert ("Do not rank algorithms by them" in page_text) == few
     assert ("Intervals of 5 seeds" in page_text) == (not few)
+
+
+def test_intervals_of_few_seeds_are_warned_of_wherever_they_are(tmp_path: Path) -> None:
+    for label, seeds in (("happo", 5), ("mappo", 9)):
+        for seed in range(seeds):
+            write_trial(tmp_path / "demo", label, seed)
+    suite = load(tmp_path / "demo")
+    assert page.warnings(suite, report.states_of(suite))[0].startswith("Intervals of 5 seeds: ")
 
 
 def test_seeds_that_are_there_are_said_where_there_are_fewer_than_planned(tmp_path: Path) -> None:

@@ -10,11 +10,13 @@ import pandas as pd
 import pytest
 from test_report import STEPS, TASK, write_trial
 
+from bench.report import __main__ as report
 from bench.report import study_results
 from bench.report.__main__ import main
 from bench.report.combine import combined
 from bench.report.load import ReportError, load
 from bench.store import files
+from bench.store.resolved import Algorithm, Resolved
 
 
 def pair(folder: Path, **second: Any) -> list[Path]:
@@ -58,6 +60,26 @@ def test_updates_are_pooled_as_records_are(tmp_path: Path) -> None:
     ]
     apart = combined([suites[0], replace(load(suites[1].folder), updates=pd.DataFrame())], tmp_path / "both")
     assert len(apart.updates) == 1
+
+
+def test_a_trial_that_waits_hides_none_that_has_run(tmp_path: Path) -> None:
+    suites = pair(tmp_path)
+    write_trial(tmp_path / "one", "happo", 2, returns=(), final=None, absolute=None, status="waiting")
+    for order in (suites, suites[::-1]):
+        assert finals(tmp_path / "both", order)["happo", 2] == 22.0
+        both = combined([load(suite) for suite in order], tmp_path / "both")
+        assert [trial["status"] for trial in both.trials if trial["seed"] == 2] == ["done", "done"]
+
+
+def test_each_suite_plans_its_own_seeds(tmp_path: Path) -> None:
+    suites = []
+    for label, seeds in (("happo", 2), ("mappo", 3)):
+        suites.append(tmp_path / label)
+        for seed in range(seeds):
+            write_trial(suites[-1], label, seed)
+        Resolved([label], [TASK], {label: Algorithm(label, "", False)}, [], looks=[seeds]).write(suites[-1])
+    states = report.states_of(combined([load(suite) for suite in suites], tmp_path / "both"))
+    assert [*states["state"]] == ["done"] * 5
 
 
 def test_another_configuration_is_told_apart_by_its_suite(tmp_path: Path) -> None:

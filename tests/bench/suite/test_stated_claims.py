@@ -90,6 +90,17 @@ def test_what_per_task_leaves_nothing_of_is_refused(tmp_path: Path) -> None:
     assert stated(tmp_path, skipping, against=["ippo"]).against == ["ippo"]
 
 
+def test_claims_about_updates_that_too_few_episodes_measure_are_refused(tmp_path: Path) -> None:
+    """In 8 episodes 6% of updates that change nothing would seem to lower the return; J of games is exact."""
+    alone: dict[str, Any] = {"kind": "improves_monotonically", "against": []}
+    meter = SUITE | {"diagnostics": {"improvement_every": 2, "improvement_episodes": 8}}
+    with pytest.raises(SuiteError, match=r"improvement_episodes: 8 tell no .* claims\.beats needs at least 16$"):
+        stated(tmp_path, meter, **alone)
+    enough = {"diagnostics": {"improvement_every": 2, "improvement_episodes": 16}}
+    for suite in (SUITE | enough, meter | {"tasks": ["games/driving"]}):
+        assert stated(tmp_path, suite, **alone).algorithms == ["happo"]
+
+
 def test_growth_is_decided_by_the_partitions_that_both_algorithms_have(tmp_path: Path) -> None:
     partitions = {**SUITE, "tasks": ["mamujoco/HalfCheetah-2x3", "mamujoco/HalfCheetah-6x1"]}
     assert stated(tmp_path, partitions, kind="grows_with_agents").kind == "grows_with_agents"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from bench import play, publish, run, verify
 from bench.cli.command import BAD_INPUT
 from bench.store import files
 from bench.store.files import StoreError
-from bench.store.trials import ROUNDED, find_trial, joined, published_teams
+from bench.store.trials import ROUNDED, find_trial, joined, published_teams, read_trial
 from bench.trial.playing import episodes
 from bench.trial.publishing import from_the_median, rounded
 from bench.trial.setup import evaluation_seeds
@@ -150,6 +152,20 @@ def test_teams_of_all_algorithms_are_side_by_side_whatever_their_seeds(published
     (folder, *_) = published_teams(published)
     about = files.read_sealed_json(folder / "trial.json")
     assert play._of_all_algorithms(folder, about) == [*published_teams(published)]
+
+
+def test_teams_of_several_seeds_are_named_with_them(
+    original: Path, published: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders = [find_trial(original / "Hopper-3x1" / "happo" / seed) for seed in "01"]
+    for teams, headers in ((folders, ["happo seed 0", "happo seed 1"]), (folders[:1], ["happo"])):
+        how = Namespace(policy="best", sampled=False, seed=0, trial=folders[0])
+        assert play._play(teams, None, 1, how) == 0
+        first, labels, _ = capsys.readouterr().out.splitlines()
+        assert re.split(r"\s{2,}", labels) == ["episode", *headers]
+        assert (" seed 0, best policy" in first) == (len(teams) == 1)
+    (folder, *_) = published_teams(published)
+    assert play._own_place(folder, read_trial(folder / "trial.json"), grid=True).name == f"{folder.parents[1].name}.mp4"
 
 
 def test_a_published_team_can_be_exported(original: Path, published: Path, tmp_path: Path) -> None:
@@ -310,6 +326,15 @@ def test_a_changed_policy_is_seen(published: Path, capsys: pytest.CaptureFixture
     (folder / "policy.pt").write_bytes(b"changed")
     assert verify.main([str(published)]) == 1
     assert f"{folder / 'policy.pt'}: was damaged or changed" in capsys.readouterr().out
+
+
+def test_results_without_a_table_that_their_trials_have_are_not_published(
+    published: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (published / "updates.parquet").unlink()
+    assert publish.main([str(published), "--into", str(tmp_path / "into")]) == BAD_INPUT
+    assert "updates.parquet: is missing" in capsys.readouterr().err
+    assert not (tmp_path / "into").exists()
 
 
 def test_a_damaged_policy_is_not_published(original: Path, tmp_path: Path) -> None:

@@ -1228,6 +1228,8 @@ def test_the_leader_is_named_with_those_whose_intervals_reach_it() -> None:
         }
     )
     assert study_results.leaders(curves, 1) == ["happo", "mappo"]
+    unknown = curves.assign(low=curves["low"].mask(curves["algorithm"] == "happo"))  # of one tuning trial
+    assert study_results.leaders(unknown, 1) == ["happo", "mappo", "ippo"]
 
 
 def test_the_report_knows_a_study_by_its_folder(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -194,6 +194,19 @@ def test_a_study_that_has_not_ended_is_checked_as_far_as_it_is(ran: Path, tmp_pa
     assert str(path) in wrong(study)[0]
 
 
+def test_an_algorithm_of_which_nothing_has_ended_is_no_loss(ran: Path, tmp_path: Path) -> None:
+    """As after Ctrl-C: the tables are written, and the first tuning trial of HATRPO is under way."""
+    study = tmp_path / "tiny"
+    shutil.copytree(ran, study)
+    for path in study.glob("tuning/hatrpo/trial-*"):
+        if path.name != "trial-0000":
+            shutil.rmtree(path)
+    for path in study.glob("tuning/hatrpo/trial-0000/trials/*/*/*/trial.json"):
+        files.write_sealed_json(path, files.read_sealed_json(path) | {"status": "stopped"})
+    edit(study, lambda t: t[t["algorithm"] != "hatrpo"])
+    assert not any("hatrpo" in said and "no tuning trial" in said for said in wrong(study))
+
+
 def test_a_published_study_that_is_opened_or_goes_on_keeps_what_it_has(ran: Path, tmp_path: Path) -> None:
     """`tuning/` is then there and empty, and later has the new tuning trials only."""
     published, again = tmp_path / "tiny", tmp_path / "again" / "tiny"
