@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
@@ -56,15 +56,32 @@ def near(word: object, known: Iterable[str]) -> str:
 
 
 def strict(cls: type[S], mapping: Mapping[str, Any]) -> S:
-    """`mapping` as a `cls`, refusing keys that it does not have and values of another type or out of bounds."""
+    """`mapping` as a `cls`: refuses unknown and missing keys, and values of another type or out of bounds."""
+    values = checked(cls, mapping)
+    for field in fields(cls):  # type: ignore[arg-type]
+        if field.name not in values and field.default is MISSING and field.default_factory is MISSING:
+            raise SettingError(field.name, "missing: this setting has no default")
+    return cls(**values)
+
+
+def checked(cls: type, mapping: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of `mapping` as `cls` has them; a `cls` may need more."""
     hints = get_type_hints(cls, include_extras=True)
-    known = [field.name for field in fields(cls)]  # type: ignore[arg-type]
+    known = [field.name for field in fields(cls)]
     values = {}
     for key, value in mapping.items():
         if key not in known:
             raise SettingError(str(key), f"unknown setting {key!r}{near(key, known)}; valid: {', '.join(known)}")
         values[key] = _typed(key, value, hints[key])
-    return cls(**values)
+    return values
+
+
+def is_checked(hint: Any) -> bool:
+    """Whether values of that type can be checked."""
+    if get_origin(hint) is tuple:
+        return is_checked(get_args(hint)[0])
+    bounded = get_origin(hint) is Annotated and isinstance(get_args(hint)[1], Bounds)
+    return hint is bool or get_origin(hint) is Literal or bounded
 
 
 def _typed(key: str, value: Any, hint: Any) -> Any:

@@ -114,7 +114,7 @@ def _trial(suite: dict[str, Any], algorithm: str, values: dict[str, Any]) -> Tri
     except SettingError as error:
         raise ValueError(f"{where}: {error.key}: {error}") from None
     except SuiteError as error:
-        raise ValueError(str(error)) from None
+        raise ValueError(str(error).replace(f"{where}: name: ", f"{where}: results: ", 1)) from None
     return trial
 
 
@@ -122,8 +122,8 @@ def _every(steps: Any, settings: Settings) -> int:
     """The least multiple of a rollout that divides `steps` into at most 25 parts; a rollout where there is none."""
     rollout = settings.rollout_length * settings.envs
     updates = steps // rollout if isinstance(steps, int) else 0
-    dividing = (n for n in range(1, updates + 1) if updates % n == 0 and updates <= n * MOST_EVALUATIONS)
-    return rollout * next(dividing, 1)
+    parts = next(n for n in range(MOST_EVALUATIONS, 0, -1) if updates % n == 0)
+    return rollout * max(updates // parts, 1)
 
 
 def _records(trial: Trial, folder: Path, shown: bool) -> pd.DataFrame:

@@ -144,6 +144,13 @@ class Named(Plain):
         super().__init__()
 
 
+class Shaped(Plain):
+    """Legal: takes a list."""
+
+    def __init__(self, shape: list[int]):
+        super().__init__(sum(shape))
+
+
 # Each of these is broken.
 
 

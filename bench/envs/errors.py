@@ -1,4 +1,4 @@
-"""Errors of environments, and what code of the user's own raised in one line."""
+"""Errors of environments, of memory, and what code of the user's own raised in one line."""
 
 from __future__ import annotations
 
@@ -34,3 +34,11 @@ def error_line_with_place(error: BaseException) -> str:
     places = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
     theirs = [place for place in places if not place[0].startswith(NOT_THEIRS)]
     return error_line(error) + "".join(f" ({file}:{line})" for file, line in (theirs or places)[-1:])
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Whether an error means too little memory, for which torch has no exception type."""
+    words = str(error).lower()
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and ("not enough memory" in words or "can't allocate" in words)
+    )

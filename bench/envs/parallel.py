@@ -23,6 +23,8 @@ from bench.envs.spaces import write_mask
 
 SEEDS = 2**31
 """Seeds of episodes are below this: every kind of generator takes them."""
+ENDLESS = 100_000
+"""Steps after which an episode that nothing cuts is taken for endless."""
 
 
 class ParallelBatch:
@@ -155,6 +157,8 @@ class ParallelBatch:
         if over or timed_out:
             self._end_episode(e, cut if over else after)
             return True
+        if self._elapsed[e] >= ENDLESS and self.episode_length is None:
+            raise self._error(e, "an episode had not ended: give the task an episode_length; it was")
         self.terminated[e] = self.truncated[e] = False
         return False
 

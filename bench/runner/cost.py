@@ -21,7 +21,7 @@ from algorithms import Diverged, SettingError
 from algorithms.config import MADDPGSettings, OnPolicySettings
 from algorithms.registry import Settings
 from algorithms.replay_buffer import transition_bytes
-from bench.envs.errors import EnvError, error_line_with_place
+from bench.envs.errors import EnvError, error_line_with_place, lacks_memory
 from bench.envs.random_play import random_actions
 from bench.store.trials import FRESH_FACTOR
 from bench.suite.model import SuiteError
@@ -120,19 +120,11 @@ def costs(
             except Stopped:
                 raise
             except BaseException as error:  # from the user's code, or for lack of memory
-                if not _lacks_memory(error):
+                if not lacks_memory(error):
                     raise SuiteError(f"{trial.name}: {error_line_with_place(error)}") from error
                 reason = str(error).partition("\n")[0] or type(error).__name__
                 raise SuiteError(f"{trial.name}: cannot run on this machine: {reason}") from error
     return {trial: measured[trial.config_hash()] for trial in trials}
-
-
-def _lacks_memory(error: BaseException) -> bool:
-    """Whether an error means too little memory, for which torch has no exception type."""
-    words = str(error).lower()
-    return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and ("not enough memory" in words or "can't allocate" in words)
-    )
 
 
 def _announced(pairings: Sequence[Trial]) -> Generator[Trial]:
@@ -179,7 +171,7 @@ def _improvement_episodes(trial: Trial) -> int:
     In games that is computed instead, which takes hardly any time.
     """
     sizes, settings = team(trial.task), trial.settings
-    if not trial.improvement_every or trial.task.exact_scores() is not None:
+    if not trial.improvement_every or trial.measures_exactly:
         return 0
     updates = trial.steps // (settings.envs * settings.rollout_length)
     stepped = sizes.size if isinstance(settings, OnPolicySettings) and not settings.share_actors else 1

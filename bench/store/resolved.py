@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import product
@@ -11,6 +12,8 @@ from typing import Any
 from bench.store import files
 
 NAME = "resolved.json"
+OPTIONS = re.compile(r"(:\w+=.*)$", re.DOTALL)
+"""At the end of a task's label."""
 FEWEST_EPISODES = 16
 """That tell sure changes of the return from chance, where it is not computed exactly."""
 
@@ -53,12 +56,14 @@ class Claim:
 def by_robot(agents: Mapping[str, int]) -> list[list[str]]:
     """The tasks of each robot that comes with several numbers of agents; `agents` has that of each task.
 
-    Tasks of one robot have the same label up to "-" or ":", and differ in their partition or in their options.
+    Tasks of one robot have the same label but for their options, in Multi-Agent MuJoCo and games of coordination also
+    but for what follows "-".
     """
     robots: dict[str, list[str]] = {}
     for task in agents:
-        family, slash, name = task.rpartition("/")
-        robots.setdefault(family + slash + name.partition(":")[0].partition("-")[0], []).append(task)
+        name = OPTIONS.sub("", task)
+        robot = name.partition("-")[0] if name.startswith(("mamujoco/", "games/coordination-")) else name
+        robots.setdefault(robot, []).append(task)
     return [tasks for tasks in robots.values() if len({agents[task] for task in tasks}) > 1]
 
 

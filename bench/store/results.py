@@ -47,6 +47,8 @@ def read(folder: str | Path) -> Results:
 def _read(folder: Path) -> Results:
     found = {name: _table(folder, name) for name in TABLES}
     if found["records"] is None:
+        if trials_by_folder(folder):
+            raise StoreError(f"{folder}: no records there yet; none of its trials has been evaluated")
         raise StoreError(f"{folder}: no records there; the results of a suite have trials/ or records.parquet")
     teams = {place.relative_to(folder / POLICIES): str(place) for place in published_teams(folder)}
     trials = [about | {"folder": _team(place, teams)} for place, about in trials_by_folder(folder).items()]

@@ -52,11 +52,15 @@ class Run:
 
 
 def points(records: pd.DataFrame, updates: pd.DataFrame | None) -> Points:
-    """`return/<kind>`, the mean over an evaluation's episodes, and `<column>/<agent>` of `updates`, by steps."""
+    """`return/<kind>`, the mean over an evaluation's episodes, and `<column>/<agent>` of `updates`, by steps.
+
+    MLflow takes no "@": a `final@400000` of an earlier budget is `return/final-at-400000`.
+    """
     found: dict[int, dict[str, float]] = {}
     means = records.groupby(["kind", "step"], observed=True)["episode_return"].mean()
     for row in means.reset_index().to_dict("records"):
-        found.setdefault(int(row["step"]), {})[f"return/{row['kind']}"] = float(row["episode_return"])
+        metric = f"return/{row['kind']}".replace("@", "-at-")
+        found.setdefault(int(row["step"]), {})[metric] = float(row["episode_return"])
     for step, metric, value in _diagnostics(updates):
         found.setdefault(step, {})[metric] = value
     return {step: found[step] for step in sorted(found)}

@@ -75,9 +75,7 @@ def _too_few_episodes(claim: Claim, planned: Sequence[Trial]) -> int:
     if claim.kind != "improves_monotonically":
         return 0
     about = [trial for trial in planned if trial.task.label in claim.tasks and trial.label in claim.algorithms]
-    played = [
-        trial.improvement_episodes for trial in about if trial.improvement_every and not trial.task.exact_scores()
-    ]
+    played = [trial.improvement_episodes for trial in about if trial.improvement_every and not trial.measures_exactly]
     return min((episodes for episodes in played if episodes < FEWEST_EPISODES), default=0)
 
 

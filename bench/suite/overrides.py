@@ -29,8 +29,9 @@ def only(chosen: list[Trial], selections: Iterable[str]) -> list[Trial]:
         }.get(key)
         if of_trial is None or not equals:
             raise SuiteError(f"--only {selection}: write task=..., algorithm=... or seed=..., values joined by commas")
-        wanted = [value.strip() for value in values.split(",")]
         present = {name for t in chosen for name in of_trial(t)}
+        whole = values.strip()  # the label of a task may have a list among its options
+        wanted = [whole] if whole in present else [value.strip() for value in values.split(",")]
         if key == "task":
             wanted = [_by_end(value, present) for value in wanted]
         for value in wanted:

@@ -12,7 +12,7 @@ from typing import Any
 import algorithms
 from algorithms import SettingError
 from algorithms.registry import Method, Settings
-from algorithms.validation import near
+from algorithms.validation import checked, near
 from bench.store.files import slug
 from bench.store.resolved import Algorithm, Resolved
 from bench.suite import methods
@@ -167,7 +167,7 @@ def _algorithms(suite: Matrix, path: Path) -> dict[str, tuple[Method, Settings]]
         unused -= set(shared)
         with _at(path, "defaults"):
             if shared:
-                method.configure({key: value for key, value in shared.items() if key not in own})
+                checked(method.settings, {key: value for key, value in shared.items() if key not in own})
         with _at(path, f"algorithms.{label}"):
             made[label] = (method, method.configure(shared | own))
     if unused:

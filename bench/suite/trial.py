@@ -16,6 +16,9 @@ from bench.suite import methods
 from bench.suite.model import EvaluationSeeds, Matrix, Tuning
 from bench.tasks.registry import Task
 
+RIDGE = "games/ridge"
+"""J of Gaussian policies on it is known with any discount."""
+
 
 @dataclass(frozen=True)
 class Trial:
@@ -65,7 +68,15 @@ class Trial:
             "numerics": algorithms.NUMERICS,
             **({"learner_threads": self.learner_threads} if self.learner_threads > 1 else {}),
             **self.task.origin(),
+            **methods.origin(self.method),
         }
+
+    @property
+    def measures_exactly(self) -> bool:
+        """Whether the return of its joint policy is computed where others play episodes to measure improvement."""
+        gamma = getattr(self.settings, "gamma", None)
+        known = gamma is not None and self.task.exact_scores() is not None
+        return known and (gamma != 1 or self.task.name.startswith(RIDGE))
 
     def config_hash(self) -> str:
         """Twelve hex digits of the SHA-256 of `config`."""

@@ -17,7 +17,7 @@ from bench.tasks import registry
 from bench.tasks.registry import Task
 
 AT_ONCE = 160
-"""Episodes that are evaluated as one batch, at most: an environment in Python may take megabytes."""
+"""Episodes that `play_episodes` plays as one batch, at most: an environment in Python may take megabytes."""
 
 
 def _no_beat() -> None:

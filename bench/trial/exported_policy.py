@@ -31,7 +31,7 @@ class Policy:
         """
         if len(observations) != len(self.config["agents"]):
             raise ValueError(f"observations of {len(observations)} agents, not of {len(self.config['agents'])}")
-        return [self._action(i, x, masks and masks[i]) for i, x in enumerate(observations)]
+        return [self._action(i, x, None if masks is None else masks[i]) for i, x in enumerate(observations)]
 
     def _action(self, agent: int, observation: Any, mask: Any = None) -> Tensor:
         about = self.config["agents"][agent]

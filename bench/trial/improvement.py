@@ -26,6 +26,8 @@ from bench.trial.exact_return import exact_return
 from bench.trial.setup import EVALUATION_SEED, EVALUATION_STREAMS, seed_noise, seeds
 
 Policy = dict[str, Tensor]
+COLUMNS = ("improvement", "improvement_error", "expected_return")
+"""What it adds to the rows of updates; that of the team it makes where the learner says nothing of an update."""
 
 
 class ImprovementMeter:
@@ -35,6 +37,7 @@ class ImprovementMeter:
         """`batch` is the one in which the learner acts, which is only asked what kind of a game it is."""
         self.trial, self.learner, self.batch, self.beat = trial, learner, batch, beat
         self.updates = 0
+        """Since the beginning of the trial: which are measured, and in which episodes, follows from that."""
         self.seconds = 0.0
         """That the last update was measured for."""
         self._player: Learner | None = None
@@ -98,13 +101,6 @@ class ImprovementMeter:
         with closing(registry.make(self.trial.task, episodes, auto_reset=False)) as batch:
             return play(player, batch, self.beat, explore=hasattr(player, "policies")).returns
 
-    def state_dict(self) -> dict[str, int]:
-        """How many updates there were: which are measured, and in which episodes, follows from that."""
-        return {"updates": self.updates}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        self.updates = state["updates"]
-
 
 class _Watched:
     """While it lasts, `seen` is told the index of every actor of a learner that has taken its step."""
@@ -132,5 +128,4 @@ def _gain(before: np.ndarray, after: np.ndarray) -> Diagnostics:
     """The mean difference over K episodes, its standard error (0 for the one exact value), and the mean afterwards."""
     difference = after - before
     error = difference.std(ddof=1) / np.sqrt(len(difference)) if len(difference) > 1 else 0.0
-    gain = {"improvement": difference.mean(), "improvement_error": error, "expected_return": after.mean()}
-    return {key: float(value) for key, value in gain.items()}
+    return dict(zip(COLUMNS, map(float, (difference.mean(), error, after.mean())), strict=True))

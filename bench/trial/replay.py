@@ -14,6 +14,7 @@ import pandas as pd
 from bench.store.trials import trial_table
 from bench.suite.restored import restored
 from bench.suite.trial import Trial
+from bench.trial.improvement import COLUMNS
 from bench.trial.link import Link
 from bench.trial.session import Session
 from bench.trial.setup import prepare_process
@@ -23,6 +24,8 @@ UPDATES = 3
 """So many updates are made again, and what was recorded of them is compared."""
 TIMES = ("seconds", "steps_per_second")
 """Columns that depend on the machine's speed."""
+ROWS = ("suite", "task", "algorithm", "seed", "step", "agent", *TIMES)
+"""Columns of updates that every row has."""
 
 
 def difference(suite_folder: Path, about: Mapping[str, Any], link: Link) -> str:
@@ -34,12 +37,19 @@ def difference(suite_folder: Path, about: Mapping[str, Any], link: Link) -> str:
     if trial.config_hash() != about["config_hash"]:
         return f"means something else here: its config is {trial.config_hash()}, not {about['config_hash']}"
     records, updates = (trial_table(suite_folder, name, about) for name in ("records", "updates"))
+    updates = _of_learner(updates)
     steps = sorted(updates["step"].unique())[:UPDATES]
     first_records, first_updates = _made_again(trial, steps, link)
     wrong = _first_difference("evaluation", records.query("kind == 'grid' and step == 0"), first_records)
     if not wrong and steps:
         wrong = _first_difference("update", *(table[table["step"].isin(steps)] for table in (updates, first_updates)))
     return wrong and f"{wrong}; {_other_circumstances(about, provenance_of(trial))}"
+
+
+def _of_learner(updates: pd.DataFrame) -> pd.DataFrame:
+    """The rows in which the learner says something: those made again do not measure improvement."""
+    said = updates.columns.difference([*ROWS, *COLUMNS])
+    return updates[updates[said].notna().any(axis=1)]
 
 
 def _made_again(trial: Trial, steps: list[int], link: Link) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -23,7 +23,7 @@ import pandas as pd
 import torch
 
 from algorithms import Diagnostics, Diverged, Rollout
-from bench.envs.errors import EnvError
+from bench.envs.errors import EnvError, lacks_memory
 from bench.store import files
 from bench.store.checksums import Damaged, check_archive
 from bench.store.trials import (
@@ -224,7 +224,6 @@ class Session:
             "best": self.best,
             "evaluation": self.evaluation,
             "learner": self.learner.state_dict(),
-            "meter": self.meter.state_dict() if self.meter else None,
             "environments": environments,
         }
         files.write_bytes(last, partial(torch.save, saved), keep=previous)  # a replay buffer is large: into the file
@@ -256,6 +255,8 @@ class Session:
             saved: dict[str, Any] = torch.load(path, weights_only=True)
             owner = saved["trial"]
         except OTHER_LAYOUT as error:
+            if lacks_memory(error):
+                raise
             raise self._other_version(path) from error
         if owner != self.owner and not earlier_steps(owner, self.owner, self.earlier_budgets):
             raise Damaged(f"belongs to another trial: {owner}, not {self.owner}")
@@ -277,8 +278,8 @@ class Session:
             self.step, self.seconds = saved["step"], saved["seconds"]
             self.evaluation_seconds, self.best = saved["evaluation_seconds"], saved["best"]
             self.evaluation = saved["evaluation"]
-            if self.meter and saved["meter"]:
-                self.meter.load_state_dict(saved["meter"])
+            if self.meter:
+                self.meter.updates = self.step // (self.trial.settings.rollout_length * self.trial.settings.envs)
             self.records, self.updates = (
                 [pd.read_parquet(io.BytesIO(part)) for part in saved["tables"][name]] for name in ("records", "updates")
             )

@@ -18,6 +18,7 @@ from bench.store.places import trial_free, trial_held, working
 from bench.store.provenance import provenance
 from bench.store.remote import Remote
 from bench.store.trials import EARLIER_BUDGETS, LOCK, NO_PHYSICS, published, read_trial_in_place
+from bench.suite import methods
 from bench.suite.trial import Trial
 from bench.tasks.registry import Task
 
@@ -124,7 +125,7 @@ def open_attempt(trial: Trial, folder: Path) -> dict[str, Any]:
         "earlier_provenance": old.get("earlier_provenance", []),
         EARLIER_BUDGETS: old.get(EARLIER_BUDGETS, []),
     }
-    if any(folder.glob("checkpoint*.pt")) and old["provenance"] != about["provenance"]:
+    if old and any(folder.glob("checkpoint*.pt")) and old["provenance"] != about["provenance"]:
         about["earlier_provenance"].append(old["provenance"])  # resumed under another commit, machine or physics
     _write(folder, about)
     return about
@@ -174,6 +175,7 @@ def _flat(about: Mapping[str, Any]) -> dict[str, Any]:
     parts = {key: about.get(key) for key in ("method", "steps", "evaluation_seeds", "learner_threads")}
     parts |= {f"evaluate.{key}": value for key, value in about["evaluate"].items()}
     parts |= {"NUMERICS": about["provenance"].get("numerics"), **about["provenance"].get("task", {})}
+    parts |= {"algorithm_versions": about["provenance"].get("algorithm_versions")}
     found: dict[str, Any] = json.loads(json.dumps(parts | about["options"] | about["settings"]))  # lists of tuples
     return found
 
@@ -183,6 +185,7 @@ def provenance_of(trial: Trial) -> dict[str, Any]:
     return provenance() | {
         "physics": physics(trial.task),
         "task": trial.task.origin(),
+        **methods.origin(trial.method),
         "numerics": algorithms.NUMERICS,
         "matmul": algorithms.matmul_library(),
     }

@@ -79,8 +79,8 @@ class TrainedTeam:
     def evaluate(self, episodes: int = 20, seed: int = 0) -> NDArray[np.float64]:
         """The undiscounted team return of each of so many deterministic episodes, [episodes].
 
-        Equal seeds give equal episodes, which no trial trains or is evaluated on. Raises ValueError for a number of
-        episodes below 1 or a negative seed.
+        Equal seeds and numbers of episodes give equal episodes, which no trial trains or is evaluated on. Raises
+        ValueError for a number of episodes below 1 or a negative seed.
         """
         if episodes < 1:
             raise ValueError(f"episodes: {episodes} is not at least 1")

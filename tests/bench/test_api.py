@@ -18,6 +18,7 @@ import pytest
 import torch
 import yaml
 from filelock import FileLock
+from test_report import write_trial
 
 import bench
 from algorithms import METHODS
@@ -157,12 +158,14 @@ def test_a_method_of_ones_own_is_labelled_by_its_last_word(monkeypatch: pytest.M
         ({"evaluate_every": 30}, ["evaluate.every: 30 is not a multiple of happo's rollout_length x envs = 50"]),
         ({"episodes": 0}, ["evaluate.episodes"]),
         ({"seed": -1}, ["seed"]),
+        ({"steps": 10**13, "evaluate_every": None}, ["steps", "less than or equal to 10000000000"]),
+        ({"results": "a b"}, ["train: results: ", "'a b'"]),
         ({"share_actors": True}, ["share_actors: happo cannot share actors"]),
     ],
 )
 def test_what_does_not_fit_is_refused_in_one_line(tmp_path: Path, changes: dict[str, Any], parts: list[str]) -> None:
     with pytest.raises(ValueError) as caught:
-        train(results=tmp_path / "new", **changes)
+        train(**{"results": tmp_path / "new"} | changes)
     assert "\n" not in str(caught.value)
     assert [part for part in parts if part not in str(caught.value)] == []
     assert not (tmp_path / "new").exists()
@@ -324,8 +327,9 @@ def test_a_team_plays_the_episodes_that_were_recorded(tmp_path: Path, algorithm:
     assert list(played.returns) == list(records.query("kind == 'absolute'")["episode_return"])
 
 
-def test_equal_seeds_are_equal_episodes_however_many(trained: Path) -> None:
+def test_equal_seeds_are_equal_episodes(trained: Path) -> None:
     team = bench.load_team(trained)
+    assert list(team.evaluate(5, seed=1)) == list(team.evaluate(5, seed=1))
     assert list(team.evaluate(5, seed=1))[:3] == pytest.approx(list(team.evaluate(3, seed=1)), rel=1e-5)
     assert not {*team.evaluate(5, seed=1)} & {*team.evaluate(5, seed=2)}
 
@@ -520,6 +524,14 @@ def test_reading_writes_nothing(trained: Path, tmp_path: Path) -> None:
 def test_a_folder_without_records_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(StoreError, match="no records there"):
         bench.read(tmp_path / name)
+
+
+def test_a_folder_of_trials_that_wait_is_not_said_to_hold_none(tmp_path: Path) -> None:
+    write_trial(tmp_path, "happo", returns=(), final=None, absolute=None, status="waiting")
+    for path in tmp_path.rglob("*.parquet"):
+        path.unlink()
+    with pytest.raises(StoreError, match=r"no records there yet; none of its trials has been evaluated$"):
+        bench.read(tmp_path)
 
 
 # Imports

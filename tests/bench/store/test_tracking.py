@@ -31,14 +31,14 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[Run]:
 
 
 def test_points_are_means_of_evaluations_and_columns_of_updates_by_agent() -> None:
-    rows = [("grid", 0, 1.0), ("grid", 0, 3.0), ("final", 100, 5.0)]
+    rows = [("grid", 0, 1.0), ("grid", 0, 3.0), ("final@50", 50, 4.0), ("final", 100, 5.0)]
     records = pd.DataFrame(rows, columns=["kind", "step", "episode_return"])
     updates = pd.DataFrame(
         {"seed": 0, "step": [50, 100, 100], "agent": ["0", "0", "team"], "kl_mean": [0.1, 0.2, None]}
     )
     assert points(records, updates) == {
         0: {"return/grid": 2.0},
-        50: {"kl_mean/0": 0.1},
+        50: {"return/final-at-50": 4.0, "kl_mean/0": 0.1},
         100: {"return/final": 5.0, "kl_mean/0": 0.2},
     }
 

@@ -99,6 +99,10 @@ def test_claims_about_updates_that_too_few_episodes_measure_are_refused(tmp_path
     enough = {"diagnostics": {"improvement_every": 2, "improvement_episodes": 16}}
     for suite in (SUITE | enough, meter | {"tasks": ["games/driving"]}):
         assert stated(tmp_path, suite, **alone).algorithms == ["happo"]
+    undiscounted = meter | {"tasks": ["games/driving"], "algorithms": {"happo": {"gamma": 1}, "mappo": None}}
+    with pytest.raises(SuiteError, match="improvement_episodes: 8 tell no"):  # episodes are played there
+        stated(tmp_path, undiscounted, **alone)
+    assert stated(tmp_path, undiscounted | {"tasks": ["games/ridge"]}, **alone).algorithms == ["happo"]
 
 
 def test_growth_is_decided_by_the_partitions_that_both_algorithms_have(tmp_path: Path) -> None:
@@ -111,7 +115,11 @@ def test_growth_is_decided_by_the_partitions_that_both_algorithms_have(tmp_path:
 
 def test_robots_with_several_numbers_of_agents() -> None:
     agents = {"m/Ant-2x4": 2, "m/Ant-4x2:obsk=0": 4, "m/Hopper-3x1": 3, "m/Reacher-2x1": 2, "m/Reacher-2x1:obsk=0": 2}
-    assert by_robot(agents) == [["m/Ant-2x4", "m/Ant-4x2:obsk=0"]]
+    named = {f"mamujoco/{task.removeprefix('m/')}": count for task, count in agents.items()}
+    assert by_robot(named) == [["mamujoco/Ant-2x4", "mamujoco/Ant-4x2:obsk=0"]]
+    own = {"python:meeting:Meeting:robots=2": 2, "python:meeting:Meeting:robots=5": 5, "python:chase:Chase": 5}
+    games = {"games/coordination-2": 2, "games/coordination-4": 4, "games/random-0:agents=2": 2, "games/random-1": 3}
+    assert by_robot(own | games) == [[*own][:2], [*games][:2]]
 
 
 CLAIM = Claim("HAPPO outperforms MAPPO.", "outperforms", ["happo"], ["mappo"], ["a"], "final", 0.1)

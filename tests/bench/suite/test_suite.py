@@ -379,6 +379,12 @@ def test_only_knows_a_task_by_the_end_of_its_name(tmp_path: Path) -> None:
     assert only(found, ["task=HalfCheetah-2x3"]) == only(found, ["task=mamujoco/HalfCheetah-2x3"])
 
 
+def test_only_knows_a_label_with_a_list(tmp_path: Path) -> None:
+    tasks = [{"name": "python:own_envs:Shaped", "shape": shape} for shape in ([1, 2], [3, 4])]
+    found = made(tmp_path, tasks=tasks)
+    assert {t.task.label for t in only(found, [f"task={found[0].task.label}"])} == {found[0].task.label}
+
+
 def test_an_end_that_several_tasks_have_names_none_of_them(tmp_path: Path) -> None:
     found = made(tmp_path, tasks=["mamujoco/Walker2d-2x3", "mamujoco/HalfCheetah-2x3"])
     with pytest.raises(SuiteError, match="no task '2x3' left to choose from; valid: mamujoco/Walker2d-2x3, mamujoco/H"):

@@ -8,7 +8,8 @@ import re
 import shutil
 import subprocess
 import sys
-from contextlib import closing
+from contextlib import closing, nullcontext
+from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
 from importlib.metadata import EntryPoint, distribution
@@ -23,8 +24,11 @@ import yaml
 
 from algorithms import METHODS, SettingError
 from algorithms.clip import clip_step
+from algorithms.config import ClipSettings, Positive
 from algorithms.on_policy import OnPolicy
 from algorithms.registry import Method
+from bench.envs import parallel
+from bench.envs.errors import EnvError
 from bench.run import main as run
 from bench.runner import cost
 from bench.store import files
@@ -34,7 +38,7 @@ from bench.suite.model import SuiteError
 from bench.suite.resolving import load, trials
 from bench.suite.trial import Trial
 from bench.tasks import __main__ as tasks_main
-from bench.tasks import plugins, random_episodes, registry
+from bench.tasks import checker, plugins, random_episodes, registry
 from bench.trial import setup, status, worker
 from bench.trial.session import Session
 
@@ -161,6 +165,29 @@ def test_an_episode_that_does_not_end_is_refused_before_it_is_trained(
     assert "had not ended after 100 steps: give the task an episode_length" in capsys.readouterr().err
 
 
+def test_an_episode_that_a_policy_never_ends_is_refused_where_nothing_cuts_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Random actions may end the episodes of an environment in which a deterministic policy plays for ever."""
+    monkeypatch.setattr(parallel, "ENDLESS", 30)
+    seeds = np.random.SeedSequence(0).spawn(2)
+    for options, refused in (({}, True), ({"episode_length": 40}, False)):
+        with closing(
+            registry.make(registry.task("python:own_envs:Endless", options), seeds, auto_reset=False)
+        ) as batch:
+            wanted = pytest.raises(EnvError, match="had not ended: give the task an episode_length; it was at step 30")
+            with wanted if refused else nullcontext():
+                for _ in range(40):
+                    batch.step([np.zeros((2, 1), np.float32)] * 2)
+
+
+def test_a_slow_environment_is_not_taken_for_endless(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(random_episodes, "SECONDS", 0.0)
+    checker.first_failure.cache_clear()
+    assert checker.first_failure(registry.task(PLAIN, {"timer": 13})) == ""
+    checker.first_failure.cache_clear()
+
+
 def test_an_environment_that_breaks_in_the_plan_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     planned(tmp_path, tasks=["python:own_envs:NaNReward"])
     assert run([str(tmp_path / "suite.yaml"), "--results", str(tmp_path), "--dry-run"]) == 2
@@ -234,6 +261,16 @@ def test_a_trial_goes_by_the_versions_of_its_packages(tmp_path: Path, monkeypatc
         {"own_envs": "no version"},
         {"episode_length": None, "size": 3},
     )
+
+
+def test_a_trial_goes_by_the_version_of_its_algorithm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, own = planned(tmp_path, algorithms={"happo": None, "x": {"algorithm": "python:test_own:MINE"}})
+    assert "algorithm_versions" not in {**ours.config(), **status.provenance_of(ours)}
+    assert own.config()["algorithm_versions"] == {"test_own": "no version"}
+    about, before = status._about(own), own.config_hash()
+    monkeypatch.setattr(plugins, "versions", lambda name, group: {"test_own": "2.0"})
+    assert own.config_hash() != before
+    assert "algorithm_versions {'test_own': 'no version'}, now {'test_own': '2.0'}" in status.differences(about, own)
 
 
 def test_a_task_of_an_installed_package_goes_by_its_version() -> None:
@@ -376,6 +413,8 @@ def test_a_method_that_workers_cannot_import_fails_its_own_trials_only(
         ("python:no_such_module:M", "cannot import no_such_module"),
         ("python:test_own:SUITE", "is no algorithms.registry.Method but dict"),
         ("python:test_own:UNSIZED", "its settings must be a dataclass with envs"),
+        ("python:test_own:THAWED", "its settings Thawed must be a frozen dataclass"),
+        ("python:test_own:UNCHECKED", "its setting target must have a type that is checked, such as algorithms.config"),
     ],
 )
 def test_what_is_no_method_is_refused(tmp_path: Path, name: str, complaint: str) -> None:
@@ -384,6 +423,35 @@ def test_what_is_no_method_is_refused(tmp_path: Path, name: str, complaint: str)
 
 
 UNSIZED = Method(MINE.make, own_envs.Pet, "settings that are none", True)  # type: ignore[arg-type]
+
+
+@dataclass
+class Thawed:
+    envs: int = 1
+    rollout_length: int = 1
+
+
+@dataclass(frozen=True)
+class Unchecked(ClipSettings):
+    target: float = 0.01
+
+
+@dataclass(frozen=True, kw_only=True)
+class Required(ClipSettings):
+    target: Positive
+
+
+THAWED = Method(MINE.make, Thawed, "settings that may change", True)  # type: ignore[arg-type]
+UNCHECKED = Method(MINE.make, Unchecked, "a setting without bounds", True)
+REQUIRED = Method(MINE.make, Required, "a setting without a default", True)
+
+
+def test_a_setting_without_a_default_is_missed_where_it_is_not_given(tmp_path: Path) -> None:
+    asked = {"algorithm": "python:test_own:REQUIRED"}
+    with pytest.raises(SuiteError, match=r"algorithms\.x.*target: missing: this setting has no default$"):
+        planned(tmp_path, algorithms={"x": asked})
+    (found,) = planned(tmp_path, algorithms={"x": asked | {"target": 2}})
+    assert found.settings.target == 2  # type: ignore[union-attr]
 
 
 # examples/

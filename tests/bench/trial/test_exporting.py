@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import yaml
 
 import bench
@@ -18,7 +19,7 @@ from algorithms import Discrete
 from bench import export
 from bench.store import files
 from bench.store.trials import find_trial, identity, read_trial
-from bench.trial import card, exporting
+from bench.trial import card, exported_policy, exporting
 from bench.trial.exporting import export as write
 from bench.trial.trained import TrainedTeam, load_team
 
@@ -87,6 +88,15 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[TrainedTeam
     command = [sys.executable, "-I", "-c", LOADED, *(str(target) for _, target in found)]
     subprocess.run(command, check=True, cwd=root)
     return found
+
+
+def test_masks_may_be_one_array(exported: list[tuple[TrainedTeam, Path]]) -> None:
+    team, target = exported[-1]
+    seen, _ = given(team)
+    policy = exported_policy.Policy(target)
+    none: Any = np.array([None] * len(seen))
+    for ours, theirs in zip(policy.act(seen), policy.act(seen, none), strict=True):
+        assert torch.equal(ours, theirs)
 
 
 @pytest.mark.parametrize("case", range(len(CASES)), ids=lambda k: "-".join(map(str, CASES[k])))

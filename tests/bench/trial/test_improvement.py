@@ -11,9 +11,11 @@ import pytest
 import torch
 from test_trial import FIVE, TINY, finish, planned
 
+from bench.store.trials import read_trial
 from bench.suite.trial import Trial
-from bench.trial import session, worker
+from bench.trial import replay, session, worker
 from bench.trial.improvement import ImprovementMeter, _gain
+from bench.trial.link import Link
 from bench.trial.setup import learner_and_batch
 
 METER = {"diagnostics": {"improvement_every": 2, "improvement_episodes": 3}}
@@ -97,6 +99,23 @@ def test_an_interrupted_trial_measures_the_same_updates(tmp_path: Path, monkeypa
     assert worker.run(trial, tmp_path / "parts", until=100).status == "running"
     parts = updates(finish(trial, tmp_path / "parts"))
     pd.testing.assert_frame_equal(whole, parts, check_exact=True)
+
+
+def test_a_trial_that_is_measured_from_its_middle_on_measures_the_updates_of_the_others(tmp_path: Path) -> None:
+    whole = updates(finish(planned(tmp_path, **METER)["happo"], tmp_path / "whole"))
+    assert worker.run(planned(tmp_path)["happo"], tmp_path / "parts", until=100).status == "running"
+    parts = updates(finish(planned(tmp_path, **METER)["happo"], tmp_path / "parts"))
+    late = whole["step"] > 100
+    assert whole.loc[late, "improvement"].notna().any()
+    pd.testing.assert_frame_equal(whole[late][parts.columns], parts[parts["step"] > 100], check_exact=True)
+
+
+@pytest.mark.parametrize("label", FIVE)
+def test_a_trial_that_was_measured_is_replayed_as_it_was(tmp_path: Path, label: str) -> None:
+    every = {"diagnostics": {"improvement_every": 1, "improvement_episodes": 2}}
+    folder = finish(planned(tmp_path, **every)[label], tmp_path / "tiny")
+    about = read_trial(folder / "trial.json")
+    assert replay.difference(tmp_path / "tiny", about, Link()) == ""
 
 
 def test_time_of_the_meter_is_no_time_of_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -658,6 +658,27 @@ def test_a_checkpoint_of_another_version_fails_the_trial_and_says_what_to_do(tmp
     assert "of another version of the benchmark; delete its folder" in failure(t, tmp_path / "tiny")["error"]
 
 
+def test_too_little_memory_for_a_checkpoint_is_not_taken_for_another_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def starved(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory: 9 bytes")
+
+    t = planned(tmp_path)["happo"]
+    interrupt(t, tmp_path / "tiny", session.Session, "train", 3)
+    monkeypatch.setattr(torch, "load", starved)
+    error = failure(t, tmp_path / "tiny")["error"]
+    assert "can't allocate memory" in error
+    assert "delete" not in error
+
+
+def test_a_checkpoint_whose_trial_json_was_deleted_goes_on(tmp_path: Path, finished: dict[str, Path]) -> None:
+    t = planned(tmp_path)["happo"]
+    folder = interrupt(t, tmp_path / "tiny", session.Session, "train", 3)
+    (folder / "trial.json").unlink()
+    assert_same_trial(finish(t, tmp_path / "tiny"), finished["happo"])
+
+
 def test_episodes_are_the_same_however_many_are_played_at_once(
     tmp_path: Path, finished: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
