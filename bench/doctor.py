@@ -180,6 +180,8 @@ def memory() -> Finding:
 def disk(folder: Path, way: str) -> Finding:
     """What is free where results go, or where a machine works on them; `way` names another folder."""
     place = next(path for path in (folder.resolve(), *folder.resolve().parents) if path.exists())
+    if not place.is_dir():
+        raise Broken(f"{place} is no folder", f"choose another one: {way} DIR")
     if not os.access(place, os.W_OK):
         raise Broken(f"{place} cannot be written to", f"choose another folder: {way} DIR")
     free = shutil.disk_usage(place).free

@@ -37,7 +37,7 @@ SHARED = ("suite.yaml", "resolved.json")
 
 @command.entry
 def main(arguments: Sequence[str] | None = None) -> int:
-    """0 when all is merged; 2 when something does not fit together or cannot be read, and nothing was copied."""
+    """0 when all is merged; 2 when something does not fit together, and nothing was copied; 1 when copying failed."""
     parser = command.Parser(
         prog="python -m bench.merge",
         description="Bring the trials of a suite that ran in several folders into one.",
@@ -49,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "sources", type=local_folder, nargs="+", metavar="FROM", help="folders with trials of the same suite"
     )
     options = parser.parse_args(arguments)
+    copied = 0
     try:
         taken = further(options.into, options.sources)
         options.into.mkdir(parents=True, exist_ok=True)
@@ -60,13 +61,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for folder, place in taken.items():
                 with _held(place):
                     take_over(folder, place)
+                copied += 1
             for name in SHARED:
                 found = [source / name for source in options.sources if (source / name).exists()]
                 if found and not (options.into / name).exists():
                     files.write_bytes(options.into / name, found[0].read_bytes())
             merge(options.into)
-    except StoreError as error:
-        return command.refused(error)
+    except (StoreError, OSError) as error:
+        status = command.refused(error)
+        if not copied:
+            return status
+        print(f"{copied} of {counted(len(taken), 'trial')} copied; the same command goes on", file=sys.stderr)
+        return 1
     print(f"{counted(len(taken), 'trial')} taken over into {options.into}")
     return 0
 
@@ -108,7 +114,12 @@ def further(into: Path, sources: Iterable[Path]) -> dict[Path, Path]:
 
 
 def _refuse_other_suites(abouts: Mapping[Path, Mapping[str, Any]]) -> None:
-    """All trials are of one suite, and those of a task and algorithm have one configuration."""
+    """All trials are of one suite with one budget, and those of a task and algorithm have one configuration."""
+    begun = [folder for folder, about in abouts.items() if about["status"] != "waiting"]
+    for folder in begun:
+        for key in ("steps", "evaluate"):
+            if abouts[folder][key] != (value := abouts[begun[0]][key]):
+                raise StoreError(f"{folder}: has {key} {abouts[folder][key]}, and {begun[0]} {value}")
     first = next(iter(abouts))
     of_pairing: dict[tuple[str, str], Path] = {}
     for folder, about in abouts.items():

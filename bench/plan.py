@@ -25,6 +25,8 @@ from statistics import median
 
 from bench.cli.command import between, counted, up_to
 from bench.cli.display import clock
+from bench.runner.attempt import Effort
+from bench.runner.backends.local import jobs_here
 from bench.runner.cost import CHECKPOINT_BYTES, POLICY_BYTES, Cost, machine_memory
 from bench.runner.pool import in_order
 from bench.runner.preparing import Asked, Prepared, add_suite, isolated, prepared, start_seconds
@@ -45,7 +47,6 @@ MOST_FAILURES = 3.0
 def main(arguments: Sequence[str] | None = None) -> int:
     """0, or 2 for bad input."""
     options = _parser().parse_args(arguments)
-    per_node = options.workers_per_node or max((os.cpu_count() or 1) // options.env_threads, 1)
     memory = options.node_memory * 1e9 if options.node_memory else machine_memory()
     try:
         found: Prepared = isolated(prepared, Asked.of(options), say=command.say)
@@ -53,6 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not todo:
             print(f"Nothing to run: {counted(len(found.selected), 'trial')} done already in {options.results}")
             return 0
+        cores = Effort(options.env_threads).cores(*todo)
+        per_node = options.workers_per_node or jobs_here(None, cores)
         start = _start_seconds(todo, options.env_threads)
         shows = not isinstance(options.results, Remote)
         jobs = [job(trial, found.prices[trial], start, options.speed, shows) for trial in todo]
@@ -61,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return command.refused(error)
     runs = simulate(jobs, options.workers, options.fail_rate, options.seed)
     seen = forecast(runs, options.workers, per_node)
-    print("\n".join(_described(seen, todo, found, start, options)))
+    print("\n".join(_described(seen, todo, found, start, cores, options)))
     print(f"How much is used of what there is, the scarcest first (a peak is the mean over {WINDOW:.0f} s)")
     for limit in sorted(_limits(seen, len(todo), per_node, memory, options), key=lambda x: -x.share):
         print(f"  {limit.what:<16}{limit.share:>6.1%}  {limit.note}")
@@ -78,6 +81,7 @@ def job(trial: Trial, cost: Cost, start: float, speed: float, shows: bool = True
     evaluation = cost.evaluation / speed
     update = training / (trial.steps / (trial.settings.envs * trial.settings.rollout_length))
     left, training = max(round(points * cost.share), 1), training * cost.share  # of a trial that goes on
+    fresh_start, interval = cost.share == 1, training / left + evaluation  # only a new one evaluates at step 0
     # after the first update that ends more than PROGRESS_SECONDS after the last time
     every = update * (PROGRESS_SECONDS // update + 1)
     replay = cost.checkpoint - CHECKPOINT_BYTES
@@ -85,9 +89,9 @@ def job(trial: Trial, cost: Cost, start: float, speed: float, shows: bool = True
     tables = written_at_end - POLICY_BYTES
     return Job(
         start=start / speed,
-        first=evaluation if cost.share == 1 else 0.0,
-        interval=training / left + evaluation,
-        saves=left + 1,
+        first=evaluation if fresh_start else interval,
+        interval=interval,
+        saves=left + fresh_start,
         last=fresh * evaluation,
         memory=cost.memory,
         save_bytes=CHECKPOINT_BYTES + tables,  # tables grow from nothing, and stand in the checkpoint too
@@ -114,7 +118,7 @@ def _refuse_endless(todo: Sequence[Trial], jobs: Sequence[Job], fail_rate: float
 
 
 def _described(
-    seen: Forecast, todo: Sequence[Trial], found: Prepared, start: float, options: Namespace
+    seen: Forecast, todo: Sequence[Trial], found: Prepared, start: float, cores: int, options: Namespace
 ) -> Iterator[str]:
     """What is simulated, and what came out, one line each."""
     trials, span = len(todo), seen.makespan
@@ -122,7 +126,7 @@ def _described(
     kept, files = sum(found.prices[t].disk for t in todo), _files(options)
     yield (
         f"{counted(trials, 'trial')} of {counted(len({(t.task, t.label) for t in todo}), 'pairing')} on "
-        f"{counted(options.workers, 'worker')} with {counted(options.env_threads, 'core')}, {speed} as this machine"
+        f"{counted(options.workers, 'worker')} with {counted(cores, 'core')}, {speed} as this machine"
     )
     start /= options.speed
     yield f"  makespan    {clock(span)}; the longest trial takes {clock(seen.longest)}, {start:.1f} s of it to start"
@@ -206,7 +210,7 @@ def _parser() -> command.Parser:
         "--workers-per-node",
         type=up_to(100_000),
         metavar="N",
-        help="workers that share a node's memory; default: cores of this machine / env-threads",
+        help="workers that share a node's memory; default: cores of this machine / cores of a trial",
     )
     parser.add_argument(
         "--node-memory", type=between(0.1, 1e6), metavar="GB", help="of each node; default: that of this machine"

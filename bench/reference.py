@@ -4,7 +4,7 @@
 For each task, the mean return of uniformly random actions (normalised 0) and, unless --random-only, the last evaluation
 of HAPPO with the default settings (normalised 1), trained on seeds that are never reported. A modest number of steps is
 enough: the reference is a fixed point of the scale, not a claim about what can be reached. Without --write the numbers
-are printed only; a number that is there already is never replaced without being asked for by name. Where both are
+are printed only. Unless tasks are named, those that have their numbers already are left out. Where both are
 known exactly (games), nothing is measured, and 1 is the optimum.
 """
 
@@ -136,6 +136,12 @@ def reference_score(of: Sequence[Trial], folder: Path) -> dict[str, Any]:
     }
 
 
+def without_numbers(random_only: bool) -> list[str]:
+    """The tasks of which no reference is recorded; with `random_only` those without a mean return of random actions."""
+    found = {name: scores.score(name) for name in registry.names()}
+    return [name for name, score in found.items() if not score or (score.reference is None and not random_only)]
+
+
 @command.entry
 def main(arguments: Sequence[str] | None = None) -> int:
     """0 when all is measured, 1 when a trial failed, 2 for bad input, 130 after Ctrl-C."""
@@ -146,7 +152,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.steps % grid and not options.random_only:
         parser.error(f"--steps {options.steps}: must be a multiple of {grid}: {EVALUATIONS} parts of whole updates")
     try:
-        chosen = [registry.task(name, {}) for name in options.tasks or registry.names()]
+        chosen = [registry.task(name, {}) for name in options.tasks or without_numbers(options.random_only)]
         exact = {t.name: entry for t in chosen if (entry := exact_entry(t))}
         trained = [] if options.random_only else [t.name for t in chosen if t.name not in exact]
         todo = planned(trained, options.steps, options.seeds) if trained else []
@@ -189,7 +195,7 @@ def _parser() -> command.Parser:
         prog="python -m bench.reference",
         description="Measure the scores of tasks: random actions (0) and HAPPO at its defaults (1).",
     )
-    parser.add_argument("tasks", nargs="*", metavar="TASK", help="all there are unless told")
+    parser.add_argument("tasks", nargs="*", metavar="TASK", help="unless told all that have no numbers yet")
     parser.add_argument("--steps", type=up_to(10**9), default=400_000, metavar="N", help="of training; default: 400000")
     parser.add_argument("--seeds", type=positive, default=3, metavar="N", help="trials per task; default: 3")
     parser.add_argument("--random-only", action="store_true", help="train nothing")

@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if bool(options.until) != bool(options.max_seeds) or (options.until and options.only):
         parser.error("--until decided needs --max-seeds N, and the other way round, and the whole suite: no --only")
     for tracker in options.log:
-        if find_spec(tracker) is None:
+        if not (spec := find_spec(tracker)) or not spec.origin:  # a folder of that name here is no package
             return command.refused(f"--log {tracker}: needs the extra {tracker}: {installing(tracker)}")
     if isinstance(options.results, Remote):
         options.results = replace(options.results, lease=options.lease)
@@ -68,17 +68,18 @@ def _run(options: Namespace, backend: Backend) -> int:
     asked = Asked.of(
         options,
         most_seeds=options.max_seeds,
-        jobs=0 if backend.remote else backend.jobs,
+        jobs=options.jobs,
+        here=not backend.remote,
         restart=options.restart,
         advised=options.dry_run and not backend.remote,
     )
     found: Prepared = isolated(prepared, asked, say=command.say)
     results = patient(options.results / found.planned[0].suite)
     effort = Effort(options.env_threads, options.stall, options.retries)
-    cores = effort.cores(found.planned[0])
+    cores = effort.cores(*found.planned)
     backend.share_out(cores)
-    at_once = backend.at_once(cores)
-    print(describe(found.selected, found.prices, results, at_once, found.longer, found.lost), flush=True)
+    at_once = backend.at_once(cores), backend.in_parallel(cores)
+    print(describe(found.selected, found.prices, results, *at_once, found.longer, found.lost), flush=True)
     if found.cores:
         print(f"  cores       {found.cores}")
     if found.warning:

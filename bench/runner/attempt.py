@@ -37,8 +37,9 @@ class Effort:
     """How often a trial is started again whose process died or was ended."""
 
     def cores(self, *trials: Trial) -> int:
-        """That each of these keeps busy at most: environments and updates take turns."""
-        return max(self.env_threads, *(t.learner_threads for t in trials), 1)
+        """That each of these keeps busy at most: environments, where they heed threads, and updates take turns."""
+        stepping = self.env_threads if any(t.task.robot for t in trials) else 1
+        return max(stepping, *(t.learner_threads for t in trials), 1)
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,8 @@ class State:
     step: int = 0
     evaluation: float | None = None
     seconds: float = 0.0
+    told: float | None = None
+    """Seconds that it still takes, as it said."""
 
     @property
     def rate(self) -> float:
@@ -41,10 +43,8 @@ class State:
 
     @property
     def left(self) -> float:
-        """Seconds that it still takes: by its own rate, before that by the estimate."""
-        if not self.rate:
-            return self.estimate
-        return (self.trial.steps - self.step) / self.rate
+        """Seconds that it still takes: as it said, before that by the estimate."""
+        return self.estimate if self.told is None else self.told
 
     @property
     def progress(self) -> str:
@@ -91,6 +91,7 @@ class Monitor(Display):
         elif (state := self.states[message.trial]).status in ("waiting", "running"):
             self._begin(state)
             state.step, state.evaluation, state.seconds = message.step, message.evaluation, message.seconds
+            state.told = message.left
 
     def _begin(self, state: State) -> None:
         if state.status == "waiting":

@@ -26,7 +26,7 @@ from bench.store.files import StoreError
 from bench.store.places import working
 from bench.store.remote import BRIEFLY, Remote, StoreGone
 from bench.suite.trial import Trial
-from bench.trial.status import read_status
+from bench.trial.status import at_work, read_status
 from bench.trial.worker import Outcome
 
 STORE_PAUSE = 5.0
@@ -71,7 +71,7 @@ def run_trials(
     command.end_as_after_ctrl_c()
     try:
         with (
-            Monitor(todo, seconds, backend.at_once(effort.cores(*todo))) as monitor,
+            Monitor(todo, seconds, backend.in_parallel(effort.cores(*todo))) as monitor,
             closing(outcomes(todo, results, effort, prices, backend, monitor)) as ended,
         ):
             for outcome in ended:
@@ -126,25 +126,29 @@ def outcomes(
         results = results.absolute()
     began = None if backend.remote else files.folder_id(working(results))
     attempt = Attempt(results, effort, began)
-    pending, announced = {t.name: t for t in in_order(todo, prices)}, False
+    pending, held, announced = {t.name: t for t in in_order(todo, prices)}, set[str](), False
     cuts = _Cuts(results, effort.retries, monitor)
     function = attempt if backend.remote else cuts.noting(attempt)
     while pending:
         work = (
             Work((t, prices[t].memory), effort.cores(t), round(prices[t].memory))
             for t in [*pending.values()]
-            if cuts.more_may_begin()
+            if cuts.more_may_begin() and not (t.name in held and at_work(t, results))
         )
         with closing(backend.run(function, work, partial(place.here, results), monitor.hear)) as ended:
             for outcome in ended:
                 if isinstance(outcome, Lost):
                     outcome = _given_up(outcome, results)
                 outcome = cuts.judged(outcome)
+                if outcome.status == "busy":
+                    held.add(outcome.trial.name)
+                else:
+                    held.discard(outcome.trial.name)
                 if outcome.status not in ("busy", "running", "cut off"):
                     del pending[outcome.trial.name]
                     yield outcome
-        if pending and not cuts.over() and not announced:
-            monitor.say(f"Waiting for {counted(len(pending), 'trial')} of another run in {results}")
+        if pending and not cuts.over() and held and not announced:
+            monitor.say(f"Waiting for {counted(len(held), 'trial')} of another run in {results}")
             announced = True
         if pending:
             time.sleep(max(backend.pause, STORE_PAUSE) if isinstance(results, Remote) else backend.pause)

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.cli.command import positive
+from bench.runner.attempt import Effort
+from bench.runner.backends.local import jobs_here
 from bench.runner.cost import Cost, costs, refuse_replays_beyond_memory
 from bench.runner.folder import continued, refuse_changed
 from bench.runner.process import Died, Limits, call
@@ -51,8 +53,10 @@ class Asked:
     env_threads: int
     most_seeds: int | None = None
     """Up to how many seeds are added until the claims of the suite are decided."""
-    jobs: int = 0
-    """Trials at once on this machine, whose replay buffers it must hold; 0 where they run elsewhere."""
+    jobs: int | None = None
+    """Trials at once; None: as many as there is room for."""
+    here: bool = False
+    """Whether they run on this machine, which must hold their replay buffers."""
     restart: bool = True
     """Whether trials that are given more steps, and have kept no checkpoint, may start over."""
     advised: bool = False
@@ -152,10 +156,11 @@ def prepared(asked: Asked, link: Link) -> Prepared:
         meaning = replace(resolved(planned, agents), claims=claims(read, planned, asked.suite), looks=looks)
         meaning = continued(meaning, place)
         todo = [t for t in selected if t in longer or read_status(t, own).get("status") != "done"]
-    refuse_replays_beyond_memory(todo, asked.jobs)
+    at_once = jobs_here(asked.jobs, Effort(asked.env_threads).cores(*planned))
+    refuse_replays_beyond_memory(todo, at_once if asked.here else 0)
     prices = costs(todo, asked.env_threads, link=link)
     prices = {t: replace(cost, share=1 - reached(t, own) / t.steps * (t not in lost)) for t, cost in prices.items()}
-    cores = what_pays(prices, link) if asked.advised and prices else ""
+    cores = what_pays(prices, at_once, link) if asked.advised and prices else ""
     return Prepared(
         document, meaning, read.seeds, planned, selected, prices, longer, lost, cores, physics_warning(todo)
     )

@@ -19,13 +19,14 @@ def describe(
     prices: Mapping[Trial, Cost],
     results: Path | Remote,
     at_once: int,
+    in_parallel: int,
     longer: Set[Trial] = frozenset(),
     lost: Set[Trial] = frozenset(),
 ) -> str:
     """The selected trials, and the time, memory and disk that those still to run (`prices`) will need.
 
-    `at_once`: trials at once; 0 where nobody knows yet. `longer`: trials of the suite that are given more steps;
-    `lost`: those selected that start over.
+    `at_once`: trials at once, `in_parallel` of them with cores of their own; 0 where nobody knows yet. `longer`: trials
+    of the suite that are given more steps; `lost`: those selected that start over.
     """
     todo = list(prices)
     tasks = list(dict.fromkeys(t.task.label for t in selected))
@@ -53,7 +54,7 @@ def describe(
     if longer or lost:
         lines.append(f"  longer      {_more_steps(selected, longer, lost)}")
     if todo:
-        lines += _needs(prices, at_once)
+        lines += _needs(prices, at_once, in_parallel)
     return "\n".join(lines)
 
 
@@ -68,7 +69,7 @@ def _more_steps(selected: Sequence[Trial], longer: Set[Trial], lost: Set[Trial])
     return "; ".join(filter(None, parts))
 
 
-def _needs(prices: Mapping[Trial, Cost], at_once: int) -> list[str]:
+def _needs(prices: Mapping[Trial, Cost], at_once: int, in_parallel: int) -> list[str]:
     """What the trials that are still to run will need."""
     todo, seconds = list(prices), [cost.seconds_left for cost in prices.values()]
     most = min(at_once or len(todo), len(todo))
@@ -76,7 +77,7 @@ def _needs(prices: Mapping[Trial, Cost], at_once: int) -> list[str]:
     checkpoints = sum(sorted((cost.checkpoint for cost in prices.values()), reverse=True)[:most])
     disk = sum(cost.disk for cost in prices.values()) + checkpoints
     if at_once:
-        time = f"about {clock(max(sum(seconds) / most, max(seconds)))}, {most} at once"
+        time = f"about {clock(max(sum(seconds) / min(most, in_parallel), max(seconds)))}, {most} at once"
         space = f"about {sum(memory[:most]) / 1e9:.1f} GB"
     else:
         time = f"between about {clock(max(seconds))}, all at once, and {clock(sum(seconds))}, one after the other"

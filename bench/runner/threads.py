@@ -15,10 +15,11 @@ LEAST_GAIN = 1.1
 """A trial that becomes less fast than this many times as fast by threads is said not to."""
 
 
-def what_pays(prices: Mapping[Trial, Cost], link: Link | None = None) -> str:
+def what_pays(prices: Mapping[Trial, Cost], jobs: int, link: Link | None = None) -> str:
     """How this machine's cores are best used, in one line; where some are left over, the longest trial is measured."""
-    cores, trials = os.cpu_count() or 1, len(prices)
-    here, threads = f"{cores} for {counted(trials, 'trial')}", cores // max(trials, 1)
+    cores, at_once = os.cpu_count() or 1, min(len(prices), jobs)
+    few = " at once" if at_once < len(prices) else ""
+    here, threads = f"{cores} for {counted(at_once, 'trial')}{few}", cores // max(at_once, 1)
     if threads < 2:
         return f"{here}: a core each, and threads would not help"
     longest = max(prices, key=lambda t: prices[t].seconds)

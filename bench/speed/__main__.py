@@ -28,7 +28,7 @@ from typing import Any
 import yaml
 
 import algorithms
-from algorithms import SettingError
+from algorithms import Diverged, SettingError
 from algorithms.registry import Settings
 from bench.envs.robots import ROBOTS
 from bench.speed import envs, history, training, trials
@@ -70,6 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"--json {options.json}: not a file in an existing folder")
     if options.what == "envs" and (options.algorithm or options.set or options.append):
         parser.error("--algorithm, --set and --append: envs measures no algorithm")
+    if options.what == "training" and options.env_threads:
+        parser.error("--env-threads: training is measured on one core")
     try:
         chosen = [registry.task(name, {}) for name in options.task]
     except SettingError as error:
@@ -82,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             )
     if options.what == "envs":
         firsts = [f"mamujoco/{robot}-{spec.partitions[0]}" for robot, spec in ROBOTS.items()]
-        rows = _envs(chosen or [registry.task(name, {}) for name in firsts], options.env_threads)
+        rows = _envs(chosen or [registry.task(name, {}) for name in firsts], options.env_threads or 2)
     else:
         names = options.algorithm or [name for name, method in algorithms.METHODS.items() if not method.ablation]
         try:
@@ -90,7 +92,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             pairings = planned(chosen or [registry.task(name, {}) for name in TASKS], names, changes)
         except SettingError as error:
             parser.error(f"--set {error.key}: {error}")
-        rows = _training(pairings, changes)
+        try:
+            rows = _training(pairings, changes)
+        except Diverged as error:
+            return command.refused(f"bench.speed: with these settings training diverges: {error}")
     if options.json:
         files.write_json(options.json, rows)
     if options.append:
@@ -125,7 +130,10 @@ def _parser() -> command.Parser:
         help="for every algorithm that has it: actor_epochs=15",
     )
     parser.add_argument(
-        "--env-threads", type=command.positive, default=2, help="for envs: compare so many threads with one"
+        "--env-threads",
+        type=command.positive,
+        metavar="N",
+        help="for envs: compare so many threads with one; default: 2",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows there")
     parser.add_argument(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import multiprocessing
 import resource
+import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -64,7 +65,7 @@ def _worker(trial: Trial) -> Iterator[Connection]:
     """A process that trains when told to; it ends with the context, whatever happens."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_work, args=(trial, theirs), daemon=True)
+    process = context.Process(target=_without_ctrl_c, args=(trial, theirs), daemon=True)
     process.start()
     theirs.close()  # so that the process's death ends the pipe
     try:
@@ -79,6 +80,12 @@ def _turn(updates: int, *pipes: Connection) -> list[Any]:
     for pipe in pipes:
         pipe.send(updates)
     return [pipe.recv() for pipe in pipes]
+
+
+def _without_ctrl_c(trial: Trial, pipe: Connection) -> None:
+    """Do the work; Ctrl-C is for the command, which ends this process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _work(trial, pipe)
 
 
 def _work(trial: Trial, pipe: Connection) -> None:

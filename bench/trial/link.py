@@ -17,6 +17,8 @@ class Progress:
     """Of training."""
     evaluation: float | None
     """Mean return of the last evaluation."""
+    left: float | None = None
+    """Seconds that it still takes, evaluation included; None before it has trained."""
 
 
 class Link:

@@ -78,7 +78,7 @@ class Session:
         self.rows: list[Diagnostics] = []
         """Of the updates since the tables were written."""
         self.evaluation: float | None = None
-        self._last_progress = 0.0
+        self._last_progress = self._last_evaluation_seconds = 0.0
         self.checksums: dict[str, str] = {}
         """File name -> checksum, of the files that stay when the trial is done."""
         self.learner, self.batch = learner_and_batch(trial, env_threads)
@@ -182,7 +182,9 @@ class Session:
         start = time.perf_counter()
         seeds = evaluation_seeds(stream, count)
         played = play_episodes(self.learner, self.trial.task, seeds, self.env_threads, self.link.beat)
-        self.evaluation_seconds += time.perf_counter() - start
+        seconds = time.perf_counter() - start
+        self.evaluation_seconds += seconds
+        self._last_evaluation_seconds = seconds if kind == "grid" else 0.0
         return pd.DataFrame(
             {
                 **self._identity,
@@ -298,9 +300,16 @@ class Session:
         """Close the training environments."""
         self.batch.close()
 
+    def _seconds_left(self) -> float | None:
+        """At the pace so far, and for fresh episodes at that of the last evaluation."""
+        if not self.step:
+            return None
+        so_far = self.seconds + self.evaluation_seconds
+        return so_far * (self.trial.steps / self.step - 1) + 2 * FRESH_FACTOR * self._last_evaluation_seconds
+
     def _write_progress(self) -> None:
         """Say how far it is, and write it for those who see nothing but the folder."""
         self._last_progress = time.monotonic()
-        self.link.progress(Progress(self.trial.name, self.step, self.seconds, self.evaluation))
+        self.link.progress(Progress(self.trial.name, self.step, self.seconds, self.evaluation, self._seconds_left()))
         progress = {"step": self.step, "seconds": self.seconds, "evaluation": self.evaluation}
         files.write_json(self.folder / "progress.json", progress)

@@ -66,7 +66,7 @@ def _tune(options: Namespace, backend: Backend) -> int:
         reachable(found.where, backend)
         plan, folder = found.plan, options.results / found.plan.study.name
         backend.share_out(plan.study.learner_threads)
-        print(describe(found, folder, backend.at_once(plan.study.learner_threads)), flush=True)
+        print(describe(found, folder, backend.in_parallel(plan.study.learner_threads)), flush=True)
         if found.warning:
             print(found.warning, file=sys.stderr)
         if options.dry_run:

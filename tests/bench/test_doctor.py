@@ -74,6 +74,14 @@ def test_what_is_wrong_is_said_with_a_remedy(
     assert part.partition(" ")[2] in said[name]
 
 
+def test_results_in_a_file_are_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for name in ("file", "file/below"):
+        status, said = lines(capsys, "--results", str(tmp_path / name))
+        assert status == 1
+        assert said["disk"].endswith(f"{tmp_path / 'file'} is no folder; choose another one: --results DIR")
+
+
 def test_threads_that_are_not_one_are_said(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "8")
     status, said = lines(capsys)

@@ -11,7 +11,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from bench.merge import further, main
+from bench import merge as bench_merge
+from bench.merge import further, main, take_over
 from bench.store import files
 from bench.store.files import StoreError
 from bench.store.trials import LOCK, identity, merge, read_trials, trial_folder
@@ -94,6 +95,8 @@ def test_published_trials_without_folders_are_refused_as_a_source(tmp_path: Path
     [
         ({"suite": "other"}, "is of suite 'other', and .* is of 's'"),
         ({"config_hash": "1"}, "means something else than .*: config 1, not 0"),
+        ({"steps": 600}, "has steps 600, and .* 300"),
+        ({"evaluate": {"every": 50, "episodes": 1}}, "has evaluate .'every': 50, 'episodes': 1., and "),
     ],
 )
 def test_trials_that_do_not_belong_together_are_refused(
@@ -118,6 +121,25 @@ def test_a_damaged_table_is_refused_before_anything_is_copied(
     assert main([str(tmp_path / "here"), str(tmp_path / "there")]) == 2
     assert str(path) in capsys.readouterr().err
     assert not (tmp_path / "here").exists()
+
+
+def test_copying_that_fails_says_how_far_it_came(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for seed in range(3):
+        trial(tmp_path / "there", "stopped", 200, seed)
+
+    def full(folder: Path, place: Path) -> None:
+        if folder.name == "seed-01":
+            raise OSError(28, "No space left on device", str(place))
+        take_over(folder, place)
+
+    monkeypatch.setattr(bench_merge, "take_over", full)
+    assert main([str(tmp_path / "here"), str(tmp_path / "there")]) == 1
+    assert "No space left on device" in (said := capsys.readouterr().err)
+    assert said.endswith("1 of 3 trials copied; the same command goes on\n")
+    monkeypatch.setattr(bench_merge, "take_over", take_over)
+    assert main([str(tmp_path / "here"), str(tmp_path / "there")]) == 0
 
 
 @pytest.mark.usefixtures("few_open_files")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from dataclasses import replace
@@ -226,13 +227,24 @@ def test_a_rate_at_which_trials_would_never_end_is_refused(path: Path, capsys: p
     )
 
 
+def test_a_worker_has_the_cores_that_a_trial_keeps_busy(
+    path: Path, tmp_path: Path, priced: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    common = [str(path), "--results", str(tmp_path), "--workers", "4", "--env-threads", "4"]  # games heed no threads
+    assert plan.main([*common, "--set", "learner_threads=2"]) == 0
+    out = capsys.readouterr().out
+    assert "on 4 workers with 2 cores" in out
+    assert "up to 4 workers" in out
+
+
 # Trials that go on, and checkpoints that stay
 
 
 def test_of_a_trial_that_goes_on_the_rest_is_simulated(path: Path) -> None:
     """Half of the two points of the grid and of the 77 s of training, and no first evaluation."""
     job = plan.job(planned(path)[0], Cost(100.0, 2e9, 3e6, 2e6, 1.0, share=0.5), start=0.5, speed=1.0)
-    assert (job.first, job.interval, job.saves, job.last) == (0.0, 77 / 2 + 1, 2, 20)
+    assert (job.first, job.interval, job.saves, job.last) == (77 / 2 + 1, 77 / 2 + 1, 1, 20)
 
 
 def test_a_checkpoint_that_is_kept_is_written_once(path: Path) -> None:

@@ -88,6 +88,10 @@ class Backend(ABC):
     def at_once(self, cores: int) -> int:
         """How many pieces of work that need so many cores run at once, as things are now; 0 where nobody knows."""
 
+    def in_parallel(self, cores: int) -> int:
+        """How many of those that run at once have cores of their own."""
+        return self.at_once(cores)
+
     @abstractmethod
     def run(self, function: Function[T], work: Iterable[Work[T]], ask: Ask, hear: Hear) -> Generator[Any]:
         """`function(item, channel)` for all work, which begins in its order; yields results, or Lost, as they come.

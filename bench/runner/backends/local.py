@@ -22,6 +22,11 @@ class Here:
     is_set: Callable[[], bool]
 
 
+def jobs_here(asked: int | None, cores: int) -> int:
+    """How many pieces of work with so many cores each this machine does at once, unless the user has said so."""
+    return asked or max((os.cpu_count() or 1) // cores, 1)
+
+
 class Local(Backend):
     """As many threads as there are jobs."""
 
@@ -32,9 +37,13 @@ class Local(Backend):
         self.share_out(1)
 
     def share_out(self, cores: int) -> None:
-        self.jobs = self._asked or max((os.cpu_count() or 1) // cores, 1)
+        self.jobs = jobs_here(self._asked, cores)
 
     def at_once(self, cores: int) -> int:
+        """As many as there are jobs."""
+        return self.jobs
+
+    def in_parallel(self, cores: int) -> int:
         """No more than there are processors."""
         return min(self.jobs, os.cpu_count() or 1)
 

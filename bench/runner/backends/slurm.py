@@ -46,6 +46,8 @@ KINDS: dict[type, tuple[Callable[[str], Any], str]] = {
     bool: (lambda text: TRUTH[text.lower()], "true or false"),
 }
 """Type of a parameter -> how its value is read, and what it is for people."""
+LISTS = ("slurm_setup", "slurm_srun_args")
+"""Parameters of which submitit takes a list."""
 
 
 class Slurm(Backend):
@@ -68,7 +70,7 @@ class Slurm(Backend):
         try:
             made = submitit.AutoExecutor(self.folder, cluster=self.cluster, slurm_max_num_timeout=MOST_TIMEOUTS)
             made.update_parameters(**(needs | at_once | self.parameters))
-        except (NameError, ValueError, AssertionError, RuntimeError) as error:
+        except (NameError, ValueError, TypeError, AssertionError, RuntimeError) as error:
             raise SuiteError(f"--on slurm: submitit refuses --address: {error}") from None
         except OSError as error:
             raise SuiteError(f"--address folder={self.folder.parent}: cannot be written: {error.strerror}") from None
@@ -92,7 +94,10 @@ class Slurm(Backend):
                 for job in [job for job in at_work if job.done()]:
                     number = at_work.pop(job)
                     result = _result(job, all_work[number].item)
-                    if isinstance(result, Lost) and losses[number] < MOST_LOSSES and _no_result(job):
+                    if isinstance(result, _GivenBack):
+                        waiting.insert(0, number)
+                        hear("A task of Slurm was ended with 1 trial, to go on from the last checkpoint")
+                    elif isinstance(result, Lost) and losses[number] < MOST_LOSSES and _no_result(job):
                         losses[number] += 1
                         waiting.insert(0, number)
                         hear(
@@ -105,6 +110,7 @@ class Slurm(Backend):
                 time.sleep(POLL_SECONDS)
         finally:
             self._cancel([*at_work])
+            post.close()
 
     def _submit(
         self, task: _Task, work: Sequence[Work[Any]], numbers: Sequence[int], post: _Post
@@ -153,6 +159,10 @@ def _result(job: submitit.Job[Any], item: Any) -> Any:
         return Lost(item, str(error).strip().splitlines()[-1])
 
 
+class _GivenBack:
+    """The result of a task that was ended before its work was: by a preemption, or somebody's `scancel`."""
+
+
 class _Task:
     """What a task does. submitit starts it again after a timeout with what `checkpoint` returns."""
 
@@ -166,7 +176,8 @@ class _Task:
         os.environ["OMP_NUM_THREADS"] = "1"  # as bench.run sets it, for the processes that are started here
         channel = _Channel(box)
         signal.signal(signal.SIGTERM, lambda number, frame: channel.stop.set())
-        return self.function(item, channel)
+        result = self.function(item, channel)
+        return _GivenBack() if channel.is_set() else result
 
     def checkpoint(self, item: Any, box: Path) -> submitit.helpers.DelayedSubmission:
         """What Slurm submits again: the trial goes on from its own checkpoint."""
@@ -197,6 +208,10 @@ class _Post:
     def box(self, number: int) -> Path:
         """That of a task."""
         return self.folder / str(number)
+
+    def close(self) -> None:
+        """Nobody tells anything any more."""
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def take(self) -> Iterator[Message]:
         """What is new."""
@@ -237,8 +252,12 @@ def _parsed(key: str, value: str) -> Any:
     """The value of a parameter. Raises SuiteError where submitit knows no such parameter, or it is of another type."""
     types: dict[str, type] = {"cluster": str, "folder": str, **submitit.AutoExecutor._typed_parameters()}
     of_slurm = sorted(f"slurm_{name}" for name in submitit.SlurmExecutor._valid_parameters())
+    if key == "slurm_additional_parameters":
+        raise SuiteError(f"--address {key}={value}: is a mapping, which cannot be written here")
+    if key in LISTS:
+        return [value]
     if key in of_slurm:
-        return int(value) if value.isdigit() else TRUTH.get(value.lower(), value)
+        return int(value) if value.isascii() and value.isdigit() else TRUTH.get(value.lower(), value)
     if key not in types:
         valid = of_slurm if key.startswith("slurm_") else [*types, "slurm_..."]
         like = "".join(f"did you mean {name}? " for name in get_close_matches(key, [*types, *of_slurm], 1))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Generator, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 import yaml
 from rich.console import Console
 
-from bench.runner import folder
+from bench.runner import folder, pool
 from bench.runner.attempt import Effort
 from bench.runner.backends import NEEDS, Backend, Message, NotBegun, Work, connect, place
 from bench.runner.cost import Cost
@@ -84,7 +85,9 @@ def test_trials_are_given_out_in_rounds_by_seed_the_longest_first(tmp_path: Path
     assert code == 0
     given = [(w.item[0].seed, w.item[0].label) for w in backend.given]
     assert given == [(0, "mappo"), (0, "happo"), (1, "mappo"), (1, "happo")]
-    assert {(w.cores, w.memory) for w in backend.given} == {(3, 10**9)}
+    assert {(w.cores, w.memory) for w in backend.given} == {(1, 10**9)}  # games are stepped by one thread
+    (robot,) = planned(tmp_path, tasks=["mamujoco/Hopper-3x1"], algorithms={"happo": None}, seeds=1)[0]
+    assert Effort(env_threads=3).cores(robot) == 3
 
 
 def test_a_trial_that_another_holds_is_given_out_again(tmp_path: Path) -> None:
@@ -98,6 +101,26 @@ def test_a_trial_that_another_holds_is_given_out_again(tmp_path: Path) -> None:
 
     code, backend = run(tmp_path, busy_once)
     assert (code, len(backend.given)) == (0, 8)
+
+
+def test_a_trial_that_another_run_holds_is_not_given_out_while_it_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    looks = iter([True, True, False])
+    monkeypatch.setattr(pool, "at_work", lambda trial, results: next(looks))
+    answers = iter(["busy", "done"])
+    code, backend = run(tmp_path, lambda t: replace(done(t), status=next(answers)), seeds=1, algorithms={"happo": None})
+    assert (code, len(backend.given)) == (0, 2)
+    assert "Waiting for 1 trial of another run in" in capsys.readouterr().out
+
+
+def test_a_trial_that_was_told_to_stop_is_not_said_to_be_of_another_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answers = iter(["running", "done"])
+    code, _ = run(tmp_path, lambda t: replace(done(t), status=next(answers)), seeds=1, algorithms={"happo": None})
+    assert code == 0
+    assert "another run" not in capsys.readouterr().out
 
 
 def test_a_trial_that_no_worker_may_begin_fails_the_run_and_stays_as_it_is(
@@ -168,7 +191,7 @@ def test_of_many_trials_the_table_shows_pairings_and_the_first_that_run(tmp_path
     todo, _ = planned(tmp_path, seeds=5000)
     monitor = Monitor(todo, [3600.0] * len(todo), 100)
     for trial in todo[:60]:
-        monitor.hear(Progress(trial.name, 100, 1.0, 7.0))
+        monitor.hear(Progress(trial.name, 100, 1.0, 7.0, left=1.0))
     for trial in todo[:10]:
         monitor.ended(done(trial))
     text = shown(monitor)
@@ -182,7 +205,7 @@ def test_of_many_trials_the_table_shows_pairings_and_the_first_that_run(tmp_path
 def test_of_few_trials_the_table_shows_those_that_run(tmp_path: Path) -> None:
     todo, _ = planned(tmp_path)
     monitor = Monitor(todo, [10.0] * 4, 1)
-    monitor.hear(Progress(todo[0].name, 50, 1.0, 7.0))  # 50 steps a second: 3 s are left
+    monitor.hear(Progress(todo[0].name, 50, 1.0, 7.0, left=3.0))
     text = shown(monitor)
     assert "0 of 4 trials done, 0 failed, about 0:00:33 left" in text
     assert "50 (25%)" in text
@@ -193,14 +216,14 @@ def test_where_nobody_knows_how_many_run_at_once_those_that_run_count(tmp_path: 
     todo, _ = planned(tmp_path)
     monitor = Monitor(todo, [10.0] * 4, 0)
     for trial in todo[:2]:
-        monitor.hear(Progress(trial.name, 100, 1.0, 7.0))  # 1 s is left of each, 20 s of those that wait
+        monitor.hear(Progress(trial.name, 100, 1.0, 7.0, left=1.0))  # and 20 s of those that wait
     assert "0 of 4 trials done, 0 failed, about 0:00:11 left" in shown(monitor)
 
 
 def test_the_bar_of_one_trial_shows_how_far_it_is(tmp_path: Path) -> None:
     trial = planned(tmp_path)[0][0]
     bar = Bar(trial)
-    bar.hear(Progress(trial.name, 50, seconds=1.0, evaluation=7.0))
+    bar.hear(Progress(trial.name, 50, seconds=1.0, evaluation=7.0, left=3.0))
     text = shown(bar)
     assert "happo seed 0" in text
     assert "━" in text
@@ -208,18 +231,19 @@ def test_the_bar_of_one_trial_shows_how_far_it_is(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("at_once", "time", "memory"),
+    ("at_once", "in_parallel", "time", "memory"),
     [
-        (3, "about 0:00:20, 3 at once", "about 6.0 GB"),
-        (9, "about 0:00:15, 4 at once", "about 8.0 GB"),
-        (0, "between about 0:00:15, all at once, and 0:01:00, one after the other", "up to 2.0 GB each"),
+        (3, 3, "about 0:00:20, 3 at once", "about 6.0 GB"),
+        (9, 9, "about 0:00:15, 4 at once", "about 8.0 GB"),
+        (9, 2, "about 0:00:30, 4 at once", "about 8.0 GB"),  # more trials than processors
+        (0, 0, "between about 0:00:15, all at once, and 0:01:00, one after the other", "up to 2.0 GB each"),
     ],
 )
 def test_a_plan_says_how_long_it_takes_where_that_is_known(
-    tmp_path: Path, at_once: int, time: str, memory: str
+    tmp_path: Path, at_once: int, in_parallel: int, time: str, memory: str
 ) -> None:
     todo, _ = planned(tmp_path)
-    text = describe(todo, {t: Cost(15.0, 2e9, 1.0, 1.0) for t in todo}, tmp_path, at_once)
+    text = describe(todo, {t: Cost(15.0, 2e9, 1.0, 1.0) for t in todo}, tmp_path, at_once, in_parallel)
     assert f"  time        {time}\n  memory      {memory}\n" in text
 
 
@@ -232,3 +256,5 @@ def test_this_machine_runs_as_many_trials_as_have_their_cores(monkeypatch: pytes
     asked = connect("local", None, 5)
     asked.share_out(4)
     assert asked.jobs == 5
+    many = connect("local", None, 20)
+    assert (many.at_once(1), many.in_parallel(1)) == (20, 8)

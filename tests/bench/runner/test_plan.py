@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from pathlib import Path
 
@@ -165,9 +166,17 @@ def test_a_replay_counts_twice_in_memory_as_a_checkpoint_copies_it(path: Path) -
     assert large - small == pytest.approx(2 * 990_000 * (4 * (11 + 3 + 1) + 2), rel=0.1)  # and what this process grew
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize(
+    ("option", "fits"),
+    [("--jobs=1", True), ("--jobs=2", False), (f"--env-threads={os.cpu_count()}", True)],
+)
 def test_replays_beyond_the_machines_memory_are_refused_before_anything_runs(
-    path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, jobs: int
+    path: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    option: str,
+    fits: bool,
 ) -> None:
     """The machine has just the memory of one trial's replay, 62 bytes for each transition, and its copy."""
     monkeypatch.setattr(cost, "machine_memory", lambda: 2 * 62 * 1e9)
@@ -175,10 +184,10 @@ def test_replays_beyond_the_machines_memory_are_refused_before_anything_runs(
     settings = [part for change in many for part in ("--set", change)]
     arguments = [str(path), "--results", str(tmp_path / "results"), *settings, "--only", "algorithm=maddpg"]
     before = sorted(tmp_path.rglob("*"))
-    assert run.main([*arguments, "--dry-run", "--jobs", str(jobs)]) == (2 if jobs == 2 else 0)
+    assert run.main([*arguments, "--dry-run", option]) == (0 if fits else 2)
     assert sorted(tmp_path.rglob("*")) == before
     out, err = capsys.readouterr()
-    if jobs == 1:
+    if fits:
         assert err == ""
         return
     assert out == ""

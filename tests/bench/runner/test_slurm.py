@@ -106,6 +106,45 @@ def test_parameters_that_submitit_does_not_know_are_refused(address: str, messag
         connect("slurm", address, None)
 
 
+def test_parameters_that_are_lists_are_written_as_one_entry(tmp_path: Path) -> None:
+    lists = {key: slurm._parsed(key, "module load python") for key in ("slurm_setup", "slurm_srun_args")}
+    assert [*lists.values()] == [["module load python"]] * 2
+    assert slurm._parsed("slurm_partition", "²") == "²"
+    with pytest.raises(SuiteError, match=r"slurm_additional_parameters=x: is a mapping, which cannot be written here$"):
+        connect("slurm", f"cluster=local,folder={tmp_path},slurm_additional_parameters=x", None)
+
+
+def test_a_task_that_was_ended_before_its_work_was_begins_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As by a preemption: it tells by its result that it was told to end."""
+
+    def told_to_end(item: int, channel: Any) -> int:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return item
+
+    task = slurm._Task(told_to_end, dict, {})
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        ended = task(7, tmp_path / "box")
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert isinstance(ended, slurm._GivenBack)
+    results = [ended, 7]
+
+    class Preempted(Job):
+        def result(self) -> Any:
+            return results.pop(0)
+
+    monkeypatch.setattr(Slurm, "_submit", lambda self, task, work, numbers, post: {Preempted(0, tmp_path): numbers[0]})
+    monkeypatch.setattr(slurm, "POLL_SECONDS", 0.0)
+    said: list[Any] = []
+    backend = connect("slurm", f"cluster=local,folder={tmp_path}", 1)
+    assert [*backend.run(lambda item, channel: item, [Work(7)], dict, said.append)] == [7]
+    assert said == ["A task of Slurm was ended with 1 trial, to go on from the last checkpoint"]
+    assert not [*tmp_path.glob("*/told-*")]
+
+
 def test_without_slurm_there_is_a_way_to_try(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: None)
     with pytest.raises(SuiteError, match=r"srun and sbatch are not installed here; .*: --address cluster=local"):

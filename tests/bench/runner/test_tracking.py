@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
@@ -58,9 +59,10 @@ def test_without_trackers_nothing_is_looked_at(tmp_path: Path, calls: list[str])
 def test_a_tracker_that_is_not_installed_is_refused_before_anything_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(run, "find_spec", lambda name: None)
-    assert test_run.main(tmp_path, "--log", "wandb") == 2
-    assert capsys.readouterr().err == "--log wandb: needs the extra wandb: pip install -e '.[wandb]'\n"
+    for found in (None, ModuleSpec("wandb", None)):  # of a folder with that name, as wandb itself makes it
+        monkeypatch.setattr(run, "find_spec", lambda name, found=found: found)
+        assert test_run.main(tmp_path, "--log", "wandb") == 2
+        assert capsys.readouterr().err == "--log wandb: needs the extra wandb: pip install -e '.[wandb]'\n"
     assert not (tmp_path / "tiny").exists()
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from contextlib import nullcontext
 from itertools import chain
-from multiprocessing import Pipe
+from multiprocessing import Pipe, active_children
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -17,7 +19,7 @@ import torch
 from helpers import build, team
 
 import algorithms
-from algorithms import METHODS, Discrete, SettingError, settings
+from algorithms import METHODS, Discrete, Diverged, SettingError, settings
 from bench.envs.views import physics
 from bench.speed import __main__ as speed
 from bench.speed import history, products, training, trials
@@ -288,6 +290,26 @@ def test_a_worker_trains_when_told_to_and_tells_its_memory_at_the_end() -> None:
     assert full > peak > 1e6
 
 
+def test_ctrl_c_is_not_for_workers() -> None:
+    with trials._worker(tiny("happo")) as pipe:
+        pipe.recv()
+        (child,) = active_children()
+        assert child.pid is not None
+        os.kill(child.pid, signal.SIGINT)
+        assert len(trials._turn(1, pipe)) == 1
+
+
+def test_training_that_diverges_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def diverges(trial: Trial) -> None:
+        raise Diverged("critic_loss is nan", [])
+
+    monkeypatch.setattr(training, "measure", diverges)
+    assert speed.main(["--task", "mamujoco/Hopper-3x1", "--algorithm", "happo"]) == 2
+    assert capsys.readouterr().err == "bench.speed: with these settings training diverges: critic_loss is nan\n"
+
+
 def test_two_workers_take_turns_with_one(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[int, int]] = []
 
@@ -472,6 +494,7 @@ def test_a_setting_reaches_the_algorithms_that_have_it() -> None:
         (["envs", "--set", "clip=0.1"], "envs measures no algorithm"),
         (["envs", "--algorithm", "happo"], "envs measures no algorithm"),
         (["envs", "--append", "no/such/file.csv"], "envs measures no algorithm"),
+        (["--env-threads", "2"], "training is measured on one core"),
         (["envs", "--env-threads", "0"], "'0' is not a whole number from 1 to 1024"),
     ],
 )

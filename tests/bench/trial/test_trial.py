@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -717,6 +718,20 @@ def test_a_trial_computes_with_one_thread_unless_the_suite_says_more(
 def test_the_number_of_threads_is_part_of_what_a_trial_means(tmp_path: Path) -> None:
     one, two = (planned(tmp_path, **told)["happo"] for told in ({}, {"learner_threads": 2}))
     assert one.config_hash() != two.config_hash()
+
+
+def test_the_time_left_is_that_of_training_and_evaluation(tmp_path: Path) -> None:
+    trial = planned(tmp_path)["happo"]
+    with closing(session.Session(trial, trial.folder(tmp_path / "tiny"))) as running:
+        running.begin()
+        assert running._seconds_left() is None
+        running.step, running.seconds, running.evaluation_seconds = trial.steps // 4, 10.0, 5.0
+        running._last_evaluation_seconds = 2.0
+        assert running._seconds_left() == 3 * 15.0 + 20 * 2.0
+        running.step = trial.steps
+        assert running._seconds_left() == 40.0  # the fresh episodes
+        running.play_fresh_episodes()
+        assert running._seconds_left() == 0.0
 
 
 def test_progress_is_written_while_a_trial_runs(tmp_path: Path) -> None:

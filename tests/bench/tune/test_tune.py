@@ -1217,6 +1217,16 @@ def test_choices_that_are_whole_numbers_stay_so_beside_fractions(whole: Path, tm
     assert report([str(folder)]) == 0
 
 
+@pytest.mark.parametrize(("random_only", "left"), [(False, {"games/a", "games/b"}), (True, {"games/b"})])
+def test_unless_told_only_tasks_without_numbers_are_measured(
+    monkeypatch: pytest.MonkeyPatch, random_only: bool, left: set[str]
+) -> None:
+    known = {"games/a": scores.Score(0.0, None), "games/c": scores.Score(0.0, 1.0)}
+    monkeypatch.setattr(reference.registry, "names", lambda: ["games/a", "games/b", "games/c"])
+    monkeypatch.setattr(reference.scores, "score", known.get)
+    assert {*reference.without_numbers(random_only)} == left
+
+
 def test_the_leader_is_named_with_those_whose_intervals_reach_it() -> None:
     curves = pd.DataFrame(
         {
