@@ -83,8 +83,8 @@ def test_the_effect_of_several_tasks_is_the_interquartile_mean_of_all_difference
 def test_a_trend_is_the_slope_per_doubling_of_the_agents() -> None:
     """Differences of 1, 2 and 3 with 2, 4 and 8 agents, at another height for another robot."""
     ones = np.ones(5)
-    pairs = {f"m/Ant-{n}": np.stack([level * ones, 0 * ones]) for n, level in ((2, 1.0), (4, 2.0), (8, 3.0))}
-    pairs |= {f"m/Walker2d-{n}": np.stack([level * ones, 0 * ones]) for n, level in ((2, 7.0), (4, 8.0))}
+    pairs = {f"mamujoco/Ant-{n}": np.stack([level * ones, 0 * ones]) for n, level in ((2, 1.0), (4, 2.0), (8, 3.0))}
+    pairs |= {f"mamujoco/Walker2d-{n}": np.stack([level * ones, 0 * ones]) for n, level in ((2, 7.0), (4, 8.0))}
     agents = {task: int(task.rpartition("-")[2]) for task in pairs}
     found = stats.grows(pairs, agents, 500)
     assert found.effect == pytest.approx(1.0)
@@ -93,8 +93,14 @@ def test_a_trend_is_the_slope_per_doubling_of_the_agents() -> None:
 
 
 def test_robots_with_one_number_of_agents_have_no_trend() -> None:
-    pairs = {"m/Hopper-3x1": np.ones((2, 5)), "m/Ant-2x4": np.ones((2, 5)), "m/Ant-2x4d": np.ones((2, 5))}
-    assert stats.grows(pairs, {"m/Hopper-3x1": 3, "m/Ant-2x4": 2, "m/Ant-2x4d": 2}) == stats.NOTHING
+    pairs = {
+        "mamujoco/Hopper-3x1": np.ones((2, 5)),
+        "mamujoco/Ant-2x4": np.ones((2, 5)),
+        "mamujoco/Ant-2x4d": np.ones((2, 5)),
+    }
+    assert (
+        stats.grows(pairs, {"mamujoco/Hopper-3x1": 3, "mamujoco/Ant-2x4": 2, "mamujoco/Ant-2x4d": 2}) == stats.NOTHING
+    )
 
 
 def test_pairs_are_of_equal_seeds_and_of_tasks_that_can_be_normalised() -> None:
