@@ -8,6 +8,7 @@ import resource
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -76,3 +77,13 @@ def figure_files_are_svg(request: pytest.FixtureRequest, monkeypatch: pytest.Mon
 
     if "all_figure_files" not in request.fixturenames:
         monkeypatch.setattr(plots, "_saved", svg_or_word)
+
+
+@pytest.fixture(scope="session")
+def tiny_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tiny study, run with one job and without interruption; nobody writes into it."""
+    from test_tune import main  # imports much that only this needs
+
+    folder = tmp_path_factory.mktemp("tiny_study")
+    assert main(folder) == 0
+    return folder / "tiny"

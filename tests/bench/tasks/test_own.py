@@ -487,7 +487,8 @@ def test_the_environment_of_the_examples_keeps_its_word(examples: Path) -> None:
 
 
 def test_the_suite_of_the_examples_runs_in_workers_that_find_its_modules(examples: Path) -> None:
-    command(examples, "bench.run", "own.yaml", "--jobs", "2")
+    few = ("--set", "steps=400", "--set", "evaluate.every=200", "--set", "evaluate.episodes=1")
+    command(examples, "bench.run", "own.yaml", "--jobs", "2", *few)
     records = files.read_table(examples / "results" / "own" / "records.parquet")
     assert {*zip(records["task"], records["algorithm"], records["seed"], strict=True)} == {
         ("python:meeting:Meeting:robots=3", label, seed) for label in ("happo", "early") for seed in (0, 1)
@@ -498,6 +499,7 @@ def test_the_suite_of_the_examples_runs_in_workers_that_find_its_modules(example
 def test_the_example_from_python_trains_compares_and_plots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(EXAMPLES)
     example = import_module("train_from_python")
+    monkeypatch.setattr(example, "TASK", {"name": example.TASK, "episode_length": 50})
     results = example.train_all(tmp_path, steps=100, episodes=1, envs=2, rollout_length=25, hidden_sizes=[8])
     table = example.compare(results)
     assert list(table.index) == ["happo", "mappo"]

@@ -12,6 +12,7 @@ import sys
 import time
 from itertools import combinations
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ from bench.report.__main__ import main as report
 from bench.report.algorithms import Algorithms
 from bench.runner import preparing as suite_preparing
 from bench.runner.cost import Cost
+from bench.runner.process import Died
 from bench.store import files, scores
 from bench.store.resolved import Resolved
 from bench.store.trials import read_trials, trial_folder
@@ -98,10 +100,10 @@ def refusal(folder: Path, **changes: Any) -> str:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny study, run with one job and without interruption."""
+def whole(tiny_study: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the tiny study, run with one job and without interruption."""
     folder = tmp_path_factory.mktemp("whole")
-    assert main(folder) == 0
+    shutil.copytree(tiny_study, folder / "tiny")
     return folder
 
 
@@ -549,9 +551,9 @@ def test_a_database_in_memory_is_refused_before_anything_is_made(
 def test_a_study_that_grew_is_the_one_of_that_budget_from_the_start(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
-    assert main(tmp_path / "a", "--trials", "7") == 0
-    assert main(tmp_path / "b", "--trials", "3") == 0
-    assert main(tmp_path / "b", "--trials", "7") == 0
+    assert main(tmp_path / "a", "--trials", "7", **ONE) == 0
+    assert main(tmp_path / "b", "--trials", "3", **ONE) == 0
+    assert main(tmp_path / "b", "--trials", "7", **ONE) == 0
     pd.testing.assert_frame_equal(table(tmp_path / "a"), table(tmp_path / "b"), check_exact=True)
 
 
@@ -900,38 +902,31 @@ def test_a_killed_process_costs_no_tuning_trial(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(tuning_pool, "work", kill_in_process)
-    assert main(tmp_path, jobs=2) == 0
+    assert main(tmp_path, jobs=2, **ONE, trials=2) == 0
     assert (tmp_path / "tiny" / "killed").exists()
     assert "trial 0: its process was ended by SIGKILL" in capsys.readouterr().out
-    assert list(table(tmp_path).groupby("algorithm").size()) == [3, 3]
+    assert list(table(tmp_path)["state"]) == ["complete"] * 2
 
 
 def test_a_tuning_trial_whose_process_always_dies_is_put_aside(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(tuning_pool, "work", always_die)
-    assert main(tmp_path, "--retries", "0", jobs=2, **ONE) == 1
+    assert main(tmp_path, "--retries", "0", jobs=2, **ONE, trials=2) == 1
     out, err = capsys.readouterr()
     assert "aside  happo trial 1  its process was ended by SIGKILL (killed, or out of memory?)" in out
-    assert "3 tuning trials were put aside" in err
+    assert "2 tuning trials were put aside" in err
     monkeypatch.undo()
-    assert main(tmp_path, **ONE) == 0
-    assert list(table(tmp_path)["state"]) == ["complete"] * 3
+    assert main(tmp_path, **ONE, trials=2) == 0
+    assert list(table(tmp_path)["state"]) == ["complete"] * 2
 
 
-def test_one_that_is_claimed_again_before_it_is_put_aside_is_put_aside_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def put_aside_slowly(*arguments: Any) -> Any:
-        time.sleep(0.5)
-        return work.put_aside(*arguments)
-
-    monkeypatch.setattr(tuning_pool, "work", always_die)
-    monkeypatch.setattr(tuning_pool, "put_aside", put_aside_slowly)
-    assert main(tmp_path, "--retries", "0", jobs=2, **ONE) == 1
-    out, err = capsys.readouterr()
-    assert out.count("aside  happo trial") == 3
-    assert "3 tuning trials were put aside" in err
+def test_one_that_is_claimed_again_before_it_is_put_aside_is_put_aside_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tuning_pool, "put_aside", lambda *about: about[:2])
+    claims: Any = SimpleNamespace(trial_folder=lambda label, number: Path())
+    workers = tuning_pool._Workers(claims, 1, print)
+    ended: list[Any] = [[*workers.outcomes(Died("killed", "happo trial 0"))] for _ in range(3)]
+    assert ended == [[], [("happo", 0)], []]
 
 
 whole_work = work.work

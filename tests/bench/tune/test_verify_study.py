@@ -24,11 +24,9 @@ pytestmark = pytest.mark.usefixtures("sigterm_as_before")
 
 
 @pytest.fixture(scope="module")
-def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def ran(tiny_study: Path) -> Path:
     """The tiny study, whole."""
-    folder = tmp_path_factory.mktemp("ran")
-    assert main(folder) == 0
-    return folder / "tiny"
+    return tiny_study
 
 
 @pytest.fixture(params=["ran", "published"])
