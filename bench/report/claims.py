@@ -117,9 +117,8 @@ class Evaluated:
     def _have_ended(self, measure: str, labels: Set[str], tasks: Set[str], seeds: int) -> bool:
         """Whether all trials of the first seeds have, those that failed included."""
         ended = self._of_seeds(self._ended[measure], seeds)
-        return (
-            int((ended["algorithm"].isin(labels) & ended["task"].isin(tasks)).sum()) == len(labels) * len(tasks) * seeds
-        )
+        here = ended[ended["algorithm"].isin(labels) & ended["task"].isin(tasks)]
+        return len(here) == len(labels) * len(tasks) * seeds
 
     def _pairs(self, question: _Question, seeds: int | None) -> dict[str, Any]:
         """task -> the normalised returns of the two algorithms of a question on the first seeds, or on all."""
@@ -144,7 +143,7 @@ class Evaluated:
             ends = evidence.effect, evidence.low, evidence.high
             level = stats.ALPHA / open_ones
             needed = stats.seeds_needed(*ends, evidence.seeds, question.claim.margin, level)
-            if evidence.p == 1 or needed <= evidence.seeds:  # they have not: the test sees less than the interval
+            if evidence.p == 1 or needed <= evidence.seeds:  # the test, which decides, does not follow the interval
                 needed = np.nan
         return Comparison(question.name, question.first, question.second, question.tasks, evidence, decision, needed)
 
