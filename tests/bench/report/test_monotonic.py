@@ -49,7 +49,13 @@ def test_shares_are_of_the_whole_update_and_of_single_steps() -> None:
 
 @pytest.mark.parametrize(
     ("falls", "verdict"),
-    [([10, 11, 9, 10, 12], "contradicted"), ([0, 0, 0, 0, 0], "supported"), ([0, 5, 0, 2, 0], "undecided")],
+    [
+        ([10, 11, 9, 10, 12], "contradicted"),
+        ([0, 0, 0, 0, 0], "supported"),
+        ([0, 5, 0, 2, 0], "undecided"),
+        ([0, 12, 0, 2, 0], "undecided"),  # 7% of the updates
+        ([40, 0, 0, 0, 0], "undecided"),  # 20%, from one seed
+    ],
 )
 def test_the_verdict_is_whether_more_fall_than_chance_allows(falls: list[int], verdict: str) -> None:
     whole = whole_updates({seed: [-3.0] * count + [2.0] * (40 - count) for seed, count in enumerate(falls)})
@@ -61,6 +67,12 @@ def test_updates_of_which_no_change_is_seen_support_nothing() -> None:
     whole = whole_updates({seed: [0.5, -0.5] * 40 for seed in range(5)})
     assert monotonic.evidence(whole).effect == 0.0
     assert monotonic.decide(lambda _: whole, [5]).verdict == "undecided"
+
+
+def test_rises_in_one_seed_support_nothing() -> None:
+    one = whole_updates({seed: [2.0 if seed == 0 else 0.0] * 40 for seed in range(5)})
+    assert one["raised"].mean() == 0.2
+    assert monotonic.decide(lambda _: one, [5]).verdict == "undecided"
 
 
 def test_few_updates_without_a_fall_are_no_support() -> None:
