@@ -1,8 +1,8 @@
 """IPPO, MAPPO, HAPPO and HATRPO as one training loop, and MADDPG.
 
 Read the files in this order: registry, rollout, on_policy, clip, trust_region, advantages, distributions, networks,
-maddpg, replay_buffer, config. fast only makes training faster and can be skipped. exact is the theory, for finite games
-with a known model, and exact_learning the method that follows it.
+maddpg, replay_buffer, config. validation only checks settings and fast only makes training faster: both can be skipped.
+exact is the theory, for finite games with a known model, and exact_learning the method that follows it.
 """
 
 from algorithms.config import NUMERICS

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from algorithms.validation import Bounds, Count, Fraction, NonNegative, Number, Positive, Steps
+from algorithms.validation import Bounds, Count, Fraction, NonNegative, Positive, Steps
 
 NUMERICS = 1
 """Incremented whenever a change of this package alters results; part of every configuration's hash."""
@@ -29,21 +29,21 @@ class OnPolicySettings:
     envs: Envs = 20
     """E: environments stepped together; published: 20."""
     rollout_length: Length = 200
-    """T: steps of each environment between two updates; published: 200."""
+    """T: steps of each environment between two updates; published: 200, once 100."""
     gamma: Fraction = 0.99
     """Discount per step; published: 0.99."""
     gae_lambda: Fraction = 0.95
     """Lambda of generalised advantage estimation (Schulman et al. 2016); published: 0.95."""
     hidden_sizes: tuple[Units, ...] = (128, 128, 128)
     """Units of each hidden layer of actors and critics; published: 128, 128, 128."""
-    initial_log_std: Number = -1.0
+    initial_log_std: Annotated[float, Bounds(-20, 10)] = -1.0
     """Logarithm of the initial standard deviation of actions, whose range is [-1, 1]; published: log 0.37 = -1."""
     critic_lr: NonNegative = 5e-4
-    """Adam's learning rate for critics; published: 5e-4."""
+    """Adam's learning rate for critics; published: 5e-4, twice 1e-3."""
     critic_epochs: Count = 5
     """Epochs: passes of the critic over a rollout; published: 5 to 15."""
     critic_minibatches: Minibatches = 1
-    """Minibatches of each of the critic's epochs, one gradient step each; published: 1."""
+    """Minibatches of each of the critic's epochs, one gradient step each; published: 1, twice 2."""
     value_clip: NonNegative = 0.0
     """Epsilon of `on_policy.value_loss`, in standard deviations of returns; 0: off. Published: 0.05 to 0.2."""
     lr_decay_steps: Steps = 0
@@ -72,11 +72,11 @@ class ClipSettings(OnPolicySettings):
     """Settings of algorithms whose actors take PPO steps (Schulman et al. 2017)."""
 
     actor_lr: NonNegative = 5e-4
-    """Adam's learning rate for actors; published: 5e-4."""
+    """Adam's learning rate for actors; published: 5e-4, twice 1e-3."""
     actor_epochs: Count = 5
     """Epochs: passes of each actor over a rollout; published: 5 to 15."""
     actor_minibatches: Minibatches = 1
-    """Minibatches of each of an actor's epochs, one gradient step each; published: 1."""
+    """Minibatches of each of an actor's epochs, one gradient step each; published: 1, twice 2."""
     clip: Positive = 0.2
     """Epsilon: ratios outside 1 +- epsilon gain nothing further; published: 0.05 to 0.2."""
     entropy_coef: NonNegative = 0.0
@@ -124,7 +124,7 @@ class MADDPGSettings:
     rollout_length: Length = 10
     """T: steps of each environment between two rounds of gradient steps."""
     update_to_data: Annotated[float, Bounds(0, 100, open_low=True)] = 0.03
-    """Gradient steps of every network per environment step; published: 0.1. Returns after 100,000 steps on
+    """Gradient steps of every network per environment step; published: 0.05 to 0.1. Returns after 100,000 steps on
     HalfCheetah-2x3, seeds 1000 and 1001:
 
     | update_to_data | batch_size | n_step | returns      |

@@ -99,7 +99,8 @@ Policy = DiagonalGaussian | MaskedCategorical
 def masked(logits: Tensor, mask: Tensor | None) -> Tensor:
     """Logits with forbidden choices at the smallest finite float: their probability and gradient are exactly 0.
 
-    With -inf p log p would be NaN. If every choice is forbidden, the distribution is uniform.
+    With -inf p log p would be NaN. At least one choice of each component must be allowed: where none is, probabilities
+    are uniform, and `mode` and samples are the first.
     """
     return logits if mask is None else logits.masked_fill(~mask, torch.finfo(logits.dtype).min)
 
@@ -151,14 +152,16 @@ def _flat_indices(action: Tensor, choices: tuple[int, ...]) -> Tensor:
 def policy_change(old: Policy, new: Policy, ratio: Tensor) -> Diagnostics:
     """How far an update moved a policy: KL(old, new) in nats over B samples, and the ratio new(a|o) / old(a|o) [B].
 
-    `kl_top_share` is the share of the KL that the 1% of samples with the greatest KL hold: 0.01 where all are equal.
+    `kl_top_share` is the share of the KL that the 1% of samples with the greatest KL hold, at least one: 0.01 where all
+    are equal, 0 where nothing moved. KL is computed in the precision of the policies: in float32 what is below 1e-7 is
+    rounding.
     """
     kl = old.kl_divergence(new).double()  # type: ignore[arg-type]
     top = kl.topk(max(len(kl) // 100, 1)).values
     return {
         "kl_mean": kl.mean().item(),
         "kl_max": kl.max().item(),
-        "kl_top_share": (top.sum() / kl.sum().clamp(min=1e-30)).item(),
+        "kl_top_share": (top.sum() / kl.sum().clamp(min=1e-30)).clamp(0, 1).item(),
         "ratio_max": ratio.max().item(),
         "entropy": new.entropy().mean().item(),
     }

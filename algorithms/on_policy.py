@@ -12,12 +12,12 @@ Let ratio_m = new(a^m|o^m) / old(a^m|o^m) for the m-th agent of that order. Its 
 M_m = (prod_{j<m} ratio_j) A(s, a) weights the samples as if the agents before it had already acted by their new
 policies. The gains E[(ratio_m - 1) M_m] of all agents add up to that of the team, E[(prod_j ratio_j - 1) A]. In a
 simultaneous update the factor stays 1. MAPPO and HAPPO differ in this factor and the random order, and in nothing else:
-see `_update_actors` and `_order`.
+see `_update_actors`, `_weighted` and `_order`.
 
 Where an agent has left, its samples enter neither its actor's step nor its normaliser, and its ratio counts as 1 in the
 factor. A centralised critic's advantage is standardised over all steps, a decentralised one's over those of its agent.
-Critics are fitted on all steps; where an agent is absent its decentralised critic's input is a zero observation (death
-masking, Yu et al. 2022).
+Critics are fitted on all steps, which all enter their normalisers; where an agent is absent its decentralised critic's
+input is a zero observation (death masking, Yu et al. 2022), with the agent's index where that is appended.
 """
 
 from __future__ import annotations
@@ -106,8 +106,9 @@ class OnPolicy:
         self.critics = [ValueCritic(size, c.hidden_sizes, init) for size in critic_sizes]
 
         self.policy = nn.ModuleList(self.actors)
-        self._batched: fast.BatchedActors | None = None  # until the policy changes
-        self.policy.register_load_state_dict_post_hook(self._policy_changed)
+        self._batched: fast.BatchedActors | None = None  # a copy of the actors' parameters, until they change
+        for actor in self.actors:
+            actor.register_load_state_dict_post_hook(self._policy_changed)
         self.parts = {"policy": self.policy, "critics": nn.ModuleList(self.critics), **self.generators}
         if isinstance(c, ClipSettings):  # a trust-region step needs no optimiser
             self.parts |= give_optimisers("actor", self.actors, c.actor_lr, eps=1e-5)
@@ -137,6 +138,7 @@ class OnPolicy:
     def update(self, rollout: Rollout) -> list[Diagnostics]:
         """One iteration: advantages by the present critics, then the actors' steps, then the critics' fit, then the
         normalisers of observations (that of returns is updated just before its critic's fit)."""
+        self._policy_changed()
         self._decay_learning_rates()
         data = self._critic_data(rollout)
         if self.is_centralised:
@@ -148,16 +150,19 @@ class OnPolicy:
         rows = self._update_actors(rollout, advantages)
         rows.append(self._fit_critics(data) | {"kl_joint": sum(float(row.get("kl_mean", 0)) for row in rows)})
         self._update_normalisers(rollout, data)
-        self._policy_changed()
         self.steps += rollout.reward.numel()
         check_finite(rows, [*self.actors, *self.critics])
         return rows
 
     def _policy_changed(self, *_: Any) -> None:
+        """As by an update, or by `load_state_dict` of the policy or an actor; other changes go unnoticed."""
         self._batched = None
 
     def _update_actors(self, rollout: Rollout, advantages: list[Tensor]) -> list[Diagnostics]:
-        """Each actor steps on M = factor * A, where the factor compounds in a sequential update.  A: N x [T, E]"""
+        """Each actor steps on M = factor * A, where the factor compounds in a sequential update.  A: N x [T, E]
+
+        The agents of `group` are the paper's agent i_m, or all that share actor k.
+        """
         waiting = self._order()
         rows: list[Diagnostics] = []
         factor = torch.ones_like(rollout.reward)  # [T, E]
@@ -222,7 +227,7 @@ class OnPolicy:
         new_over_old, row = self.actor_step(self.actors[k], samples, M[active], settings, generator)
         if new_over_old.shape != (len(samples),):
             raise ValueError(f"the step's ratio is {[*new_over_old.shape]}, not {[len(samples)]}")
-        ratio[active] = new_over_old
+        ratio[active] = new_over_old.detach()
         return ratio, row
 
     def _samples(self, rollout: Rollout, group: list[int], active: Tensor) -> Samples:

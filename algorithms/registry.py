@@ -60,7 +60,7 @@ class Method:
 def _on_policy(name: str, critic: Critic, update: Update, step: Step, ablation: bool = False) -> Method:
     return Method(
         partial(OnPolicy, critic=critic, update=update, step=step),
-        ClipSettings if step is clip_step else TrustRegionSettings,
+        {clip_step: ClipSettings, trust_region_step: TrustRegionSettings}[step],
         f"{critic} critic, {update} update, {step.__name__.replace('_', ' ')}",
         update == "simultaneous",
         ablation,
@@ -107,9 +107,12 @@ def check(team: Team, config: Settings) -> None:
     """Refuse settings that do not suit a team or each other."""
     if isinstance(config, ExactSettings) and team.model is None:
         raise SettingError("algorithm", "exact needs a task whose model is known: a game, but not games/ridge")
-    if isinstance(config, MADDPGSettings) and config.n_step > config.buffer_size // config.envs:
+    if isinstance(config, MADDPGSettings):
         rows = config.buffer_size // config.envs
-        raise SettingError("n_step", f"{config.n_step} is out of range: buffer_size / envs holds {rows} steps")
+        if rows < 1:
+            raise SettingError("buffer_size", f"{config.buffer_size} is out of range: must be at least envs")
+        if config.n_step > rows:
+            raise SettingError("n_step", f"{config.n_step} is out of range: buffer_size / envs holds {rows} steps")
     samples = config.envs * config.rollout_length * (team.size if getattr(config, "share_actors", False) else 1)
     for key in ("actor_minibatches", "critic_minibatches"):
         if getattr(config, key, 1) > samples:
@@ -122,6 +125,6 @@ def check(team: Team, config: Settings) -> None:
         if len(spaces) > 1:
             raise SettingError(
                 "share_actors",
-                "true needs agents of equal observation and action sizes; these have "
+                "sharing needs agents with equal observation sizes, action spaces and masks; these have "
                 + ", ".join(sorted(f"{size}/{space}{has}" for size, space, has in spaces)),
             )

@@ -193,7 +193,8 @@ class Learner(Protocol):
         ...
 
     def state_dict(self) -> dict[str, Any]:
-        """All that is needed to go on as if never interrupted, generators included."""
+        """All that is needed to go on as if never interrupted, generators included. Valid until the next update, which
+        changes its tensors: copy it to keep it."""
         ...
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

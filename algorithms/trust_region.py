@@ -100,7 +100,7 @@ def conjugate_gradient(product: Callable[[Tensor], Tensor], b: Tensor, steps: in
     residual, p = b.clone(), b.clone()
     rr = residual.dot(residual)
     for _ in range(steps):
-        if rr <= 1e-20:  # only prevents a division by 0; not a tolerance of convergence
+        if rr <= 1e-20:  # prevents a division by 0, and is no tolerance of convergence; x is 0 where |b| <= 1e-10
             break
         Ap = product(p)
         length = rr / p.dot(Ap).clamp(min=1e-20)

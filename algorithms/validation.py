@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields
 from difflib import get_close_matches
@@ -12,9 +11,13 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_t
 S = TypeVar("S")
 
 
+LARGEST = 3.4e38
+"""Just below the greatest number that 32 bits hold."""
+
+
 @dataclass(frozen=True)
 class Bounds:
-    """The interval a number must lie in; `open_low` leaves the lower end out."""
+    """The interval a number must lie in; `open_low` leaves the lower end out. None is beyond `LARGEST`."""
 
     low: float
     high: float = math.inf
@@ -22,7 +25,7 @@ class Bounds:
 
     def __contains__(self, value: float) -> bool:
         above = value > self.low if self.open_low else value >= self.low
-        return above and value <= min(self.high, sys.float_info.max)
+        return above and value <= min(self.high, LARGEST)
 
     def __str__(self) -> str:
         if self.high < math.inf:
@@ -36,7 +39,6 @@ Steps = Annotated[int, Bounds(0, 10**10)]
 Positive = Annotated[float, Bounds(0, open_low=True)]
 NonNegative = Annotated[float, Bounds(0)]
 Fraction = Annotated[float, Bounds(0, 1)]
-Number = Annotated[float, Bounds(-1e9, 1e9)]
 LONGEST_LIST = 16
 """Most entries of a setting that is a list (`hidden_sizes`)."""
 
@@ -66,6 +68,8 @@ def strict(cls: type[S], mapping: Mapping[str, Any]) -> S:
 
 def checked(cls: type, mapping: Mapping[str, Any]) -> dict[str, Any]:
     """The values of `mapping` as `cls` has them; a `cls` may need more."""
+    if not isinstance(mapping, Mapping):
+        raise SettingError("settings", f"{mapping!r} is not a mapping of names to values")
     hints = get_type_hints(cls, include_extras=True)
     known = [field.name for field in fields(cls)]
     values = {}
@@ -80,7 +84,8 @@ def is_checked(hint: Any) -> bool:
     """Whether values of that type can be checked."""
     if get_origin(hint) is tuple:
         return is_checked(get_args(hint)[0])
-    bounded = get_origin(hint) is Annotated and isinstance(get_args(hint)[1], Bounds)
+    kind, *about = get_args(hint) if get_origin(hint) is Annotated else [None]
+    bounded = kind in (int, float) and bool(about) and isinstance(about[0], Bounds)
     return hint is bool or get_origin(hint) is Literal or bounded
 
 
@@ -94,17 +99,20 @@ def _typed(key: str, value: Any, hint: Any) -> Any:
         return tuple(_typed(key, item, get_args(hint)[0]) for item in value)
     if get_origin(hint) is Literal:
         if not any(value == word and type(value) is type(word) for word in get_args(hint)):  # 1 is not true
-            words = [str(word).lower() if isinstance(word, bool) else word for word in get_args(hint)]
+            words = [str(word).lower() if isinstance(word, bool) else str(word) for word in get_args(hint)]
             raise SettingError(key, f"{value!r} is none of {', '.join(words)}")
         return value
     if hint is bool:
         if not isinstance(value, bool):
             raise SettingError(key, f"{value!r} is not true or false")
         return value
-    kind, bounds = get_args(hint)
+    kind, bounds, *_ = get_args(hint)
     allowed = int if kind is int else int | float
     if isinstance(value, bool) or not isinstance(value, allowed):
         raise SettingError(key, f"{value!r} is not {'a whole number' if kind is int else 'a number'} {bounds}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise SettingError(key, f"{value!r} is not a finite number; must be {bounds}")
     if value not in bounds:
-        raise SettingError(key, f"{value!r} is out of range: must be {bounds}")
+        limit = f" and at most {LARGEST:g}" if value > LARGEST else ""
+        raise SettingError(key, f"{value!r} is out of range: must be {bounds}{limit}")
     return kind(value)

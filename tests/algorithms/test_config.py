@@ -5,8 +5,8 @@ from __future__ import annotations
 import ast
 import inspect
 import math
-from dataclasses import FrozenInstanceError, asdict, fields
-from typing import Any, get_args, get_origin, get_type_hints
+from dataclasses import FrozenInstanceError, asdict, dataclass, fields
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import pytest
 from helpers import EVERY, ON_POLICY, build, equal_team, finite, rollout, seeds, team
@@ -17,12 +17,12 @@ from algorithms.clip import clip_step
 from algorithms.config import ClipSettings, ExactSettings, MADDPGSettings, OnPolicySettings, TrustRegionSettings
 from algorithms.maddpg import MADDPG
 from algorithms.trust_region import trust_region_step
-from algorithms.validation import Bounds, strict
+from algorithms.validation import Bounds, is_checked, strict
 
 SETTINGS = [OnPolicySettings, ClipSettings, TrustRegionSettings, MADDPGSettings, ExactSettings]
 
 
-def refusal(name: str, given: dict[str, Any]) -> SettingError:
+def refusal(name: str, given: Any) -> SettingError:
     with pytest.raises(SettingError) as caught:
         settings(name, given)
     return caught.value
@@ -96,6 +96,7 @@ def test_a_value_of_another_type_is_refused_by_key(key: str, value: Any) -> None
         ("critic_lr", math.nan),
         ("gamma", math.nan),
         ("initial_log_std", -math.inf),
+        ("initial_log_std", 1000),
         ("entropy_coef", -0.01),
     ],
 )
@@ -103,6 +104,38 @@ def test_a_value_out_of_range_is_refused_by_key_with_the_range(key: str, value: 
     error = refusal("mappo", {key: value})
     assert error.key == key
     assert "must be" in str(error)
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
+def test_what_is_no_finite_number_is_called_so(value: float) -> None:
+    assert str(refusal("happo", {"clip": value})) == f"{value} is not a finite number; must be above 0"
+
+
+@pytest.mark.parametrize("values", [None, ["clip"], "clip"])
+def test_what_is_no_mapping_is_refused(values: Any) -> None:
+    assert str(refusal("happo", values)) == f"{values!r} is not a mapping of names to values"
+
+
+def test_settings_of_a_method_of_ones_own_may_be_annotated_further_and_choose_among_numbers() -> None:
+    @dataclass(frozen=True)
+    class Own(ClipSettings):
+        layers: Annotated[int, Bounds(1, 2), "hidden ones"] = 1
+        every: Literal[1, 2, 4] = 1
+
+    assert strict(Own, {"layers": 2, "every": 4}).every == 4
+    with pytest.raises(SettingError, match=r"^3 is none of 1, 2, 4$"):
+        strict(Own, {"every": 3})
+    assert not is_checked(Annotated[str, Bounds(1, 2)])
+
+
+def test_a_buffer_that_is_smaller_than_one_step_of_all_environments_is_named() -> None:
+    with pytest.raises(SettingError, match=r"^5 is out of range: must be at least envs$") as caught:
+        check(team(), settings("maddpg", {"buffer_size": 5, "n_step": 1}))
+    assert caught.value.key == "buffer_size"
+
+
+def test_a_number_that_32_bits_do_not_hold_is_refused_with_the_largest() -> None:
+    assert str(refusal("mappo", {"clip": 1e39})) == "1e+39 is out of range: must be above 0 and at most 3.4e+38"
 
 
 def test_exact_learning_needs_discounting() -> None:
@@ -220,7 +253,7 @@ def test_agents_of_unequal_spaces_cannot_share_an_actor_and_the_error_names_the_
 ) -> None:
     shared = settings("mappo", {"share_actors": True})
     for refuse in (lambda: check(members, shared), lambda: algorithms.build("mappo", members, shared, seeds())):
-        with pytest.raises(SettingError, match="equal observation and action sizes") as caught:
+        with pytest.raises(SettingError, match="equal observation sizes, action spaces and masks") as caught:
             refuse()
         assert caught.value.key == "share_actors"
         assert sizes in str(caught.value)

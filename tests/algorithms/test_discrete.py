@@ -395,7 +395,7 @@ def test_agents_of_equal_choices_may_share_an_actor() -> None:
     ],
 )
 def test_agents_of_unequal_choices_cannot_share_an_actor(members: Team, sizes: str) -> None:
-    with pytest.raises(SettingError, match="equal observation and action sizes") as caught:
+    with pytest.raises(SettingError, match="equal observation sizes, action spaces and masks") as caught:
         algorithms.check(members, algorithms.settings("mappo", {"share_actors": True}))
     assert str(caught.value).endswith(sizes)
 

@@ -187,5 +187,14 @@ def test_of_fewer_than_a_hundred_samples_the_top_share_of_the_kl_is_that_of_the_
     assert top_share(torch.tensor([1.0, -1.0, 2.0])) == pytest.approx(2 / 3)
 
 
+def test_the_top_share_is_a_share_where_the_kl_is_rounding() -> None:
+    logits = torch.randn(300, 5, generator=torch.Generator().manual_seed(0))
+    moved = logits + 1e-5 * torch.randn(300, 5, generator=torch.Generator().manual_seed(1))
+    old, new = (MaskedCategorical(x, (5,)) for x in (logits, moved))
+    row = policy_change(old, new, torch.ones(300))
+    assert abs(float(row["kl_mean"])) < 1e-7
+    assert 0 <= float(row["kl_top_share"]) <= 1
+
+
 def test_the_top_share_of_no_kl_is_zero() -> None:
     assert top_share(torch.zeros(200)) == 0

@@ -24,7 +24,7 @@ from helpers import (
 )
 from torch import Tensor
 
-from algorithms import Rollout, Samples, SettingError, Team, on_policy
+from algorithms import Diverged, Rollout, Samples, SettingError, Team, on_policy
 from algorithms.advantages import gae, standardise
 from algorithms.clip import clip_step
 from algorithms.config import ClipSettings, TrustRegionSettings
@@ -32,6 +32,28 @@ from algorithms.networks import GaussianActor, give_optimisers
 from algorithms.trust_region import trust_region_step
 
 # Acting
+
+
+def test_actors_act_with_the_parameters_that_were_loaded_into_one_of_them() -> None:
+    members = team()
+    learner, other = (build("happo", members, seed=seeds(initialisation=start)) for start in (0, 1))
+    observations = [torch.ones(4, size) for size in members.observation_sizes]
+    learner.act(observations, explore=False)
+    learner.actors[1].load_state_dict(other.actors[1].state_dict())
+    found, expected = (one.act(observations, explore=False)[1] for one in (learner, other))
+    assert torch.equal(found, expected)
+
+
+def test_after_an_update_that_diverged_no_actor_acts_with_its_parameters_from_before() -> None:
+    members = team()
+    learner = build("happo", members)
+    observations = [torch.ones(4, size) for size in members.observation_sizes]
+    learner.act(observations, explore=False)
+    data = acted(learner, members)
+    data.reward[0] = torch.nan
+    with pytest.raises(Diverged):
+        learner.update(data)
+    assert not all(x.isfinite().all() for x in learner.act(observations, explore=False))
 
 
 def test_the_step_receives_the_samples_unclipped() -> None:

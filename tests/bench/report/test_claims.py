@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from test_report import write_trial
 
-from bench.report import answer, claims
+from bench.report import answer, claims, stats
 from bench.report.__main__ import main
 from bench.report.load import SuiteResults, load
 from bench.store.resolved import Algorithm, Claim, Resolved
@@ -74,6 +74,25 @@ def test_a_claim_about_several_is_as_good_as_its_weakest_comparison(tmp_path: Pa
     assert claims.sentence(verdict) == "supported against mappo; equivalent against ippo"
 
 
+def test_a_claim_is_about_the_policy_that_it_names(tmp_path: Path) -> None:
+    """The last policies of HAPPO are better than MAPPO's, its best ones worse."""
+    claim = replace(BEATS, measure="absolute")
+    write(tmp_path, {"happo": 1.5, "mappo": 1.0}, claim)
+    for task, seed in product(claim.tasks, range(5)):
+        final, absolute = (reference(task, level + 0.01 * (seed - 2)) for level in (1.5, 0.5))
+        write_trial(tmp_path, "happo", seed, task=task, final=final, absolute=absolute)
+    assert only(load(tmp_path)).verdict == "contradicted"
+
+
+def test_the_first_five_seeds_are_those_from_the_suites_first_on(tmp_path: Path) -> None:
+    for task, algorithm, seed in product(BEATS.tasks, ("happo", "mappo"), range(3, 8)):
+        final = reference(task, (1.5 if algorithm == "happo" else 1.0) + 0.01 * seed)
+        write_trial(tmp_path, algorithm, seed, task=task, final=final)
+    labels = {label: Algorithm(label, "", False) for label in ("happo", "mappo")}
+    Resolved([*labels], BEATS.tasks, labels, [], claims={"beats": BEATS}, looks=[5], first_seed=3).write(tmp_path)
+    assert only(load(tmp_path)).verdict == "supported"
+
+
 def test_nothing_is_decided_while_a_trial_of_the_planned_seeds_lacks(tmp_path: Path) -> None:
     write(tmp_path, {"happo": 1.5, "mappo": 1.0}, seeds=6)
     suite = write(tmp_path, {"happo": 1.5, "mappo": 1.0}, seeds=6, looks=[7])
@@ -105,6 +124,18 @@ def test_no_number_of_seeds_would_decide_where_effect_and_test_point_to_differen
     assert (pair.verdict, pair.evidence.p) == ("undecided", 1.0)
     assert np.isnan(pair.seeds_needed)
     assert claims.sentence(verdict) == "undecided against mappo"
+
+
+def test_seeds_that_would_decide_are_those_at_the_level_of_all_open_comparisons(tmp_path: Path) -> None:
+    claim = Claim("It does.", "outperforms", ["happo"], ["mappo", "ippo", "hatrpo"], [CHEETAH], "final", 0.1)
+    write(tmp_path, {"happo": 1.0, "mappo": 1.0, "ippo": 1.0, "hatrpo": 1.0}, claim)
+    for seed, level in enumerate((1.3, 1.1, 0.9, 1.2, 0.95)):
+        write_trial(tmp_path, "happo", seed, task=CHEETAH, final=reference(CHEETAH, level))
+    for pair in only(load(tmp_path)).comparisons:
+        found = pair.evidence
+        needed = stats.seeds_needed(found.effect, found.low, found.high, 5, 0.1, level=0.05 / 3)
+        assert pair.verdict == "undecided"
+        assert 5 < pair.seeds_needed == needed
 
 
 @pytest.mark.parametrize(
@@ -173,10 +204,14 @@ def test_effect_interval_and_p_are_those_of_the_seeds_at_which_the_verdict_fell(
 
 
 def test_a_failed_trial_counts_as_the_worst_of_the_two_that_are_compared(tmp_path: Path) -> None:
-    write(tmp_path, {"happo": 1.5, "mappo": 1.0})
+    """MAPPO is below a random policy, at -1.02, -1.01, ...: so low HAPPO's failed seed is on both tasks."""
+    write(tmp_path, {"happo": 1.5, "mappo": -1.0})
     for task in (CHEETAH, HOPPER):
         write_trial(tmp_path, "happo", 0, task=task, returns=(), status="failed", error="Diverged")
     (before,) = only(load(tmp_path)).comparisons
+    differences = sorted([0.0] * 2 + [2.5] * 8)
+    assert before.evidence.effect == pytest.approx(np.mean(differences[2:8]))
+    assert before.evidence.low < before.evidence.effect
     for task in (CHEETAH, HOPPER):
         write_trial(tmp_path, "ippo", 0, task=task, final=reference(task, -9.0))
         write_trial(tmp_path, "mappo", 5, task=task, final=reference(task, -9.0))
@@ -310,6 +345,29 @@ def test_updates_of_failed_trials_are_left_out_with_them(tmp_path: Path) -> None
     assert (row["effect"], row["effect without"]) == ("+0.005", "+0.000")
 
 
+def test_a_verdict_without_failed_trials_says_where_too_few_seeds_are_left(tmp_path: Path) -> None:
+    write(tmp_path, {"happo": 1.5, "mappo": 1.0})
+    write_trial(tmp_path, "happo", 0, task=CHEETAH, returns=(), status="failed", error="Diverged")
+    suite = write_looks(tmp_path, [5])
+    (row,) = answer.context(suite, claims.verdicts(suite))["without_failed"]
+    assert row["without"] == "undecided, 4 seeds on a task being too few"
+
+
+def test_the_page_says_at_which_seeds_and_levels_claims_are_decided(tmp_path: Path) -> None:
+    """With one comparison, Holm's p is that of the test: at five of ten seeds at most 1.2%, then 4.6%."""
+    late = replace(BEATS, ended_before=7)
+    suite = write(tmp_path, {"happo": 1.5, "mappo": 1.0}, late, looks=[5, 10])
+    found = [only(suite)]
+    first, second = (f"{level:.1%}" for level in stats.levels([5, 10], 0.05))
+    assert answer.notes(suite, found)[:2] == [
+        "Stated when there were results already: beats after 7 trials.",
+        "Decided at 5 or 10 seeds, with one error rate for all looks: the least of the corrected p must be at most "
+        f"{first}, {second} there.",
+    ]
+    suite = write(tmp_path, {"happo": 1.5, "mappo": 1.0}, looks=[3])
+    assert answer.notes(suite, [only(suite)]) == ["Nothing is decided with fewer than 5 seeds."]
+
+
 def write_looks(folder: Path, looks: list[int]) -> SuiteResults:
     labels = {label: Algorithm(label, "", False) for label in ("happo", "mappo")}
     Resolved([*labels], BEATS.tasks, labels, [], claims={"beats": BEATS}, looks=looks).write(folder)
@@ -329,6 +387,9 @@ def test_the_report_writes_and_prints_the_verdicts(tmp_path: Path, capsys: pytes
     (pair,) = document["claims"]["beats"]["comparisons"]
     assert pair["effect"] == pytest.approx(0.5)
     assert pair["seeds_needed"] is None
+    assert pair["decided_at_seeds"] == 5
+    assert pair["p_holm"] == pair["p"] < 0.001  # of one comparison
+    assert document["error_rate"] == {"differences": pytest.approx(0.05), "equivalences": pytest.approx(0.025)}
     assert 'class="claim supported"' in (folder / "report.html").read_text()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import stats as scipy_stats
 from test_estimates import finals
 
 from bench.report import stats
@@ -81,10 +82,25 @@ def test_few_seeds_leave_no_interval_of_improvement() -> None:
     assert stats.probability_of_improvement(table, "happo", "mappo")[["low", "high"]].isna().all(axis=None)
 
 
-def needed(values: stats.Floats, margin: float = 0.0) -> float:
+def needed(values: stats.Floats, margin: float = 0.0, level: float = 0.05) -> float:
     """The seeds that differences like these need."""
     low, high = stats.interval(values)
-    return stats.seeds_needed(float(stats.iqm(values)), float(low), float(high), len(values), margin)
+    return stats.seeds_needed(float(stats.iqm(values)), float(low), float(high), len(values), margin, level)
+
+
+@pytest.mark.parametrize("level", [0.05, 0.05 / 15])
+@pytest.mark.parametrize(("effect", "margin"), [(0.5, 0.0), (0.3, 1.0), (0.3, 1.2)])
+def test_seeds_needed_are_the_least_that_fulfil_the_formula(effect: float, margin: float, level: float) -> None:
+    """Ends 0.8 from the effect, of 5 seeds, are 2.776 standard errors of s / sqrt(5) away."""
+    s = 0.8 * np.sqrt(5) / scipy_stats.t.ppf(0.975, 4)
+
+    def decides(n: int) -> bool:
+        certain, differs, within = (scipy_stats.t.ppf(share, n - 1) for share in (1 - level / 2, 0.8, 0.9))
+        error = s / np.sqrt(n)
+        return bool((certain + differs) * error <= effect or (certain + within) * error <= margin - effect)
+
+    least = next(n for n in range(5, 1000) if decides(n))
+    assert stats.seeds_needed(effect, effect - 0.8, effect + 0.8, 5, margin, level) == least > 5
 
 
 def test_a_clear_difference_needs_no_more_than_five_seeds() -> None:

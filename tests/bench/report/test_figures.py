@@ -168,14 +168,19 @@ def test_figures_and_tables_are_the_same_bytes_when_made_again(suite: Path) -> N
 
 def test_tables_hold_the_numbers_of_the_figures(suite: Path) -> None:
     for seed in range(5):
-        write_trial(suite, seed=seed, returns=(0.0, 10.0, 20.0 + seed), final=30.0 + seed)
+        write_trial(suite, seed=seed, returns=(0.0, 10.0, 20.0 + seed), final=30.0 + seed, absolute=40.0 + 2 * seed)
     assert main([str(suite)]) == 0
+    values = np.arange(5.0)
     curves = files.read_table(suite / "curves.parquet")
     assert list(curves["step"]) == [0, 100, 200]
     assert list(curves["seconds"]) == [0.0, 2.0, 4.0]
     assert list(curves["iqm"]) == [0.0, 10.0, 22.0]
+    assert tuple(curves[["low", "high"]].iloc[-1]) == stats.interval(20 + values)
     assert "points" not in curves
     (row,) = pd.read_parquet(suite / "returns.parquet").to_dict("records")
+    assert (row["final_low"], row["final_high"]) == stats.interval(30 + values)
+    assert (row["absolute_low"], row["absolute_high"]) == stats.interval(40 + 2 * values)
+    assert row["final_low"] < row["final_iqm"] < row["final_high"]
     assert (row["task"], row["algorithm"], row["final_iqm"]) == (TASK, "mappo", 32.0)
 
 
