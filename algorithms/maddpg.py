@@ -92,7 +92,8 @@ class MADDPG:
         return actions
 
     def update(self, rollout: Rollout) -> list[Diagnostics]:
-        """Store the rollout, then take `update_to_data` gradient steps per environment step, none for the warm-up.
+        """Store the rollout, then take `update_to_data` gradient steps per environment step, none for the warm-up nor
+        for rollouts after which fewer than `n_step` steps are stored.
 
         Returns the diagnostics of the last gradient step, and nothing where none was taken.
         """

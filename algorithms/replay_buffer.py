@@ -81,7 +81,9 @@ class ReplayBuffer:
 
     def add(self, rollout: Rollout) -> None:
         """Append the rollout's T rows and the successors of the last, over the oldest where the ring is full."""
-        T = len(rollout.reward)
+        T, E = rollout.reward.shape
+        if self.envs != E:
+            raise ValueError(f"a rollout of {E} environments for a replay buffer of {self.envs}")
         features = self._features(rollout.state, rollout.observations, rollout.masks, rollout.active)  # [T + 1, E, U]
         ends = self._features(rollout.end_state, rollout.end_observations, rollout.end_masks, rollout.end_active)
         actions = [a if d else a.clamp(-1, 1) for a, d in zip(rollout.actions, self.discrete, strict=True)]

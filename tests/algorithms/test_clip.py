@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -57,6 +58,18 @@ def test_the_clip_step_reports_the_share_of_ratios_outside_the_clip_range() -> N
     outside = ((turn.ratio < 0.8) | (turn.ratio > 1.2)).float().mean().item()
     assert turn.row["clip_fraction"] == pytest.approx(outside)
     assert 0 < outside < 1
+
+
+@pytest.mark.parametrize("minibatches", [1, 3])
+def test_a_step_climbs_the_advantage_as_it_is_given_neither_centred_nor_scaled(minibatches: int) -> None:
+    """At a ratio of 1 the objective is the mean of M: -4 in one minibatch of six, and -4 in each of three alike."""
+    actor = gaussian_actor(-0.5, 0.0)
+    c = ClipSettings(actor_epochs=1, actor_minibatches=minibatches)
+    _, row = clip_step(actor, random_samples(6), torch.full((6,), -4.0), c, generator())
+    assert row["objective"] == pytest.approx(-4.0)
+    M = torch.tensor([5.0, -1.0, 2.0, 8.0, 0.5, -2.5])
+    _, row = clip_step(actor, random_samples(6), M, replace(c, actor_minibatches=1), generator())
+    assert row["objective"] == pytest.approx(2.0)
 
 
 @pytest.mark.parametrize("B", [6, 600])

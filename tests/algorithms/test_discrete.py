@@ -602,6 +602,27 @@ def test_a_straight_through_sample_leaves_forbidden_choices_alone_at_any_tempera
         assert (gradient[~mask] == 0).all()
 
 
+@pytest.mark.parametrize("temperature", [0.5, 1.0])
+def test_an_actors_gradient_passes_through_a_straight_through_sample_at_the_temperature(temperature: float) -> None:
+    members = team((4, 3), (MULTI, PLAIN), masked=True)
+    learner = build("maddpg", members, update_to_data=1e-9, gumbel_temperature=temperature, max_grad_norm=1e9)
+    learner.update(rollout(members))
+    batch = learner.replay_buffer.sample(64, 1, 0.9, generator())
+    actions = learner._encoded(batch.actions, batch.active)
+    received: list[Tensor] = []
+    learner.critics[0].register_forward_pre_hook(lambda module, args: received.append(args[1][0]))
+    actor, critic, state = copy.deepcopy(learner.actors[0]), learner.critics[0], learner.state_dict()["minibatches"]
+    noise = torch.randn(64, 5, generator=torch.Generator().set_state(state.clone()))
+    own = gumbel_softmax(actor(batch.observations[0]), (2, 3), batch.masks[0], noise, temperature)
+    gradients = torch.autograd.grad(-critic(batch.state, [own, actions[1]]).mean(), list(actor.parameters()))
+    learner._actor_step(0, batch, actions)
+    seen = received[-1].detach()
+    assert {*seen.round(decimals=5).flatten().tolist()} == {0.0, 1.0}
+    assert not seen[~batch.masks[0]].any()
+    for p, gradient in zip(learner.actors[0].parameters(), gradients, strict=True):
+        torch.testing.assert_close(p.grad, gradient, rtol=1e-4, atol=1e-7)
+
+
 def test_critics_see_one_hot_vectors_and_zeros_of_those_who_are_not_there() -> None:
     members = TEAMS["leaving"]
     learner, data = build("maddpg", members, update_to_data=1e-9), rollout(TEAMS["leaving"])

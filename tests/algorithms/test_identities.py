@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from itertools import permutations, product
+from itertools import product
 from typing import Any
 
 import pytest
@@ -205,22 +205,6 @@ def expectation(f: Tensor, policies: Tensor) -> Tensor:
     return torch.einsum("abc,a,b,c->", f, *policies)
 
 
-def joint_value(agents: tuple[int, ...], action: tuple[int, ...]) -> Tensor:
-    """Q^{agents}: Q at the actions of `agents`, averaged over the old policies of everyone else."""
-    policies = OLD.clone()
-    for i in agents:
-        policies[i] = torch.nn.functional.one_hot(torch.tensor(action[i]), 2)
-    return expectation(Q, policies)
-
-
-@pytest.mark.parametrize("order", list(permutations(range(3))))
-def test_the_joint_advantage_is_the_sum_of_the_agents_advantages_in_any_order(order: tuple[int, ...]) -> None:
-    for action in product(range(2), repeat=3):
-        joint = joint_value(order, action) - joint_value((), action)
-        own = [joint_value(order[: m + 1], action) - joint_value(order[:m], action) for m in range(3)]
-        torch.testing.assert_close(sum(own), joint)
-
-
 def tabular_turns(order_seed: int) -> list[tuple[int, Tensor]]:
     """What each agent of the game is handed when policies move from OLD to NEW: (agent, M [8]) in turn.
 
@@ -256,16 +240,3 @@ def test_what_an_agent_is_handed_estimates_its_gain_given_the_moves_of_those_bef
         exact = expectation(Q, policies) - expectation(Q, OLD)
         torch.testing.assert_close((weights * ratio * M).sum(), exact, rtol=1e-6, atol=1e-9, check_dtype=False)
     assert sorted(agent for agent, _ in handed) == [0, 1, 2]
-
-
-def test_two_ratios_reweigh_the_old_joint_policy_into_the_new_one() -> None:
-    """E_old[ratio^1 ratio^2 A] = E_new[A] by enumeration of a two-agent matrix game."""
-    old = [torch.tensor([0.25, 0.75]), torch.tensor([0.5, 0.2, 0.3])]
-    new = [torch.tensor([0.6, 0.4]), torch.tensor([0.1, 0.8, 0.1])]
-    A = torch.tensor([[1.0, -2.0, 0.5], [3.0, 0.0, -1.0]])
-    pairs = list(product(range(2), range(3)))
-    sampled = sum(old[0][a] * old[1][b] * (new[0][a] / old[0][a]) * (new[1][b] / old[1][b]) * A[a, b] for a, b in pairs)
-    exact = sum(new[0][a] * new[1][b] * A[a, b] for a, b in pairs)
-    torch.testing.assert_close(sampled, exact)
-    # By hand: 0.6 (0.1 - 1.6 + 0.05) + 0.4 (0.3 + 0 - 0.1) = -0.87 + 0.08
-    assert exact.item() == pytest.approx(-0.79)  # type: ignore[union-attr]

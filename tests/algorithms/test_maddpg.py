@@ -12,6 +12,7 @@ from helpers import build, generator, rollout, same, team
 from torch import Tensor, nn
 
 from algorithms import Team
+from algorithms.config import MADDPGSettings
 from algorithms.maddpg import soft_update
 
 
@@ -28,6 +29,31 @@ def actor_step(learner: Any, i: int, batch: Any) -> float:
     """Move actor i alone."""
     objective: float = learner._actor_step(i, batch, learner._encoded(batch.actions, batch.active))
     return objective
+
+
+def test_windows_of_the_replay_have_the_length_and_the_discount_of_the_settings(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    learner = build("maddpg", team(), n_step=3, gamma=0.5, batch_size=7)
+    asked, sample = [], learner.replay_buffer.sample
+
+    def watching(size: int, n: int, gamma: float, generator: torch.Generator) -> Any:
+        asked.append((size, n, gamma))
+        return sample(size, n, gamma, generator)
+
+    monkeypatch.setattr(learner.replay_buffer, "sample", watching)
+    learner.update(rollout(team()))
+    assert {*asked} == {(7, 3, 0.5)}
+    assert 10 <= MADDPGSettings().n_step <= 20  # what was published, and what learns
+
+
+def test_no_gradient_step_is_taken_while_fewer_steps_are_stored_than_a_window_has() -> None:
+    """Ten steps of three environments a rollout: two rollouts are a window of twenty."""
+    learner, taken = build("maddpg", team(), n_step=20, update_to_data=0.1), []
+    for k in range(3):
+        learner.update(rollout(team(), seed=k))
+        taken.append(learner.gradient_updates)
+    assert taken == [0, 3, 6]
 
 
 # Critics
@@ -48,6 +74,18 @@ def test_the_critic_regresses_on_reward_plus_discounted_target_of_the_next_actio
     row = learner._critic_step(critic, target, batch, batch.actions, next_actions)
     assert row["critic_loss"] == pytest.approx(((q - y) ** 2).mean().item(), rel=1e-5)
     assert row["q_mean"] == pytest.approx(q.mean().item(), rel=1e-5)
+
+
+def test_the_target_is_taken_at_the_next_state() -> None:
+    members = team((1,), (1,), state=1)
+    learner, batch = maddpg_on(members, gamma=0.5, batch_size=32)
+    critic, target = learner.critics[0], learner.target_critics[0]
+    next_actions = [torch.full_like(batch.actions[0], 0.3)]
+    with torch.no_grad():
+        y = batch.reward_sum + batch.discount * target(batch.next_state, next_actions)
+        loss = (critic(batch.state, batch.actions) - y).square().mean().item()
+    row = learner._critic_step(critic, target, batch, batch.actions, next_actions)
+    assert row["critic_loss"] == pytest.approx(loss, rel=1e-5)
 
 
 def test_the_target_takes_the_next_actions_of_all_agents_from_the_target_actors(

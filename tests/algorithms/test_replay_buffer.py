@@ -175,3 +175,10 @@ def test_actions_stored_in_the_replay_are_those_that_the_environment_saw() -> No
     buffer = ReplayBuffer(ALONE, 4, 2)
     buffer.add(data)
     assert buffer.actions[:2].flatten().tolist() == [1, -1, 0.5, 1]
+
+
+def test_a_rollout_of_another_number_of_environments_is_refused() -> None:
+    members = team()
+    replay = ReplayBuffer(members, 30, 3)
+    with pytest.raises(ValueError, match="a rollout of 1 environments for a replay buffer of 3"):
+        replay.add(rollout(members, E=1))

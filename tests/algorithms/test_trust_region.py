@@ -36,11 +36,11 @@ def twelve_samples() -> tuple[Samples, Tensor]:
 
 
 def line_search_on(
-    actor: GaussianActor, length: float, predicted: float, **given: Any
+    actor: GaussianActor, length: float, predicted: float, sign: int = 1, **given: Any
 ) -> tuple[Tensor, dict[str, Any], list[float]]:
     """A line search along `length` times the surrogate's gradient: the ratio, the row, and the gain of every try."""
     samples, M = twelve_samples()
-    M = M + 1
+    M = sign * (M + 1)
     old: DiagonalGaussian = actor(samples.observation)
     old_log_prob = old.log_prob(samples.action)
     surrogate = (torch.exp(old_log_prob - old_log_prob.detach()) * M).mean()
@@ -57,9 +57,10 @@ def line_search_on(
     return ratio, dict(row), gains
 
 
-def test_a_zero_step_improves_the_surrogate_by_exactly_zero() -> None:
-    """A search that compares two different surrogates sees a gain or a loss where nothing moved."""
-    ratio, row, gains = line_search_on(gaussian_actor(), 0.0, 0.0, max_backtracks=3)
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_zero_step_improves_the_surrogate_by_exactly_zero(sign: int) -> None:
+    """A search that compares two different surrogates sees a gain where nothing moved, for M or for -M."""
+    ratio, row, gains = line_search_on(gaussian_actor(), 0.0, 0.0, sign, max_backtracks=3)
     assert gains == [0, 0, 0]
     assert (row["accepted"], row["gain"]) == (0, 0.0)
     assert torch.equal(ratio, torch.ones(12))
