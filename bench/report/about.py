@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from bench.cli.command import enumerated
 from bench.report.algorithms import in_order
 from bench.report.audit import tuning
 from bench.report.load import SuiteResults, parts_run
 from bench.store.provenance import commit_in_words
+
+CRITICS = (("ippo", "mappo"), ("haippo", "happo"))
+"""Methods that differ in their critic alone: decentralised, centralised."""
+UPDATES = (("mappo", "happo"), ("ippo", "haippo"), ("matrpo", "hatrpo"))
+"""Methods that differ in their update alone: simultaneous, sequential."""
 
 
 def compared(suite: SuiteResults, labels: list[str]) -> list[dict[str, str]]:
@@ -61,3 +67,37 @@ def config_hashes(suite: SuiteResults) -> list[dict[str, str]]:
         for label in in_order((label for _, label in found), suite.algorithms.methods)
         if (trial := found.get((task, label)))
     ]
+
+
+def alike(suite: SuiteResults) -> list[str]:
+    """Which algorithms nearly or wholly coincide on tasks of the whole state, and on tasks of one agent."""
+    agents = suite.resolved.agents if suite.resolved else {}
+    labels: dict[str, dict[str, set[str]]] = {}  # task -> method -> labels
+    for trial in suite.trials:
+        of_task = labels.setdefault(trial["task"], {})
+        of_task.setdefault(trial.get("method", trial["algorithm"]), set()).add(trial["algorithm"])
+    whole = {t["task"] for t in suite.trials if t.get("options", {}).get("observation") in ("global", "paper")}
+    alone = {task for task in labels if agents.get(task) == 1}
+    found = [
+        f"Alike by design: agents observe the whole state on {tasks}, so that the critics of {names} see the same; "
+        "beside their settings these differ in having one critic per agent or one for all."
+        for names, tasks in _together(labels, whole, CRITICS)
+    ]
+    return found + [
+        f"Alike by design: with the one agent of {tasks} a sequential update is a simultaneous one, so that {names} "
+        "differ in their settings alone."
+        for names, tasks in _together(labels, alone, UPDATES)
+    ]
+
+
+def _together(
+    labels: Mapping[str, Mapping[str, set[str]]], tasks: set[str], pairs: Iterable[tuple[str, str]]
+) -> list[tuple[str, str]]:
+    """The labels of each pair of methods that are on some of the tasks, and those tasks, in words."""
+    found = []
+    for pair in pairs:
+        both = sorted(task for task in tasks if {*pair} <= {*labels[task]})
+        names = dict.fromkeys(name for task in both for method in pair for name in sorted(labels[task][method]))
+        if both:
+            found.append((enumerated([*names]), enumerated(both)))
+    return found

@@ -267,7 +267,7 @@ def warnings(suite: SuiteResults, states: pd.DataFrame) -> list[str]:
     if len(budgets) > 1:
         each = "; ".join(f"{enumerated(labels)}: {budget}" for budget, labels in budgets.items())
         found.append(f"Unequal tuning: {each}. A larger tuning budget alone can explain a better result.")
-    return found
+    return found + about.alike(suite)
 
 
 def _figures(certificates: Certificates, algorithms: Algorithms) -> dict[str, Markup]:
