@@ -69,8 +69,9 @@ def _first_difference(what: str, stored: pd.DataFrame, made: pd.DataFrame) -> st
     for column in (name for name in made.columns if name not in TIMES):
         one, other = (frame[column].reset_index(drop=True) for frame in (stored, made))
         if not one.equals(other) and not np.array_equal(one.to_numpy(), other.to_numpy()):
-            row = next(i for i in range(len(one)) if one[i] != other[i] and not (pd.isna(one[i]) and pd.isna(other[i])))
-            return f"{what} at step {made['step'].iloc[row]}: {column} was {one[row]!r} and is {other[row]!r}"
+            pairs = enumerate(zip(one.tolist(), other.tolist(), strict=True))
+            row, was, now = next((i, x, y) for i, (x, y) in pairs if x != y and not (pd.isna(x) and pd.isna(y)))
+            return f"{what} at step {made['step'].iloc[row]}: {column} was {was!r} and is {now!r}"
     return ""
 
 
