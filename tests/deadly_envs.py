@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from typing import Any, ClassVar
 
@@ -77,6 +78,22 @@ class Interrupts(Spared):
 class Hangs(Spared):
     def end(self) -> None:
         time.sleep(1000)
+
+
+class Deaf(Spared):
+    """Does not heed a request to end, as code that never returns from C."""
+
+    def end(self) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        time.sleep(1000)
+
+
+class Warned(Spared):
+    """Is sent what Slurm sends to all processes of a job that is about to end."""
+
+    def end(self) -> None:
+        for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+            os.kill(os.getpid(), number)
 
 
 class Eats(Spared):

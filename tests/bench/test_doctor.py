@@ -24,6 +24,8 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fingerprint, "verdict", lambda robot: "golden")
     monkeypatch.setattr(gl, "PROBE", "pass")
     monkeypatch.setattr(doctor, "versions", lambda: doctor.Finding("ok", "as told"))
+    monkeypatch.setattr(doctor, "NEEDED_MEMORY", 0)
+    monkeypatch.setattr(doctor, "NEEDED_DISK", 0)
 
 
 def lines(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, dict[str, str]]:

@@ -9,8 +9,10 @@ import pytest
 from test_run import DIVERGES, main
 
 from bench import run
+from bench.cli.command import BAD_INPUT, INTERRUPTED
 from bench.store.resolved import Resolved
 from bench.store.trials import read_trials
+from bench.trial.session import Session
 
 HOPPER = "mamujoco/Hopper-3x1:episode_length=25"
 CLAIMS = {"beats": {"says": "It does.", "algorithms": ["happo"], "against": ["mappo"]}}
@@ -50,6 +52,32 @@ def test_the_most_seeds_end_it_and_the_same_command_runs_nothing_again(
         assert "Undecided with 2 seeds, the most that --max-seeds allows." in capsys.readouterr().out
     assert there(tmp_path) == {("ippo", 0), *((label, seed) for label in ("happo", "mappo") for seed in (0, 1))}
     assert {about["attempts"] for about in read_trials(tmp_path / "tiny")} == {1}
+
+
+def test_ctrl_c_ends_all_rounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(self: Session) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Session, "train", interrupted)
+    monkeypatch.setattr(run, "judged", lambda results: pytest.fail("judged"))
+    assert main(tmp_path, "--until", "decided", "--max-seeds", "4", **THREE) == INTERRUPTED
+    assert {about["seed"] for about in read_trials(tmp_path / "tiny")} == {0}
+
+
+def test_claims_stand_once_there_are_results_and_every_look_is_remembered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(run, "judged", lambda results: (set(), []))
+    for most, looks in ((3, [1, 2, 3]), (4, [1, 2, 3, 4]), (2, [1, 2, 3, 4])):
+        assert main(tmp_path, "--until", "decided", "--max-seeds", str(most), **THREE) == 0
+        found = Resolved.read(tmp_path / "tiny")
+        assert found is not None
+        assert found.looks == looks
+    capsys.readouterr()
+    wider = {"claims": {"beats": CLAIMS["beats"] | {"margin": 0.3}}}
+    assert main(tmp_path, **THREE | wider) == BAD_INPUT
+    assert "claims.beats: margin is 0.3 and was 0.1, but it was stated before the results" in capsys.readouterr().err
+    assert Resolved.read(tmp_path / "tiny") == found
 
 
 def test_a_trial_that_fails_is_not_run_again_for_every_seed_that_is_added(

@@ -20,7 +20,7 @@ from filelock import FileLock
 from bench import run
 from bench.cli.command import BAD_INPUT, INTERRUPTED
 from bench.envs import fingerprint
-from bench.runner import attempt, preparing, process
+from bench.runner import attempt, preparing, process, threads
 from bench.runner.cost import Cost
 from bench.store import files
 from bench.store.trials import RECORD_COLUMNS, TABLES, read_trials
@@ -63,9 +63,10 @@ def main(folder: Path, *arguments: str, jobs: int = 1, priced: bool = False, **c
     path = write_suite(folder, **changes)
     with pytest.MonkeyPatch.context() as patch:
         if not priced:
-            patch.setattr(
-                preparing, "costs", lambda trials, env_threads, link: {t: Cost(1.0, 1e9, 1.0, 1.0) for t in trials}
-            )
+            for module in (preparing, threads):
+                patch.setattr(
+                    module, "costs", lambda trials, env_threads, link: {t: Cost(1.0, 1e9, 1.0, 1.0) for t in trials}
+                )
         return run.main([str(path), "--results", str(folder), "--jobs", str(jobs), *arguments])
 
 
@@ -502,6 +503,7 @@ def after_a_kill(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_killed_process_costs_no_trial(after_a_kill: Path, alone: Path) -> None:
     assert {a["status"] for a in about(after_a_kill).values()} == {"done"}
+    assert max(a["attempts"] for a in about(after_a_kill).values()) == 2
     assert_same_tables(after_a_kill, alone)
 
 
@@ -517,6 +519,7 @@ def test_a_killed_process_leaves_no_temporary_file_behind(after_a_kill: Path) ->
         ("RaisesGeneratorExit", "GeneratorExit ("),
         ("Interrupts", "KeyboardInterrupt ("),
         ("Hangs", "made no step for 5 s"),
+        ("Deaf", "made no step for 5 s"),
         ("Eats", "GB of memory, over 1.0 GB"),
     ],
 )
@@ -524,6 +527,7 @@ def test_an_environment_that_takes_its_process_with_it_fails_its_own_trial_only(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str, reason: str
 ) -> None:
     monkeypatch.setattr(attempt, "MEMORY_FACTOR", 1.0)  # of the 1 GB that `main` says a trial takes
+    monkeypatch.setattr(process, "GRACE_SECONDS", 2.0)
     tasks = [{"name": f"python:deadly_envs:{each}", "spared": os.getpid()} for each in (name, "Spared")]
     one: dict[str, Any] = {"algorithms": {"happo": None}, "tasks": tasks}
     assert main(tmp_path, "--stall", "5", "--retries", "0", jobs=2, **one) == 1
@@ -533,6 +537,18 @@ def test_an_environment_that_takes_its_process_with_it_fails_its_own_trial_only(
     found = {a["task"].split(":")[2]: a for a in read_trials(tmp_path / "tiny")}
     assert (found[name]["status"], found["Spared"]["status"]) == ("failed", "done")
     assert reason in found[name]["error"]
+    assert (found[name]["attempts"], found["Spared"]["attempts"]) == (1, 1)
+
+
+def test_a_trial_is_tried_again_as_often_as_asked_and_one_that_slurm_warns_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tasks = [{"name": f"python:deadly_envs:{each}", "spared": os.getpid()} for each in ("Exits", "Warned")]
+    one: dict[str, Any] = {"algorithms": {"happo": None}, "tasks": tasks}
+    assert main(tmp_path, "--retries", "2", jobs=2, **one) == 1
+    assert capsys.readouterr().out.count(" again  ") == 2
+    found = {a["task"].split(":")[2]: (a["status"], a["attempts"]) for a in read_trials(tmp_path / "tiny")}
+    assert found == {"Exits": ("failed", 3), "Warned": ("done", 1)}
 
 
 def test_a_trial_for_whose_process_no_more_files_may_be_open_fails_alone(

@@ -15,7 +15,7 @@ from bench.cli.command import BAD_INPUT
 from bench.publish import publish
 from bench.report import budgets, formats, stats
 from bench.report import load as loading
-from bench.runner import preparing
+from bench.runner import preparing, threads
 from bench.runner.cost import Cost
 from bench.store import files
 from bench.store.trials import TABLES, of_earlier_budgets, read_trials
@@ -52,7 +52,8 @@ def main(results: Path, *arguments: str, **changes: Any) -> int:
     path.write_text(yaml.safe_dump(SUITE | changes, sort_keys=False))
     with pytest.MonkeyPatch.context() as patch:
         price = Cost(1.0, 1e9, 1.0, 1.0)
-        patch.setattr(preparing, "costs", lambda trials, env_threads, link: dict.fromkeys(trials, price))
+        for module in (preparing, threads):
+            patch.setattr(module, "costs", lambda trials, env_threads, link: dict.fromkeys(trials, price))
         return run.main([str(path), "--results", str(results), "--jobs", "1", *arguments])
 
 
