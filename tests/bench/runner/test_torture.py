@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import itertools
 import random
-import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,8 @@ class Torture:
         self.folder, self.random = folder, random.Random(seed)
         self.ways = itertools.cycle(self.random.sample(WAYS, len(WAYS)))
         self.paused: list[psutil.Process] = []
+        self.known: set[psutil.Process] = set()
+        """All processes that a kill could have hit."""
         self.suite = folder / "suite.yaml"
         self.suite.write_text(yaml.safe_dump(SUITE, sort_keys=False))
 
@@ -82,10 +85,11 @@ class Torture:
             children = psutil.Process(run.pid).children(recursive=True)
         except psutil.NoSuchProcess:
             return
+        self.known |= {*children}
         way = next(self.ways)
         victims: list[Any] = [run]
-        if way == "worker" and children:
-            victims = [self.random.choice(children)]
+        if way == "worker" and (trials := [child for child in children if runs_a_trial(child)]):
+            victims = [self.random.choice(trials)]
         elif way == "group":
             victims = [*children, run]
         for child in children if way == "paused" else []:
@@ -109,12 +113,22 @@ def attempted(action: Any) -> bool:
     return True
 
 
-def ours(folder: Path) -> list[psutil.Process]:
-    """Living processes that were started for a folder."""
+def runs_a_trial(process: psutil.Process) -> bool:
+    """Whether it is no fork server and no tracker of resources, but a process that a fork server made."""
+    try:
+        parent = process.parent()
+        return parent is not None and "forkserver" in " ".join(parent.cmdline())
+    except psutil.NoSuchProcess:
+        return False
+
+
+def alive(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
+    """Those of some processes that have not ended."""
     found = []
-    for process in psutil.process_iter(["cmdline", "status"]):
-        if str(folder) in " ".join(process.info["cmdline"] or ()) and process.info["status"] != psutil.STATUS_ZOMBIE:
-            found.append(process)
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            if process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
     return found
 
 
@@ -123,7 +137,7 @@ def untimed(folder: Path, name: str) -> pd.DataFrame:
     return frame.drop(columns=[column for column in TIMES if column in frame])
 
 
-@pytest.mark.parametrize("kills", [3, pytest.param(40, marks=pytest.mark.long)])
+@pytest.mark.parametrize("kills", [4, pytest.param(40, marks=pytest.mark.long)])
 def test_no_kill_changes_a_number(tmp_path: Path, kills: int) -> None:
     calm, folder = tmp_path / "calm", tmp_path / "torture"
     for place in (calm, folder):
@@ -145,11 +159,16 @@ def test_no_kill_changes_a_number(tmp_path: Path, kills: int) -> None:
         torture.let_go()
         for run in runs:
             run.wait(300)
+        assert torture.known
+        deadline = time.monotonic() + 30
+        while alive(torture.known) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert alive(torture.known) == []  # those of a command that was killed end by themselves
         run_here(folder, **SUITE)
     finally:
         torture.let_go()
-        for process in ours(folder):
-            process.send_signal(signal.SIGKILL)
+        for process in alive(torture.known):
+            attempted(process.kill)
     abouts = read_trials(folder / "tiny")
     assert {about["status"] for about in abouts} == {"done"}
     assert max(about["attempts"] for about in abouts) > 1
@@ -161,7 +180,3 @@ def test_no_kill_changes_a_number(tmp_path: Path, kills: int) -> None:
             assert all(torch.equal(one[policy][key], other[policy][key]) for key in one[policy])
     assert [found.wrong for found in findings(folder / "tiny") if found.wrong] == []
     assert [*folder.rglob("*.tmp")] == []
-    deadline = time.monotonic() + 10
-    while ours(folder) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert ours(folder) == []

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import pytest
 
+from bench.store import lease
 from bench.store.lease import Lease, TakenOver, is_free, take
 from bench.store.remote import Found, Version
 
@@ -157,8 +160,21 @@ def test_what_is_no_lease_is_free() -> None:
 def test_a_lease_is_renewed_while_it_is_kept_and_released_after() -> None:
     store = Store(lease=0.01)
     own = taken(store, "a")
+    end = time.monotonic() + 30
     with own.kept():
         before = store.objects["lease"].version
         while store.objects["lease"].version == before:
-            pass
+            assert time.monotonic() < end
     assert is_free(store, "lease", "b")
+
+
+def test_a_lease_is_renewed_six_times_while_it_lasts(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[float] = []
+
+    def watching(work: object, seconds: float) -> nullcontext[None]:
+        asked.append(seconds)
+        return nullcontext()
+
+    monkeypatch.setattr(lease, "repeatedly", watching)
+    with taken(Store(lease=180.0), "a").kept():
+        assert asked == [30.0]

@@ -79,7 +79,8 @@ BROKEN = {
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(random_episodes, "SHORT", 30)
+    for module in (contract, batch_contract):
+        monkeypatch.setattr(module, "SHORT", 30)
     monkeypatch.setattr(random_episodes, "STEPS", 200)
     monkeypatch.setattr(check, "speed", lambda *_: "fast")
 

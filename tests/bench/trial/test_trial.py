@@ -374,12 +374,13 @@ def stops_at(call: int, function: Callable[..., Any], after: bool = False) -> Ca
 
 
 def interrupt(t: Trial, suite_folder: Path, target: Any, name: str, call: int, after: bool = False) -> Path:
-    """Run a trial into an interruption of one of its functions."""
+    """Run a trial into an interruption of one of its functions, after which it notes nothing: as by a kill."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(worker, "_note_stop", lambda *_: None)
         patch.setattr(target, name, stops_at(call, getattr(target, name), after))
         with pytest.raises(Stop):
             worker.run(t, suite_folder)
-    assert read_trial(t.folder(suite_folder) / "trial.json")["status"] != "done"
+    assert read_trial(t.folder(suite_folder) / "trial.json")["status"] == "running"
     return t.folder(suite_folder)
 
 
@@ -543,6 +544,25 @@ def failure(t: Trial, suite_folder: Path) -> dict[str, Any]:
     assert outcome.error == about["error"]
     assert "Traceback" in about["traceback"]
     return about
+
+
+def test_a_trial_to_which_another_run_gave_other_settings_is_left_as_it_is(tmp_path: Path) -> None:
+    folder = finish(planned(tmp_path)["happo"], tmp_path / "tiny")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    other = planned(tmp_path, algorithms={"happo": {"clip": 0.3}})["happo"]
+    outcome = worker.run(other, tmp_path / "tiny")
+    assert outcome.status == "failed"
+    assert outcome.error == f"{folder}: another run gave it other settings"
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_a_trial_that_is_done_is_not_said_to_have_failed(tmp_path: Path) -> None:
+    """As where its worker was lost between the end of the trial and that of its process."""
+    t = planned(tmp_path)["happo"]
+    about = finish(t, tmp_path / "tiny") / "trial.json"
+    before = about.read_bytes()
+    status.record_failure(t, tmp_path / "tiny", "its process was ended by SIGKILL")
+    assert about.read_bytes() == before
 
 
 def test_a_diverged_update_keeps_its_diagnostics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -734,12 +754,16 @@ def test_the_time_left_is_that_of_training_and_evaluation(tmp_path: Path) -> Non
         assert running._seconds_left() == 0.0
 
 
-def test_progress_is_written_while_a_trial_runs(tmp_path: Path) -> None:
-    t = planned(tmp_path)["happo"]
-    folder = interrupt(t, tmp_path / "tiny", session.Session, "train", 5)
+@pytest.mark.parametrize(("seconds", "step"), [(1e9, 100), (-1.0, 150)], ids=["evaluated", "between evaluations"])
+def test_progress_is_written_while_a_trial_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, step: int
+) -> None:
+    """At evaluations, every 100 steps, and after updates where it was written so many seconds before; 50 steps each."""
+    monkeypatch.setattr(session, "PROGRESS_SECONDS", seconds)
+    folder = interrupt(planned(tmp_path)["happo"], tmp_path / "tiny", session.Session, "train", 4)
     progress = files.read_json(folder / "progress.json")
     assert progress.keys() == {"step", "seconds", "evaluation"}
-    assert progress["step"] == 200
+    assert progress["step"] == step
 
 
 def test_updates_before_an_evaluation_that_is_not_finite_are_kept(
