@@ -7,7 +7,7 @@ import os
 import resource
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,9 @@ import pytest
 from matplotlib.figure import Figure
 
 from bench.report import plots
-from bench.runner import attempt, preparing, process
+from bench.runner import attempt, preparing, process, threads
+from bench.runner.cost import Cost
+from bench.suite.trial import Trial
 from bench.trial.link import Link
 from bench.tune import pool as tuning_pool
 
@@ -48,6 +50,19 @@ def one_job_runs_in_this_process() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for module in (attempt, preparing, tuning_pool):
             patch.setattr(module, "call", call)
+        yield
+
+
+@pytest.fixture(scope="module")
+def costs_are_known() -> Iterator[None]:
+    """Nothing is measured before a run in this process: a trial is said to take a second and one GB."""
+
+    def costs(trials: Iterable[Trial], env_threads: int, link: Link | None) -> dict[Trial, Cost]:
+        return dict.fromkeys(trials, Cost(1.0, 1e9, 1.0, 1.0))
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (preparing, threads):
+            patch.setattr(module, "costs", costs)
         yield
 
 

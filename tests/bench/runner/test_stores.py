@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
@@ -16,6 +17,7 @@ from typing import Any
 import boto3
 import pandas as pd
 import pytest
+from engines import wait_until
 from object_store import BUCKET, S3, SECRET, serving
 
 from bench.api import read
@@ -39,7 +41,7 @@ from bench.trial.status import at_work
 from bench.trial.worker import Outcome
 from bench.verify import main as verify
 
-pytestmark = pytest.mark.usefixtures("sigterm_as_before")
+pytestmark = pytest.mark.usefixtures("sigterm_as_before", "costs_are_known")
 ROOT = Path(__file__).parents[3]
 SUITE = """
 name: tiny
@@ -98,9 +100,7 @@ def started(suite: Path, place: str, cache: Path, *more: str, into: Path = Path(
 
 def in_the_middle(process: subprocess.Popen[str], s3: S3, prefix: str) -> None:
     """Wait until the store has a checkpoint of a run."""
-    while not any(name.endswith("checkpoint.pt") for name in s3.objects(prefix)):
-        assert process.poll() is None
-        time.sleep(0.05)
+    wait_until(lambda: any(name.endswith("checkpoint.pt") for name in s3.objects(prefix)), process)
 
 
 def killed_in_the_middle(process: subprocess.Popen[str], s3: S3, prefix: str) -> None:
@@ -244,11 +244,12 @@ def test_a_run_whose_bucket_vanishes_stops_and_no_trial_has_failed(suite: Path, 
     client: Any = boto3.client("s3")
     client.create_bucket(Bucket="vanishes")
     process = started(suite, place, tmp_path / "a", "--jobs", "1", into=said)
+
+    def listed() -> list[dict[str, Any]]:
+        return client.list_objects_v2(Bucket="vanishes").get("Contents", [])
+
     try:
-        while not (listed := client.list_objects_v2(Bucket="vanishes").get("Contents", [])) or not any(
-            each["Key"].endswith("checkpoint.pt") for each in listed
-        ):
-            assert process.poll() is None
+        wait_until(lambda: any(each["Key"].endswith("checkpoint.pt") for each in listed()), process)
         os.killpg(process.pid, signal.SIGSTOP)
         for each in client.list_objects_v2(Bucket="vanishes")["Contents"]:
             client.delete_object(Bucket="vanishes", Key=each["Key"])
@@ -293,16 +294,29 @@ def test_what_is_deleted_in_the_store_meanwhile_is_said_and_run_again(
 
 
 def test_two_runs_at_once_share_the_trials(
-    suite: Path, local: pd.DataFrame, s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    suite: Path,
+    local: pd.DataFrame,
+    s3: S3,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    """One is paused in its first trial, for which the other waits when it has ended the second."""
     place = f"s3://{BUCKET}/two"
     other = started(suite, place, tmp_path / "a", "--jobs", "1")
     monkeypatch.setenv("MARL_BENCH_CACHE", str(tmp_path / "b"))
     try:
+        in_the_middle(other, s3, "two/")
+        os.killpg(other.pid, signal.SIGSTOP)
+        goes_on = threading.Timer(4.0, os.killpg, (other.pid, signal.SIGCONT))
+        goes_on.start()
         assert main([str(suite), "--jobs", "1", "--results", place]) == 0
-        assert other.wait() == 0
+        goes_on.join()
+        assert other.wait(60) == 0
     finally:
-        other.kill()
+        with suppress(ProcessLookupError):
+            os.killpg(other.pid, signal.SIGKILL)
+    assert f"Waiting for 1 trial of another run in {place}/tiny" in capsys.readouterr().out
     found = read(f"{place}/tiny")
     assert list(found.trials["attempts"]) == [1, 1]
     pd.testing.assert_frame_equal(found.records.drop(columns=TIMES), local)

@@ -277,6 +277,7 @@ def test_a_broken_suite_file_is_named_by_the_report(
     says(capsys.readouterr().err, str(folder / "resolved.json"), "carries no checksum")
 
 
+@pytest.mark.usefixtures("sigterm_as_before", "costs_are_known")
 def test_a_run_writes_no_trial_of_a_skipped_pairing_and_reports_on_the_rest(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -15,8 +15,6 @@ from bench.cli.command import BAD_INPUT
 from bench.publish import publish
 from bench.report import budgets, formats, stats
 from bench.report import load as loading
-from bench.runner import preparing, threads
-from bench.runner.cost import Cost
 from bench.store import files
 from bench.store.trials import TABLES, of_earlier_budgets, read_trials
 from bench.store.verifying import findings
@@ -42,19 +40,15 @@ SUITE: dict[str, Any] = {
 }
 HAPPO = ("--only", "algorithm=happo")
 
-pytestmark = pytest.mark.usefixtures("sigterm_as_before")
+pytestmark = pytest.mark.usefixtures("sigterm_as_before", "costs_are_known")
 
 
 def main(results: Path, *arguments: str, **changes: Any) -> int:
-    """bench.run in this process, without the seconds that measuring the costs takes."""
+    """bench.run in this process."""
     results.mkdir(exist_ok=True)
     path = results / "suite.yaml"
     path.write_text(yaml.safe_dump(SUITE | changes, sort_keys=False))
-    with pytest.MonkeyPatch.context() as patch:
-        price = Cost(1.0, 1e9, 1.0, 1.0)
-        for module in (preparing, threads):
-            patch.setattr(module, "costs", lambda trials, env_threads, link: dict.fromkeys(trials, price))
-        return run.main([str(path), "--results", str(results), "--jobs", "1", *arguments])
+    return run.main([str(path), "--results", str(results), "--jobs", "1", *arguments])
 
 
 def joined(results: Path, name: str) -> pd.DataFrame:

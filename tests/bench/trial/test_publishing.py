@@ -36,6 +36,9 @@ SUITE: dict[str, Any] = {
 }
 
 
+pytestmark = pytest.mark.usefixtures("sigterm_as_before", "costs_are_known")
+
+
 @pytest.fixture(scope="module")
 def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The results of three seeds of two algorithms."""
