@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import psutil
 import pytest
 import yaml
 
@@ -82,6 +83,15 @@ def wait_until(condition: Callable[[], Any], command: subprocess.Popen[str] | No
         assert command is None or command.poll() is None, command.communicate()
         assert time.monotonic() < end
         time.sleep(0.05)
+
+
+def runs_a_trial(process: psutil.Process) -> bool:
+    """Whether it is no fork server and no tracker of resources, but a process that a fork server made."""
+    try:
+        parent = process.parent()
+        return parent is not None and "forkserver" in " ".join(parent.cmdline())
+    except psutil.NoSuchProcess:
+        return False
 
 
 def with_status(folder: Path, status: str) -> int:

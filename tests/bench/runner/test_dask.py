@@ -16,7 +16,16 @@ from typing import Any
 
 import psutil
 import pytest
-from engines import assert_no_places, assert_same_records, finish, run_here, start, wait_until, with_status
+from engines import (
+    assert_no_places,
+    assert_same_records,
+    finish,
+    run_here,
+    runs_a_trial,
+    start,
+    wait_until,
+    with_status,
+)
 
 from bench.cli.command import BAD_INPUT, INTERRUPTED
 from bench.runner.backends import Work, connect, dask, placing
@@ -76,6 +85,11 @@ def workers(cluster: Cluster) -> list[psutil.Popen]:
     return [cluster.worker() for _ in range(3)]
 
 
+def training(workers: list[psutil.Popen]) -> list[psutil.Popen]:
+    """The workers that have a trial."""
+    return [worker for worker in workers if any(map(runs_a_trial, worker.children(recursive=True)))]
+
+
 def on(cluster: Cluster) -> tuple[str, ...]:
     return ("--on", "dask", "--address", cluster.address)
 
@@ -101,20 +115,22 @@ def test_workers_that_are_killed_added_and_stopped_change_no_number(
 ) -> None:
     there, here = tmp_path / "there", tmp_path / "here"
     run = start(there, *on(cluster), seeds=seeds, steps=steps)
-    wait_until(lambda: trial_files(there / "tiny", "checkpoint.pt"), run)
-    for one in [*workers[0].children(recursive=True), workers[0]]:
+    wait_until(lambda: trial_files(there / "tiny", "checkpoint.pt") and training(workers), run)
+    victim = next(iter(training(workers)), workers[0])
+    for one in [*victim.children(recursive=True), victim]:
         if "forkserver" not in " ".join(one.cmdline()):  # the trial's own process is to see for itself
             one.kill()
-    workers[0] = cluster.worker()
+    workers.remove(victim)
+    workers.append(cluster.worker())
     wait_until(lambda: with_status(there, "done"), run)
-    workers[1].terminate()
+    workers.pop(0).terminate()
     out, _ = finish(run, seconds=600)
     assert out.count("  done  ") == 5 * seeds
     assert seeds == 1 or " is gone with 1 trial, to go on elsewhere from the last checkpoint\n" in out
     run_here(here, seeds=seeds, steps=steps)
     assert_same_records(there, here)
     assert_no_places(there, cluster.address, socket.gethostname(), str(there))
-    workers[1] = cluster.worker()
+    workers.append(cluster.worker())
 
 
 def test_a_result_that_is_lost_with_its_worker_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ import psutil
 import pytest
 import torch
 import yaml
-from engines import run_here
+from engines import run_here, runs_a_trial
 
 from bench.store import files
 from bench.store.trials import TABLES, read_trials, trial_files
@@ -111,15 +111,6 @@ def attempted(action: Any) -> bool:
     except (psutil.NoSuchProcess, ProcessLookupError):
         return False
     return True
-
-
-def runs_a_trial(process: psutil.Process) -> bool:
-    """Whether it is no fork server and no tracker of resources, but a process that a fork server made."""
-    try:
-        parent = process.parent()
-        return parent is not None and "forkserver" in " ".join(parent.cmdline())
-    except psutil.NoSuchProcess:
-        return False
 
 
 def alive(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
