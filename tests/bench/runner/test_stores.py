@@ -251,7 +251,7 @@ def test_a_run_whose_bucket_vanishes_stops_and_no_trial_has_failed(suite: Path, 
     try:
         wait_until(lambda: any(each["Key"].endswith("checkpoint.pt") for each in listed()), process)
         os.killpg(process.pid, signal.SIGSTOP)
-        for each in client.list_objects_v2(Bucket="vanishes")["Contents"]:
+        for each in listed():
             client.delete_object(Bucket="vanishes", Key=each["Key"])
         client.delete_bucket(Bucket="vanishes")
         os.killpg(process.pid, signal.SIGCONT)
