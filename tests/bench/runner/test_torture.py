@@ -136,13 +136,11 @@ def test_no_kill_changes_a_number(tmp_path: Path, kills: int) -> None:
     run_here(calm, **SUITE)
     torture = Torture(folder, seed=kills)
     runs: list[subprocess.Popen[bytes]] = []
-    started: set[int] = set()
     try:
         for k in range(kills):
             runs = [run for run in runs if run.poll() is None]
             while len(runs) < 1 + k % 2:  # every other time two runs share the folder
                 runs.append(torture.start())
-                started.add(runs[-1].pid)
             torture.wait_until_at_work(runs[0])
             if torture.random.random() < 0.5:
                 torture.let_go()
