@@ -79,19 +79,20 @@ def few_open_files() -> Iterator[None]:
 
 @pytest.fixture
 def all_figure_files() -> None:
-    """For a test that looks at figures in every format."""
+    """For a test that looks at the files of figures."""
 
 
 @pytest.fixture(autouse=True)
-def figure_files_are_svg(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """PNG and PDF take almost half the time of a report: without `all_figure_files` their files hold a word."""
+def figure_files_hold_a_word(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They take more than half the time of a report: without `all_figure_files` only the figures of the page are
+    rendered, and those of files laid out."""
     saved = plots._saved
 
-    def svg_or_word(figure: Figure, kind: str, *settings: Any) -> bytes:
-        return saved(figure, kind, *settings) if kind == "svg" else kind.encode()
+    def in_page_or_word(figure: Figure, kind: str, settings: dict[Any, Any] | None = None) -> bytes:
+        return saved(figure, kind, settings) if settings else kind.encode()
 
     if "all_figure_files" not in request.fixturenames:
-        monkeypatch.setattr(plots, "_saved", svg_or_word)
+        monkeypatch.setattr(plots, "_saved", in_page_or_word)
 
 
 @pytest.fixture(scope="session")

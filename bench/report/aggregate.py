@@ -153,8 +153,10 @@ def make(suite: SuiteResults) -> Aggregate | None:
         return None
     lost = table[table["counted_as"] != ""]
     names = [f"{trial_name({**row})} as {row['counted_as']}" for _, row in lost.iterrows()]
+    shown = rows(table, suite.algorithms)
     context = {
-        "rows": rows(table, suite.algorithms),
+        "rows": shown,
+        "partial": "IQM on the tasks that all have" in shown[0],
         "tasks": table["task"].nunique(),
         "several": table["algorithm"].nunique() > 1,
         "few": table.groupby(["task", "algorithm"], observed=True).size().min() < stats.ENOUGH_SEEDS,
@@ -184,6 +186,7 @@ def _row(row: dict[Any, Any], enough: bool) -> dict[str, str]:
         "seeds": formats.counts([row["fewest_seeds"], row["most_seeds"]]),
         "IQM": normalised(row["iqm"]),
         "95% interval": normalised_span(row["iqm_low"], row["iqm_high"]),
+        "IQM on the tasks that all have": normalised(row["iqm_shared"]) if row["shared"] < row["all_tasks"] else NONE,
         "median of tasks": normalised(row["median"]),
         "mean": normalised(row["mean"]),
         "shortfall from the reference": normalised(row["optimality_gap"]),

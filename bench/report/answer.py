@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from bench.cli.command import counted
-from bench.report import claims, stats
+from bench.report import claims, formats, stats
 from bench.report.claims import Comparison, Verdict
 from bench.report.formats import NONE
 from bench.report.load import SuiteResults
@@ -20,6 +20,7 @@ def context(suite: SuiteResults, found: Sequence[Verdict]) -> dict[str, Any]:
     return {
         "verdicts": [_claim(one) for one in found],
         "comparisons": comparison_rows(found),
+        "robustness": robustness_rows(found),
         "notes": notes(suite, found),
         "without_failed": changed_without_failed(suite, found),
         "rates": {"differences": f"{stats.ALPHA:.0%}", "equivalences": f"{stats.ALPHA / 2:.1%}"},
@@ -27,8 +28,9 @@ def context(suite: SuiteResults, found: Sequence[Verdict]) -> dict[str, Any]:
 
 
 def _claim(one: Verdict) -> dict[str, str]:
-    tasks = counted(len(one.claim.tasks), "task")
-    about = f"{tasks}, {one.claim.measure} return, margin {one.claim.margin:g}"
+    tasks = counted(len({task for pair in one.comparisons for task in pair.tasks} or one.claim.tasks), "task")
+    doubling = " per doubling of the number of agents" if one.claim.kind == "grows_with_agents" else ""
+    about = f"{tasks}, {one.claim.measure} return, margin {one.claim.margin:g}{doubling}"
     return {
         "name": one.name,
         "says": one.claim.says,
@@ -39,16 +41,14 @@ def _claim(one: Verdict) -> dict[str, str]:
 
 
 def comparison_rows(found: Sequence[Verdict]) -> list[dict[str, str]]:
-    """One row of text per comparison."""
-    return [
+    """One row of text per comparison, without columns in which none has anything."""
+    rows = [
         {
             "claim": one.name,
             "comparison": f"{pair.first} against {pair.second}",
+            "effect": effect(pair, pair.evidence.effect),
             "verdict": pair.verdict,
-            "effect": signed(pair.evidence.effect),
-            "95% interval": f"[{signed(pair.evidence.low)}, {signed(pair.evidence.high)}]"
-            if np.isfinite(pair.evidence.low)
-            else NONE,
+            "95% interval": interval(pair),
             "p, Holm": NONE if np.isnan(pair.decision.p) else f"{pair.decision.p:.2g}",
             "tasks": str(pair.evidence.tasks),
             "seeds": str(pair.evidence.seeds),
@@ -58,6 +58,45 @@ def comparison_rows(found: Sequence[Verdict]) -> list[dict[str, str]]:
         for one in found
         for pair in one.comparisons
     ]
+    return formats.without_empty(rows)
+
+
+def robustness_rows(found: Sequence[Verdict]) -> list[dict[str, str]]:
+    """One row of text per comparison of returns: what its effect would be, computed otherwise."""
+    rows = [
+        {
+            "claim": one.name,
+            "comparison": f"{pair.first} against {pair.second}",
+            "effect": signed(pair.evidence.effect),
+            "other policy": signed(other.other_policy),
+            "all pairs": signed(other.all_pairs),
+            "mean": signed(other.mean),
+            "one scale per robot": signed(other.one_scale),
+            "without one task or robot": span_signed(other.least, other.most),
+        }
+        for one in found
+        for pair in one.comparisons
+        if (other := pair.robustness) and pair.evidence != stats.NOTHING
+    ]
+    return formats.without_empty(rows)
+
+
+def effect(pair: Comparison, value: float) -> str:
+    """A difference of normalised returns, or the share of updates that lowered the return."""
+    if pair.second != claims.ITSELF:
+        return signed(value)
+    return NONE if np.isnan(value) else f"{value:.1%}"
+
+
+def interval(pair: Comparison) -> str:
+    """That of the effect; a dash where seeds are too few."""
+    low, high = pair.evidence.low, pair.evidence.high
+    return f"[{effect(pair, low)}, {effect(pair, high)}]" if np.isfinite(low + high) else NONE
+
+
+def span_signed(low: float, high: float) -> str:
+    """ "-0.100 to +0.200"; a dash where there is none."""
+    return NONE if np.isnan(low) else f"{signed(low)} to {signed(high)}"
 
 
 def signed(value: float) -> str:
@@ -91,7 +130,9 @@ def notes(suite: SuiteResults, found: Sequence[Verdict]) -> list[str]:
 
 def _of_looks(looks: Sequence[int], comparisons: int) -> str:
     """At how many seeds claims are decided, and how small the least corrected p must be there."""
-    said = f"Decided at {', '.join(map(str, looks[:-1]))} or {looks[-1]} seeds, with one error rate for all looks"
+    said = (
+        f"Can be decided at {', '.join(map(str, looks[:-1]))} or {looks[-1]} seeds, with one error rate for all looks"
+    )
     if not comparisons:
         return f"{said}."
     most = comparisons * stats.levels(looks, stats.ALPHA / comparisons)
@@ -157,9 +198,8 @@ def lines(suite: SuiteResults) -> list[str]:
     for one in found:
         said += [f"{one.verdict.upper()}: {one.claim.says}", f"  {claims.sentence(one)}"]
         for pair in one.comparisons:
-            low, high = signed(pair.evidence.low), signed(pair.evidence.high)
             said.append(
-                f"  {pair.first} against {pair.second}: {pair.verdict}, effect {signed(pair.evidence.effect)} "
-                f"[{low}, {high}], {counted(pair.evidence.tasks, 'task')}, {counted(pair.evidence.seeds, 'seed')}"
+                f"  {pair.first} against {pair.second}: {pair.verdict}, effect {effect(pair, pair.evidence.effect)} "
+                f"{interval(pair)}, {counted(pair.evidence.tasks, 'task')}, {counted(pair.evidence.seeds, 'seed')}"
             )
     return [*said, *notes(suite, found)]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence, Set
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
+from statistics import mean
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,17 @@ import pandas as pd
 
 from bench.report import monotonic, stats
 from bench.report.load import SuiteResults
-from bench.report.stats import CONTRADICTED, EQUIVALENT, NOTHING, SUPPORTED, UNDECIDED, Decision, Evidence
+from bench.report.stats import (
+    CONTRADICTED,
+    EQUIVALENT,
+    NOTHING,
+    SUPPORTED,
+    UNDECIDED,
+    Decision,
+    Evidence,
+    Robustness,
+)
+from bench.store import scores
 from bench.store.resolved import Claim, Resolved, by_robot
 from bench.store.trials import FRESH_KINDS
 
@@ -34,6 +45,8 @@ class Comparison:
     decision: Decision
     seeds_needed: float
     """About how many seeds would decide; NaN where that is not known."""
+    robustness: Robustness | None = None
+    """None for claims about updates."""
 
     @property
     def verdict(self) -> str:
@@ -133,11 +146,28 @@ class Evaluated:
 
     def _evidence(self, question: _Question, pairs: dict[str, Any]) -> Evidence:
         if question.claim.kind == "grows_with_agents":
-            return stats.grows(pairs, self._resolved.agents)
+            return stats.grows(pairs, self._resolved.agents, self._units(question))
         return stats.outperforms(pairs)
 
+    def _robustness(self, question: _Question, pairs: dict[str, Any], seeds: int | None) -> Robustness:
+        (other,) = {*FRESH_KINDS} - {question.claim.measure}
+        by_other_policy = self._pairs(replace(question, claim=replace(question.claim, measure=other)), seeds)
+        if question.claim.kind == "grows_with_agents":
+            return stats.of_trend(pairs, by_other_policy, self._resolved.agents, self._units(question))
+        return stats.of_difference(pairs, by_other_policy)
+
+    def _units(self, question: _Question) -> dict[str, float]:
+        """task -> the return that is 1 on the normalised scale, where that of the mean task of its robot is 1."""
+        found = dict[str, float]()
+        for of in by_robot({task: self._resolved.agents[task] for task in question.tasks}):
+            spans = {task: score.span for task in of if (score := scores.score(task))}
+            found |= {task: span / mean([*spans.values()]) for task, span in spans.items()}
+        return found
+
     def _comparison(self, question: _Question, decision: Decision, open_ones: int) -> Comparison:
-        evidence = self._evidence(question, self._pairs(question, decision.seeds or None))
+        seeds = decision.seeds or None
+        pairs = self._pairs(question, seeds)
+        evidence = self._evidence(question, pairs)
         needed = np.nan
         if decision.verdict == UNDECIDED and evidence != NOTHING:
             ends = evidence.effect, evidence.low, evidence.high
@@ -145,7 +175,8 @@ class Evaluated:
             needed = stats.seeds_needed(*ends, evidence.seeds, question.claim.margin, level)
             if evidence.p == 1 or needed <= evidence.seeds:  # the test, which decides, does not follow the interval
                 needed = np.nan
-        return Comparison(question.name, question.first, question.second, question.tasks, evidence, decision, needed)
+        pair = question.first, question.second, question.tasks
+        return Comparison(question.name, *pair, evidence, decision, needed, self._robustness(question, pairs, seeds))
 
     def _monotonic(self, name: str, claim: Claim) -> Verdict:
         """The verdict on a claim that updates do not lower the return, from the improvement meter."""
@@ -219,6 +250,10 @@ def document(found: Sequence[Verdict], resolved: Resolved) -> dict[str, Any]:
 def _comparison_document(one: Comparison) -> dict[str, Any]:
     found = {"first": one.first, "second": one.second, "verdict": one.verdict, **asdict(one.evidence)}
     found |= {"p_holm": one.decision.p, "decided_at_seeds": one.decision.seeds, "seeds_needed": one.seeds_needed}
+    if np.isnan(one.decision.p):
+        found["p"] = np.nan  # before the first look, at which it can be corrected
+    if one.robustness:
+        found["robustness"] = {key: _json(value) for key, value in asdict(one.robustness).items()}
     return {key: _json(value) for key, value in found.items()}
 
 

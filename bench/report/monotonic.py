@@ -11,7 +11,7 @@ from scipy import stats as distributions
 
 from bench.report import stats
 from bench.report.algorithms import in_order
-from bench.report.formats import NONE
+from bench.report.formats import NONE, without_empty
 from bench.report.stats import CONTRADICTED, NOTHING, SUPPORTED, UNDECIDED, Decision, Evidence
 from bench.store.resolved import FEWEST_EPISODES
 
@@ -24,26 +24,29 @@ ROUNDING = 1e-12
 """A fall of J by less is none: where J is exact, it comes from rounding."""
 MEASURES = ("improvement", "improvement_error")
 KEPT = ["task", "algorithm", "seed", "step", "agent", "improvement"]
+JUDGED = ["lowered", "surely", "raised", "exact", "error"]
 
 
 def measured(updates: pd.DataFrame) -> pd.DataFrame:
     """One row per measured update and step: task, algorithm, seed, step, agent, `improvement`, and what it was.
 
     `lowered`: J fell. `surely`: by more than `ERRORS` standard errors of the difference; `raised`: it rose by more.
-    Where J is `exact`, as in games, the error is 0.
+    Where J is `exact`, as in games, the `error` is 0.
     """
     if "improvement" not in updates:
-        return pd.DataFrame(columns=[*KEPT, "lowered", "surely", "raised", "exact"])
+        return pd.DataFrame(columns=[*KEPT, *JUDGED])
     found = updates[updates["improvement"].notna()]
     kept = found[KEPT].reset_index(drop=True)
     error = found["improvement_error"].fillna(0.0).to_numpy(np.float64)
     change = kept["improvement"].to_numpy(np.float64)
     least = ERRORS * error + ROUNDING
-    return kept.assign(lowered=change < -ROUNDING, surely=change < -least, raised=change > least, exact=error == 0)
+    judged = (change < -ROUNDING, change < -least, change > least, error == 0, error)
+    return kept.assign(**dict(zip(JUDGED, judged, strict=True)))
 
 
 def shares(found: pd.DataFrame) -> pd.DataFrame:
-    """One row per algorithm, task and whose step: number of `updates`, shares `lowered` and `surely`, mean `change`."""
+    """One row per algorithm, task and whose step: number of `updates`, shares `lowered` and `surely`, mean `change`,
+    median standard `error` of a change."""
     whose = found["agent"].where(found["agent"] == "team", "one agent")
     groups = found.assign(whose=whose).groupby(["task", "algorithm", "whose"], observed=True)
     table = groups.agg(
@@ -51,6 +54,7 @@ def shares(found: pd.DataFrame) -> pd.DataFrame:
         lowered=("lowered", "mean"),
         surely=("surely", "mean"),
         change=("improvement", "mean"),
+        error=("error", "median"),
     )
     return table.reset_index()
 
@@ -61,7 +65,6 @@ def by_algorithm(found: pd.DataFrame, order: Iterable[str] = ()) -> list[dict[st
     for label in in_order(found["algorithm"], order):
         mine = found[found["algorithm"] == label]
         whole, single = mine[mine["agent"] == "team"], mine[mine["agent"] != "team"]
-        falls = whole.groupby(["task", "seed"], observed=True)["surely"].any()
         rows.append(
             {
                 "algorithm": str(label),
@@ -69,7 +72,7 @@ def by_algorithm(found: pd.DataFrame, order: Iterable[str] = ()) -> list[dict[st
                 "updates measured": f"{len(whole):,}",
                 "lowered the return": _in_words(whole, "lowered"),
                 "surely lowered it": _in_words(whole, "surely"),
-                "trials with a sure fall": stats.of_trials(int(falls.sum()), len(falls)),
+                "surely raised it": _in_words(whole, "raised"),
                 "agents' steps that lowered it": _in_words(single, "lowered"),
             }
         )
@@ -86,7 +89,7 @@ def _in_words(part: pd.DataFrame, column: str) -> str:
 
 def by_task(found: pd.DataFrame) -> list[dict[str, str]]:
     """`shares` as text: one row per task, algorithm and whose step."""
-    return [
+    rows = [
         {
             "task": str(row["task"]),
             "algorithm": str(row["algorithm"]),
@@ -95,9 +98,11 @@ def by_task(found: pd.DataFrame) -> list[dict[str, str]]:
             "lowered the return": f"{row['lowered']:.0%}",
             "surely lowered it": f"{row['surely']:.1%}",
             "mean change": f"{row['change']:+,.4g}",
+            "standard error of one change": f"{row['error']:,.4g}" if row["error"] else NONE,
         }
         for row in shares(found).to_dict("records")
     ]
+    return without_empty(rows)
 
 
 def context(updates: pd.DataFrame, order: Iterable[str]) -> dict[str, Any]:

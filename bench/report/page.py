@@ -289,7 +289,7 @@ def html(
 ) -> str:
     """The page; with `refresh` it loads itself again after so many seconds."""
     tasks = sorted(states["task"].unique())
-    rows = returns_rows(table)
+    rows = formats.without_empty(returns_rows(table))
     labels, algorithms = in_order(states["algorithm"]), suite.algorithms
     return ENVIRONMENT.get_template("report.html").render(
         name=suite.name,

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from bench.report.formats import NONE
+from bench.report.formats import NONE, without_empty
 from bench.store import scores
 
 PATH = Path(__file__).with_name("published_returns.csv")
 STEPS = {"1M": 1_000_000, "2M": 2_000_000, "5M": 5_000_000, "10M": 10_000_000}
 """Column `return_at_...` -> environment steps."""
+EQUAL_STEPS = "best published, as many steps", "exceeded there"
 
 
 @cache
@@ -45,29 +46,37 @@ def rows(tasks: list[str]) -> list[dict[str, str]]:
 
 
 def panels(returns: pd.DataFrame) -> list[dict[str, str]]:
-    """Each published panel of these tasks: its best method after 10 million steps beside the best algorithm here.
+    """Each published panel of these tasks: its best method after 10 million steps, and after as many as here, beside
+    the best algorithm here.
 
     `returns`: `stats.returns_table`. What is best here is so by the interquartile mean of the final return over seeds.
     """
     ours = returns[returns["final_iqm"].notna()]
     names = {task: scores.key(task).removeprefix("mamujoco/") for task in ours["task"].unique()}  # without observation
-    ended = table()[table()["steps"] == STEPS["10M"]]
     found = []
-    for (source, task), panel in ended.groupby(["source", "task"], sort=False):
+    for (source, task), of_panel in table().groupby(["source", "task"], sort=False):
+        panel = of_panel[of_panel["steps"] == STEPS["10M"]]
         here = ours[ours["task"].map(names) == task]
-        if here.empty:
+        if here.empty or panel.empty:
             continue
-        theirs = panel.iloc[int(panel["value"].to_numpy().argmax())]
         best = here.iloc[int(here["final_iqm"].to_numpy().argmax())]
         found.append(
             {
                 "task": str(task),
                 "source": str(source),
-                "best published, 10M steps": f"{theirs['algorithm']} {theirs['value']:,.0f}",
                 "best here": f"{best['algorithm']} {best['final_iqm']:,.0f}",
                 "steps": f"{best['steps']:,}",
                 "seeds": f"{best['seeds']}",
-                "exceeded": "yes" if best["final_iqm"] > theirs["value"] else "no",
+                **_beside(panel, best["final_iqm"], "best published, 10M steps", "exceeded"),
+                **_beside(of_panel[of_panel["steps"] == best["steps"]], best["final_iqm"], *EQUAL_STEPS),
             }
         )
-    return found
+    return without_empty(found)
+
+
+def _beside(panel: pd.DataFrame, here: float, heading: str, exceeded: str) -> dict[str, str]:
+    """The best published return of some, and whether one here exceeds it; dashes where there is none."""
+    if panel.empty:
+        return {heading: NONE, exceeded: NONE}
+    best = panel.iloc[int(panel["value"].to_numpy().argmax())]
+    return {heading: f"{best['algorithm']} {best['value']:,.0f}", exceeded: "yes" if here > best["value"] else "no"}

@@ -17,7 +17,8 @@ LEVELS = (0.5, 1.0)
 
 
 def table(records: pd.DataFrame, states: pd.DataFrame) -> pd.DataFrame:
-    """`stats.cost_to_threshold` of each task that has reference scores, at each of `LEVELS` (column `level`)."""
+    """`stats.cost_to_threshold` of each task that has reference scores, at each of `LEVELS` (column `level`) that
+    not every algorithm has before any training."""
     parts = []
     for task in sorted(states["task"].unique()):
         if stats.normalisable(task):
@@ -26,7 +27,9 @@ def table(records: pd.DataFrame, states: pd.DataFrame) -> pd.DataFrame:
             assert score.reference is not None
             for level in LEVELS:
                 threshold = score.random + level * (score.reference - score.random)
-                parts.append(stats.cost_to_threshold(records, states, task, threshold).assign(level=level))
+                found = stats.cost_to_threshold(records, states, task, threshold).assign(level=level)
+                if (found["steps"] > 0).any():  # else a policy that has not learned is that good
+                    parts.append(found)
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 

@@ -30,8 +30,13 @@ class Score:
 
     def normalised(self, value: float) -> float:
         """(value - random) / (reference - random), without unit. Needs a reference."""
+        return (value - self.random) / self.span
+
+    @property
+    def span(self) -> float:
+        """reference - random: the return that is 1 on the normalised scale. Needs a reference."""
         assert self.reference is not None
-        return (value - self.random) / (self.reference - self.random)
+        return self.reference - self.random
 
 
 def key(label: str) -> str:

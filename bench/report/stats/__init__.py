@@ -20,6 +20,7 @@ from bench.report.stats.intervals import (
     stratified,
 )
 from bench.report.stats.profiles import aggregates, performance_profiles, rank_stability
+from bench.report.stats.robustness import Robustness, of_difference, of_trend
 from bench.report.stats.sequential import bounds, levels
 from bench.report.stats.tables import (
     begun_seeds,
@@ -46,7 +47,9 @@ from bench.report.stats.verdicts import (
     Evidence,
     decide,
     deciding,
+    differences_of,
     grows,
+    growth,
     normalised_pairs,
     outperforms,
 )
@@ -101,6 +104,11 @@ __all__ = [
     "deciding",
     "decide",
     "grows",
+    "growth",
+    "differences_of",
     "normalised_pairs",
     "outperforms",
+    "Robustness",
+    "of_difference",
+    "of_trend",
 ]

@@ -45,14 +45,18 @@ def available(runs: dict[str, Floats], table: pd.DataFrame) -> dict[str, object]
 def aggregates(table: pd.DataFrame) -> pd.DataFrame:
     """One row per algorithm: `iqm`, `mean`, `median`, `optimality_gap` over tasks, each with `_low` and `_high`.
 
-    Without unit: normalised returns. Intervals are `intervals.stratified`: for these tasks, over seeds. Source: Agarwal
-    et al. 2021, section 4.
+    Without unit: normalised returns. Intervals are `intervals.stratified`: for these tasks, over seeds. `iqm_shared` is
+    on the `shared` tasks alone, those that all algorithms have. Source: Agarwal et al. 2021, section 4.
     """
     estimates = {"iqm": pooled_iqm, "mean": mean, "median": median, "optimality_gap": optimality_gap}
+    having = table[table["normalised"].notna()].groupby("task", observed=True)["algorithm"].nunique()
+    shared = {*having.index[having == table["algorithm"].nunique()]}
     rows = []
     for algorithm in table["algorithm"].unique():
         runs = runs_of(table, algorithm)
-        row = {"algorithm": algorithm, **available(runs, table)}
+        row = {"algorithm": algorithm, **available(runs, table), "shared": len(shared), "iqm_shared": np.nan}
+        if both := [part for task, part in runs.items() if task in shared]:
+            row["iqm_shared"] = float(pooled_iqm(np.concatenate(both), shares_of([len(part) for part in both])))
         row |= dict.fromkeys((f"{name}{end}" for name in estimates for end in ("", "_low", "_high")), np.nan)
         shares = shares_of([len(part) for part in runs.values()])
         for name, estimate in estimates.items() if runs else ():

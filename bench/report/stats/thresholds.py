@@ -20,15 +20,15 @@ def first_passages(records: pd.DataFrame, states: pd.DataFrame, task: str, thres
 
     It is the first point of the grid at which the mean return of the evaluation is at least the threshold, so it is
     known to one interval of the grid. Where there is none, `reached` is False and the cost is that of the last point:
-    the trial is censored there. One that failed or diverged would never get there, and is censored at the largest cost
-    of the task: it was not spared by ending early.
+    the trial is censored there. One that has ended never gets there, whether it failed, diverged or used all of its
+    steps, and is censored at the largest cost of the task: neither an early end nor a fast machine spares it.
     """
     keys = ["algorithm", "seed"]
     grid = seed_returns(records[records["task"] == task], "grid")
     times = records[(records["task"] == task) & (records["kind"] == "grid")].groupby([*keys, "step"], observed=True)
     grid = grid.merge(times["seconds"].max().reset_index(), on=[*keys, "step"])
-    failed = states[(states["task"] == task) & (states["state"] == "failed")]
-    never = {*zip(failed["algorithm"], failed["seed"], strict=True)}
+    ended = states[(states["task"] == task) & states["state"].isin(["failed", "done"])]
+    never = {*zip(ended["algorithm"], ended["seed"], strict=True)}
     never |= {*grid.loc[~np.isfinite(grid["value"]), keys].itertuples(index=False, name=None)}
     parts = dict(iter(grid.groupby(keys, observed=True)))
     rows = []

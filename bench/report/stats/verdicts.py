@@ -7,8 +7,8 @@ rate for all of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -98,31 +98,58 @@ def outperforms(pairs: Mapping[str, Floats], permutations: int = PERMUTATIONS) -
     return _evidence([x[0] - x[1] for x in both], statistic, exchanged, permutations)
 
 
-def grows(pairs: Mapping[str, Floats], agents: Mapping[str, int], permutations: int = PERMUTATIONS) -> Evidence:
-    """Does the difference grow with the number of agents? The effect is a slope: normalised return per doubling.
+def differences_of(pairs: Mapping[str, Floats]) -> dict[str, Floats]:
+    """task -> the differences x_n - y_n on equal seeds, [seeds]."""
+    return {task: x[0] - x[1] for task, x in pairs.items()}
 
-    Tasks of one robot differ in the number of their agents N. Per robot, the least-squares slope over log2 N of each
-    task's IQM of differences; the effect is the mean over the robots that come with several N. The test deals
-    out the differences of a robot anew among its tasks: without a trend all assignments are equally likely. What is
-    compared is the same slope of their ranks.
+
+def growth(differences: Mapping[str, Floats], agents: Mapping[str, int]) -> float:
+    """How much differences grow per doubling of the number of agents N; NaN where no robot comes with several N.
+
+    Tasks of one robot differ in N. Per robot, the least-squares slope over log2 N of each task's IQM of differences;
+    then the mean over robots.
     """
-    groups = by_robot({task: agents[task] for task in pairs if task in agents})
-    if not groups:
-        return NOTHING
-    runs: list[Floats] = []
-    weights: list[float] = []
-    dealt: list[tuple[Floats, Floats]] = []  # of each robot: the ranks of its differences, the weight of each
+    weights = _slope_weights(differences, agents)
+    return sum(w * float(iqm(differences[task])) for of in weights for task, w in of.items()) if weights else np.nan
+
+
+def _slope_weights(tasks: Iterable[str], agents: Mapping[str, int]) -> list[dict[str, float]]:
+    """Of each robot that comes with several numbers of agents: its tasks, and how much of each is in `growth`."""
+    groups = by_robot({task: agents[task] for task in tasks if task in agents})
+    found = []
     for of in groups:
-        differences = [pairs[task][0] - pairs[task][1] for task in of]
         x = np.log2([agents[task] for task in of])
         slope = (x - x.mean()) / ((x - x.mean()) ** 2).sum() / len(groups)
-        of_each = np.concatenate([np.full(len(d), w / len(d)) for d, w in zip(differences, slope, strict=True)])
-        dealt.append((stats.rankdata(np.concatenate(differences)) / len(of_each), of_each))
-        runs, weights = runs + differences, [*weights, *slope]
+        found.append(dict(zip(of, slope.tolist(), strict=True)))
+    return found
+
+
+def grows(
+    pairs: Mapping[str, Floats],
+    agents: Mapping[str, int],
+    units: Mapping[str, float],
+    permutations: int = PERMUTATIONS,
+) -> Evidence:
+    """Does the difference grow with the number of agents? The effect is `growth`: normalised return per doubling.
+
+    The test deals out the differences of a robot anew among its tasks: without a trend all assignments are equally
+    likely. What is compared is the same slope of their ranks. `units` has, for each task, what a normalised return of 1
+    is on one scale for all tasks of its robot; where the slope on that scale has another sign, p is 1: a difference
+    that stays the same grows where the scale of a task shrinks.
+    """
+    weights, differences = _slope_weights(pairs, agents), differences_of(pairs)
+    if not weights:
+        return NOTHING
+    runs = [differences[task] for of in weights for task in of]
+    slopes = [slope for of in weights for slope in of.values()]
+    dealt: list[tuple[Floats, Floats]] = []  # of each robot: the ranks of its differences, the weight of each
+    for of in weights:
+        of_each = np.concatenate([np.full(len(d := differences[task]), slope / len(d)) for task, slope in of.items()])
+        dealt.append((stats.rankdata(np.concatenate([differences[task] for task in of])) / len(of_each), of_each))
     ends = np.cumsum([len(run) for run in runs])[:-1]
 
     def trend(values: Floats) -> Floats:
-        return np.asarray(np.tensordot(weights, [iqm(part) for part in np.split(values, ends, axis=-1)], axes=1))
+        return np.asarray(np.tensordot(slopes, [iqm(part) for part in np.split(values, ends, axis=-1)], axes=1))
 
     def exchanged(permutations: int) -> tuple[float, Floats]:
         random = np.random.default_rng(0)
@@ -132,7 +159,9 @@ def grows(pairs: Mapping[str, Floats], agents: Mapping[str, int], permutations: 
             drawn += random.permuted(np.broadcast_to(ranks, (permutations, len(ranks))), axis=1) @ of_each
         return found, drawn
 
-    return _evidence(runs, trend, exchanged, permutations)
+    evidence = _evidence(runs, trend, exchanged, permutations)
+    on_one_scale = growth({task: units[task] * d for task, d in differences.items()}, agents)
+    return evidence if evidence.effect * on_one_scale > 0 else replace(evidence, p=1.0)
 
 
 def _evidence(

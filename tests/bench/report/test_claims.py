@@ -261,6 +261,29 @@ def test_a_trend_over_the_number_of_agents(tmp_path: Path) -> None:
     assert verdict.comparisons[0].evidence.effect == pytest.approx(1.02 / np.log2(3), rel=1e-6)
 
 
+@pytest.mark.parametrize(("grown", "word"), [(1.0, "undecided"), (2.5, "supported")])
+def test_a_trend_of_the_scale_alone_is_undecided(tmp_path: Path, grown: float, word: str) -> None:
+    """MAPPO is at 1 everywhere, HAPPO above it by the same return on both tasks, or by more where agents are more; what
+    is 1 is half of the return on the task with more agents."""
+    few, many = "mamujoco/Walker2d-2x3", "mamujoco/Walker2d-6x1"
+    spans = {task: reference(task, 1.0) - reference(task, 0.0) for task in (few, many)}
+    assert spans[many] < spans[few]
+    tasks = {few: 2, many: 6}
+    claim = Claim("It grows.", "grows_with_agents", ["happo"], ["mappo"], [*tasks], "final", 0.1)
+    write(tmp_path, {"happo": 1.0, "mappo": 1.0}, claim)
+    for (task, seed), factor in zip(product(tasks, range(5)), [1.001] * 5 + [grown] * 5, strict=True):
+        final = reference(task, 1.0) + 500 * factor + seed
+        write_trial(tmp_path, "happo", seed, task=task, final=final, absolute=final)
+    labels = {label: Algorithm(label, "", False) for label in ("happo", "mappo")}
+    Resolved([*labels], [*tasks], labels, [], tasks, {"grows": claim}, 0, [5]).write(tmp_path)
+    verdict = only(load(tmp_path))
+    (pair,) = verdict.comparisons
+    assert pair.evidence.effect > 0.1
+    assert pair.robustness is not None
+    assert np.sign(pair.robustness.one_scale) == (1 if word == "supported" else -1)
+    assert verdict.verdict == word
+
+
 def test_a_trend_asks_for_no_seeds_of_a_robot_with_one_number_of_agents(tmp_path: Path) -> None:
     tasks = {"mamujoco/HalfCheetah-2x3": 2, "mamujoco/HalfCheetah-6x1": 6, HOPPER: 3}
     claim = Claim("It grows.", "grows_with_agents", ["happo"], ["mappo"], [*tasks], "final", 0.1)
@@ -354,15 +377,15 @@ def test_a_verdict_without_failed_trials_says_where_too_few_seeds_are_left(tmp_p
 
 
 def test_the_page_says_at_which_seeds_and_levels_claims_are_decided(tmp_path: Path) -> None:
-    """With one comparison, Holm's p is that of the test: at five of ten seeds at most 1.2%, then 4.6%."""
+    """With one comparison, Holm's p is that of the test: at five of ten seeds at most 3.1%, then 2.8%."""
     late = replace(BEATS, ended_before=7)
     suite = write(tmp_path, {"happo": 1.5, "mappo": 1.0}, late, looks=[5, 10])
     found = [only(suite)]
     first, second = (f"{level:.1%}" for level in stats.levels([5, 10], 0.05))
     assert answer.notes(suite, found)[:2] == [
         "Stated when there were results already: beats after 7 trials.",
-        "Decided at 5 or 10 seeds, with one error rate for all looks: the least of the corrected p must be at most "
-        f"{first}, {second} there.",
+        "Can be decided at 5 or 10 seeds, with one error rate for all looks: the least of the corrected p must be at "
+        f"most {first}, {second} there.",
     ]
     suite = write(tmp_path, {"happo": 1.5, "mappo": 1.0}, looks=[3])
     assert answer.notes(suite, [only(suite)]) == ["Nothing is decided with fewer than 5 seeds."]
@@ -389,8 +412,37 @@ def test_the_report_writes_and_prints_the_verdicts(tmp_path: Path, capsys: pytes
     assert pair["seeds_needed"] is None
     assert pair["decided_at_seeds"] == 5
     assert pair["p_holm"] == pair["p"] < 0.001  # of one comparison
+    assert pair["robustness"] == {
+        "other_policy": pytest.approx(0.5),
+        "mean": pytest.approx(0.5),
+        "all_pairs": pytest.approx(0.5),
+        "one_scale": None,
+        "least": pytest.approx(0.5),
+        "most": pytest.approx(0.5),
+        "tasks": {task: pytest.approx(0.5) for task in BEATS.tasks},
+    }
     assert document["error_rate"] == {"differences": pytest.approx(0.05), "equivalences": pytest.approx(0.025)}
-    assert 'class="claim supported"' in (folder / "report.html").read_text()
+    html = (folder / "report.html").read_text()
+    assert 'class="claim supported"' in html
+    assert "The same effects, computed otherwise" in html
+
+
+def test_no_p_is_published_before_the_seeds_of_a_look_are_there(tmp_path: Path) -> None:
+    suite = write(tmp_path, {"happo": 1.5, "mappo": 1.0}, seeds=3)
+    assert suite.resolved is not None
+    (pair,) = claims.document(claims.verdicts(suite), suite.resolved)["claims"]["beats"]["comparisons"]
+    assert (pair["effect"], pair["p"], pair["p_holm"]) == (pytest.approx(0.5), None, None)
+
+
+def test_shares_of_updates_are_no_differences(tmp_path: Path) -> None:
+    """One of 200 updates falls: table and terminal say per cent, and nothing is computed otherwise."""
+    claim = Claim("Updates improve.", "improves_monotonically", ["happo"], [], [CHEETAH], "final", 0.1)
+    suite = write(tmp_path, {"happo": 1.0}, claim)
+    found = claims.verdicts(replace(suite, updates=measured_updates({CHEETAH: 0.1})))
+    (row,) = answer.comparison_rows(found)
+    assert row["effect"] == "0.5%"
+    assert row["95% interval"].startswith("[0.0%, ")
+    assert answer.robustness_rows(found) == []
 
 
 def test_a_suite_without_claims_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -34,6 +34,7 @@ def suite(tmp_path: Path) -> Path:
 # text
 
 
+@pytest.mark.usefixtures("all_figure_files")
 def test_a_report_on_labels_that_look_like_something_else_is_written(suite: Path) -> None:
     for label in HARD:
         write_trial(suite, label, task=f"python:envs:Cat:name={label}", config_hash=label)
@@ -221,6 +222,7 @@ def test_ids_of_two_figures_differ_and_references_stay_whole() -> None:
     assert {*referred} == {*ids}
 
 
+@pytest.mark.usefixtures("all_figure_files")
 def test_a_published_figure_has_each_id_once() -> None:
     frames = figure_frames(["Ant", "Hopper"], ("mappo", "happo"))
     ids = re.findall(r'\bid="(series-[\w.-]+)"', plots.all_formats("x", plots.curves(*frames))["x.svg"].decode())

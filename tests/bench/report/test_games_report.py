@@ -121,9 +121,9 @@ def test_rounding_lowers_no_exact_return() -> None:
     assert found[found["step"] == 400]["lowered"].tolist() == [False, True]
 
 
-def test_the_table_by_algorithm_says_shares_trials_and_steps_of_agents() -> None:
+def test_the_table_by_algorithm_says_shares_of_updates_and_of_steps_of_agents() -> None:
     (row,) = monotonic.by_algorithm(monotonic.measured(updates()))
     assert row["updates measured"] == "4"
     assert row["lowered the return"].startswith("25.0%")  # one fall of four, from 0.75 to 0.5
-    assert row["trials with a sure fall"].startswith("1 of 2")
+    assert row["surely raised it"].startswith("75.0%")
     assert row["agents' steps that lowered it"] == "0.0%"

@@ -54,6 +54,15 @@ def test_a_trial_that_failed_or_diverged_is_censored_at_the_largest_cost() -> No
     ]
 
 
+def test_a_trial_that_used_all_of_its_steps_is_censored_at_the_largest_cost() -> None:
+    """Of three trials one got there, in the middle of the time that it took; a fast one is not spared by its speed."""
+    records = grid({("happo", 0): [0.0, 1.0, 1.0], ("happo", 1): [0.0, 1.0, 7.0], ("happo", 2): [0.0, 1.0, 1.0]})
+    records.loc[records["seed"] == 0, "seconds"] /= 4
+    found = stats.cost_to_threshold(records, states(records), "a", 5.0).iloc[0]
+    assert (found["reached"], found["seeds"]) == (1, 3)
+    assert (found["steps"], found["seconds"]) == (np.inf, np.inf)
+
+
 def test_a_trial_that_failed_after_it_got_there_got_there() -> None:
     (row,) = passages(grid({("happo", 0): [0.0, 6.0]}), ("happo", 0))
     assert (row["reached"], row["steps"]) == (True, 100.0)

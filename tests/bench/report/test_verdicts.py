@@ -86,7 +86,7 @@ def test_a_trend_is_the_slope_per_doubling_of_the_agents() -> None:
     pairs = {f"mamujoco/Ant-{n}": np.stack([level * ones, 0 * ones]) for n, level in ((2, 1.0), (4, 2.0), (8, 3.0))}
     pairs |= {f"mamujoco/Walker2d-{n}": np.stack([level * ones, 0 * ones]) for n, level in ((2, 7.0), (4, 8.0))}
     agents = {task: int(task.rpartition("-")[2]) for task in pairs}
-    found = stats.grows(pairs, agents, 500)
+    found = stats.grows(pairs, agents, dict.fromkeys(pairs, 1.0), 500)
     assert found.effect == pytest.approx(1.0)
     assert (found.tasks, found.seeds) == (5, 5)
     assert found.p < 0.01
@@ -95,7 +95,7 @@ def test_a_trend_is_the_slope_per_doubling_of_the_agents() -> None:
 def test_the_test_of_a_trend_over_two_tasks_is_wilcoxons_exact_rank_sum_test_of_the_differences() -> None:
     few, many = [0.3, 0.1, 0.45, 0.25, -0.2], [0.5, 0.05, 0.2, 0.6, 0.9]
     pairs = {"mamujoco/Ant-2x4": np.array([few, [0.0] * 5]), "mamujoco/Ant-4x2": np.array([many, [0.0] * 5])}
-    found = stats.grows(pairs, {"mamujoco/Ant-2x4": 2, "mamujoco/Ant-4x2": 4}, 20_000)
+    found = stats.grows(pairs, {"mamujoco/Ant-2x4": 2, "mamujoco/Ant-4x2": 4}, dict.fromkeys(pairs, 1.0), 20_000)
     exact = scipy_stats.mannwhitneyu(many, few, method="exact").pvalue
     assert found.p == pytest.approx(exact, abs=0.01)
     assert found.low < found.effect < found.high
@@ -106,7 +106,7 @@ def test_the_heights_of_robots_are_no_trend() -> None:
     spread = np.array([-0.2, -0.1, 0.0, 0.1, 0.2])
     heights = {"mamujoco/Ant-2": 0.0, "mamujoco/Ant-3": 0.0, "mamujoco/Walker2d-6": 100.0, "mamujoco/Walker2d-8": 100.0}
     pairs = {task: np.stack([height + spread, 0 * spread]) for task, height in heights.items()}
-    found = stats.grows(pairs, {task: int(task[-1]) for task in pairs}, 2000)
+    found = stats.grows(pairs, {task: int(task[-1]) for task in pairs}, dict.fromkeys(pairs, 1.0), 2000)
     assert found.effect == pytest.approx(0.0, abs=1e-9)
     assert found.p > 0.5
 
@@ -117,9 +117,49 @@ def test_robots_with_one_number_of_agents_have_no_trend() -> None:
         "mamujoco/Ant-2x4": np.ones((2, 5)),
         "mamujoco/Ant-2x4d": np.ones((2, 5)),
     }
-    assert (
-        stats.grows(pairs, {"mamujoco/Hopper-3x1": 3, "mamujoco/Ant-2x4": 2, "mamujoco/Ant-2x4d": 2}) == stats.NOTHING
-    )
+    agents = {"mamujoco/Hopper-3x1": 3, "mamujoco/Ant-2x4": 2, "mamujoco/Ant-2x4d": 2}
+    assert stats.grows(pairs, agents, dict.fromkeys(pairs, 1.0)) == stats.NOTHING
+    assert np.isnan(stats.growth(stats.differences_of(pairs), agents))
+
+
+def test_a_trend_that_is_one_of_the_scale_is_not_significant() -> None:
+    """Raw differences of 4 and 3, worth 1 and 1.5 where the scale of the task with more agents is half as long."""
+    spread = np.linspace(-0.1, 0.1, 8)
+    heights = {"mamujoco/Ant-2x4": 1.0, "mamujoco/Ant-4x2": 1.5}
+    pairs = {task: np.stack([height + spread, 0 * spread]) for task, height in heights.items()}
+    agents = {"mamujoco/Ant-2x4": 2, "mamujoco/Ant-4x2": 4}
+    units = {"mamujoco/Ant-2x4": 4 / 3, "mamujoco/Ant-4x2": 2 / 3}
+    assert stats.grows(pairs, agents, dict.fromkeys(pairs, 1.0), 500).p < 0.01
+    found = stats.grows(pairs, agents, units, 500)
+    assert found.effect == pytest.approx(0.5)
+    assert found.p == 1.0
+    assert stats.of_trend(pairs, pairs, agents, units).one_scale == pytest.approx(1.5 * 2 / 3 - 4 / 3)
+
+
+def test_an_effect_is_computed_otherwise_too() -> None:
+    """By hand: two tasks of two seeds, differences of 1 and 3, and of 10 and 20."""
+    pairs = {"a": np.array([[1.0, 4.0], [0.0, 1.0]]), "b": np.array([[10.0, 20.0], [0.0, 0.0]])}
+    other = {"a": np.array([[2.0, 2.0], [0.0, 0.0]]), "b": np.array([[6.0, 6.0], [0.0, 0.0]])}
+    found = stats.of_difference(pairs, other)
+    assert found.tasks == {"a": 2.0, "b": 15.0}
+    assert found.mean == 8.5
+    assert found.other_policy == 4.0
+    assert found.all_pairs == pytest.approx(np.mean([3, 4, 10, 10]))  # of 0, 1, 3, 4, 10, 10, 20, 20
+    assert (found.least, found.most) == (2.0, 15.0)
+    assert np.isnan(found.one_scale)
+
+
+def test_a_trend_is_computed_otherwise_too() -> None:
+    """Two robots, whose differences grow by 1 and by 3 per doubling."""
+    at = {"mamujoco/Ant-2": 0.0, "mamujoco/Ant-4": 1.0, "mamujoco/Walker2d-2": 5.0, "mamujoco/Walker2d-4": 8.0}
+    pairs = {task: np.full((2, 3), [[height], [0.0]]) for task, height in at.items()}
+    agents = {task: int(task[-1]) for task in at}
+    found = stats.of_trend(pairs, {task: 2 * x for task, x in pairs.items()}, agents, dict.fromkeys(at, 0.5))
+    assert (found.least, found.most) == (1.0, 3.0)
+    assert (found.other_policy, found.all_pairs, found.one_scale) == (4.0, 2.0, 1.0)
+    assert np.isnan(found.mean)
+    one = {task: x for task, x in pairs.items() if "Ant" in task}
+    assert np.isnan(stats.of_trend(one, one, agents, dict.fromkeys(at, 1.0)).least)  # nothing is left without it
 
 
 def test_pairs_are_of_equal_seeds_and_of_tasks_that_can_be_normalised() -> None:
