@@ -255,6 +255,20 @@ def tuning(trial: Trial) -> str:
     return f"{trials} of {about['steps']:,} steps on {seeds} (study {about['study']})"
 
 
+def tunings(trials: Sequence[Trial]) -> dict[str, str]:
+    """label -> the budget of its tuning, or, of one that was not tuned, the tuned one whose settings it has but one."""
+    of = {trial["algorithm"]: trial for trial in trials}
+    found = {label: tuning(trial) for label, trial in of.items()}
+    for label, trial in of.items():
+        for other, tuned in of.items() if not trial.get("tuning") else ():
+            if tuned.get("tuning") and trial.get("method") == tuned.get("method"):
+                mine, theirs = (one.get("settings", {}) for one in (trial, tuned))
+                differ = [key for key in {**mine, **theirs} if mine.get(key) != theirs.get(key)]
+                if len(differ) == 1:
+                    found[label] = f"the settings of {other} but for {differ[0]}"
+    return found
+
+
 def _provenance(trial: Trial) -> dict[str, str]:
     """Where the trial and its earlier parts ran."""
     found = [_place(part) for part in parts_run(trial)]

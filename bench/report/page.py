@@ -33,7 +33,6 @@ from bench.report import (
 )
 from bench.report.aggregate import Aggregate
 from bench.report.algorithms import Algorithms, in_order
-from bench.report.audit import tuning
 from bench.report.certificates_page import Certificates
 from bench.report.claims import Verdict
 from bench.report.formats import NONE, number, shown, span, visible
@@ -263,7 +262,7 @@ def warnings(suite: SuiteResults, states: pd.DataFrame) -> list[str]:
         found.append(f"Mixed commits: the trials were not all run by the same code: {each}.")
     if dirty := sum(any(part.get("dirty") for part in parts) for parts in ran):
         found.append(f"Uncommitted changes: {dirty} of {counted(len(ran), 'trial')} ran code that no commit holds.")
-    budgets = _by_value({trial["algorithm"]: tuning(trial) for trial in suite.trials}, suite)
+    budgets = _by_value(audit.tunings(suite.trials), suite)
     if len(budgets) > 1:
         each = "; ".join(f"{enumerated(labels)}: {budget}" for budget, labels in budgets.items())
         found.append(f"Unequal tuning: {each}. A larger tuning budget alone can explain a better result.")

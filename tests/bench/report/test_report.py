@@ -242,6 +242,21 @@ def test_unequal_tuning_is_said_loudly(suite: Path, capsys: pytest.CaptureFixtur
     assert said in (suite / "report.html").read_text()
 
 
+def test_settings_of_a_tuned_twin_are_not_called_untuned(tmp_path: Path) -> None:
+    tuned = {"study": "lately", "trials": 8, "steps": 20_000, "seeds": 2, "first_seed": 1000, "hash": "c0ffee"}
+    ours = {"clip": 0.1, "share_actors": False}
+    write_trial(tmp_path, "mappo", settings=ours, method="mappo", tuning=tuned)
+    write_trial(tmp_path, "mappo-shared", settings=ours | {"share_actors": True}, method="mappo", tuning=None)
+    write_trial(tmp_path, "mappo-other", settings={"clip": 0.2, "share_actors": True}, method="mappo", tuning=None)
+    write_trial(tmp_path, "ippo", settings=ours | {"clip": 0.3}, method="ippo", tuning=None)
+    suite = load(tmp_path)
+    (said,) = (line for line in page.warnings(suite, report.states_of(suite)) if line.startswith("Unequal tuning"))
+    assert said.startswith(
+        "Unequal tuning: ippo and mappo-other: not tuned; mappo: 8 trials of 20,000 steps on 2 seeds (study lately); "
+        "mappo-shared: the settings of mappo but for share_actors."
+    )
+
+
 def test_algorithms_that_coincide_on_a_task_are_said_to(tmp_path: Path) -> None:
     """IPPO and MAPPO where agents observe the whole state; MAPPO and HAPPO where there is one agent."""
     single = "games/coordination-1"
