@@ -37,7 +37,7 @@ def task_processes(folder: Path) -> list[psutil.Process]:
 
 def test_a_task_that_times_out_is_started_again_and_changes_no_number(tmp_path: Path) -> None:
     there, here = tmp_path / "there", tmp_path / "here"
-    changes: dict[str, Any] = {"steps": 2000, "algorithms": {"happo": None}}
+    changes: dict[str, Any] = {"algorithms": {"happo": None}}
     run = start(there, "--on", "slurm", "--address", f"cluster=local,folder={tmp_path / 'submitit'}", **changes)
     wait_until(lambda: trial_files(there / "tiny", "checkpoint.pt"), run)
     (timed_out,) = task_processes(tmp_path)
