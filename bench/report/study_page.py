@@ -6,10 +6,11 @@ import json
 import shlex
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from bench.report import formats, page, plots, sensitivity, study_plots, study_results
-from bench.report.formats import normalised, normalised_span
+from bench.report.formats import normalised
 from bench.report.study_results import StudyResults
 from bench.store.studies import best
 
@@ -29,16 +30,22 @@ def contents(study: StudyResults, refresh: int = 0) -> dict[str, bytes]:
 
 
 def budget_rows(study: StudyResults, curves: pd.DataFrame) -> list[dict[str, str]]:
-    """Expected best after k trials per algorithm, as text."""
+    """Median of the best of k trials per algorithm, as text."""
     defaults = study_results.defaults(study)
     rows = []
     for label in study.labels:
         mine = {at["trials"]: at for at in page.rows_of(curves[curves["algorithm"] == label])}
         row = {"algorithm": label, "defaults": normalised(defaults[label])}
         for k in study_results.budgets(curves):
-            row[f"k = {k}"] = f"{normalised(mine[k]['best'])} {normalised_span(mine[k]['low'], mine[k]['high'])}"
+            row[f"k = {k}"] = f"{normalised(mine[k]['best'])} {_span(mine[k]['low'], mine[k]['high'])}"
         rows.append(row)
     return rows
+
+
+def _span(low: float, high: float) -> str:
+    """ "[1.000, ∞)": an interval that may be without an end."""
+    ends = ("(-∞" if np.isinf(low) else f"[{normalised(low)}", "∞)" if np.isinf(high) else f"{normalised(high)}]")
+    return ", ".join(ends)
 
 
 def winners(curves: pd.DataFrame) -> list[str]:

@@ -25,7 +25,7 @@ SMALL_WIDTH, SMALL_HEIGHT = 2.5, 2.1  # inches of a panel among many
 
 
 def budget(study: StudyResults, curves: pd.DataFrame) -> Figure:
-    """Expected best after k trials, one line per algorithm, with the defaults as rings at the left."""
+    """Median of the best of k trials, one line per algorithm, with the defaults as rings at the left."""
     with matplotlib.rc_context(plots.RC):
         figure = Figure(figsize=(plots.PANEL_WIDTH * 1.6, plots.PANEL_HEIGHT * 1.3), layout="constrained")
         ax = figure.subplots()
@@ -49,13 +49,15 @@ def budget(study: StudyResults, curves: pd.DataFrame) -> Figure:
         ax.set_xlim(0.2, most + 0.1 + 0.02 * most)
         ax.set_xticks([k for k in study_results.BUDGETS if k < most] + [most])
         ax.set_xlabel("tuning trials k (open markers: the defaults)")
-        ax.set_ylabel(f"expected best {UNIT}")
+        ax.set_ylabel(f"best {UNIT} of k, median")
         _legend(figure, study)
     return figure
 
 
 def _budget_curve(ax: Axes, look: Style, curve: pd.DataFrame) -> list[Artist]:
-    band = ax.fill_between(curve["trials"], curve["low"], curve["high"], color=look.color, alpha=0.14, linewidth=0)
+    known = curve["high"].where(np.isfinite(curve["high"]), curve["best"])  # no band where nothing bounds it
+    low = curve["low"].where(np.isfinite(curve["low"]), curve["best"])
+    band = ax.fill_between(curve["trials"], low, known, color=look.color, alpha=0.14, linewidth=0)
     lines = ax.plot(
         curve["trials"],
         curve["best"],

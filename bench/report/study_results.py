@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import yaml
+from scipy.stats import quantile_test
 
 from bench.report import stats
 from bench.report.algorithms import Algorithms, in_order
@@ -88,41 +89,39 @@ def scores(trials: pd.DataFrame) -> pd.Series[float]:
     return values.fillna(np.nanmin([0.0, *values]))
 
 
-def expected_best(values: stats.Floats) -> stats.Floats:
-    """E[max of k of the K values, drawn without replacement] for k = 1 ... K, [K].
+def median_best(values: stats.Floats) -> stats.Floats:
+    """The median of the best of k of the K values, drawn without replacement, for k = 1 ... K, [K].
 
-    The i-th smallest value is the maximum of C(i-1, k-1) of the C(K, k) subsets of size k. Unit: that of the values.
-    Source: Dodge et al. 2019, "Show your work", whose draws are with replacement; Tang et al. 2020 for those without.
+    The best of k is at most the i-th smallest value in C(i, k) of the C(K, k) subsets of size k; the median is the
+    first value at which these are half of all. Unit: that of the values. Source: Lourie, He and Cho 2024, "Show your
+    work with confidence", who take the median of the best instead of its mean: bounds of it need no bound of values.
     """
-    return np.asarray(np.sort(values) @ _weights(len(values)))
+    ordered, K = np.sort(values), len(values)
+    return np.array([ordered[next(i for i in range(K) if 2 * comb(i + 1, k) >= comb(K, k))] for k in range(1, K + 1)])
 
 
-def _weights(K: int) -> stats.Floats:
-    """[K, K]: row i, column k is the chance that the i-th smallest of K values is the largest of k drawn."""
-    return np.array([[comb(i, k) / comb(K, k + 1) for k in range(K)] for i in range(K)])
+def median_best_interval(values: stats.Floats) -> tuple[stats.Floats, stats.Floats]:
+    """95% interval of the median of the best of k trials of such a search, for k = 1 ... K, [K] each.
 
-
-def expected_best_interval(values: stats.Floats) -> tuple[stats.Floats, stats.Floats]:
-    """95% percentile bootstrap interval of `expected_best` over tuning trials, [K] each; NaN for one trial."""
-    K = len(values)
-    if K < 2:
-        return np.full(K, np.nan), np.full(K, np.nan)
-    draws = np.random.default_rng(0).integers(0, K, (stats.RESAMPLES, K))
-    curves = np.sort(values[draws], axis=1) @ _weights(K)  # [resamples, K]
-    tail = (1 - stats.CONFIDENCE) / 2
-    low, high = np.quantile(curves, (tail, 1 - tail), axis=0)
-    return low, high
+    The best of k independent trials is at most x with probability F(x)^k, so its median is the quantile of 2^(-1/k) of
+    one trial. Its interval is that between two order statistics, which covers at least 95% whatever F is. An end is
+    infinite where the K values do not bound it: what more than about K / 5 trials could reach, K trials cannot exclude.
+    """
+    levels = 0.5 ** (1 / np.arange(1, len(values) + 1))
+    found = [quantile_test(values, p=level).confidence_interval(stats.CONFIDENCE) for level in levels]
+    low, high = (np.array([getattr(one, end) for one in found], dtype=np.float64) for end in ("low", "high"))
+    return np.nan_to_num(low, nan=-np.inf), np.nan_to_num(high, nan=np.inf)
 
 
 def budget_curves(study: StudyResults) -> pd.DataFrame:
-    """One row per algorithm and number of trials k: `best`, the expected best of k, with `low` and `high`."""
+    """One row per algorithm and number of trials k: `best`, the median of the best of k, with `low` and `high`."""
     parts = []
     for label in study.labels:
         values = study.trials.loc[study.trials["algorithm"] == label, "score"].dropna().to_numpy(np.float64)
-        low, high = expected_best_interval(values)
+        low, high = median_best_interval(values)
         ks = np.arange(1, len(values) + 1)
         parts.append(
-            pd.DataFrame({"algorithm": label, "trials": ks, "best": expected_best(values), "low": low, "high": high})
+            pd.DataFrame({"algorithm": label, "trials": ks, "best": median_best(values), "low": low, "high": high})
         )
     return pd.concat(parts, ignore_index=True)
 
@@ -134,10 +133,10 @@ def budgets(curves: pd.DataFrame) -> list[int]:
 
 
 def leaders(curves: pd.DataFrame, k: int) -> list[str]:
-    """The algorithm with the highest expected best after k trials, and those whose intervals overlap its own."""
+    """The algorithm with the highest median best of k trials, and those whose intervals overlap its own."""
     here = curves[curves["trials"] == k]
     top = here.iloc[int(here["best"].to_numpy().argmax())]
-    level = ~(here["high"] < top["low"])  # without an interval nothing is told apart
+    level = here["high"] >= top["low"]
     return in_order([str(top["algorithm"]), *here.loc[level, "algorithm"]])
 
 

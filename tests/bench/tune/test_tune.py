@@ -1168,17 +1168,38 @@ def test_settings_of_other_algorithms_cannot_be_included(tmp_path: Path, whole: 
 # The report
 
 
-def test_the_expected_best_of_k_is_the_mean_over_all_subsets_of_k() -> None:
+def test_the_median_best_of_k_is_that_of_all_subsets_of_k() -> None:
     values = np.array([3.0, -1.0, 4.0, 1.0, 5.5])
-    brute = [np.mean([max(chosen) for chosen in combinations(values, k)]) for k in range(1, 6)]
-    np.testing.assert_allclose(study_results.expected_best(values), brute, rtol=1e-13)
+    brute = [sorted(max(chosen) for chosen in combinations(values, k)) for k in range(1, 6)]
+    assert study_results.median_best(values).tolist() == [best[(len(best) - 1) // 2] for best in brute]
 
 
-def test_the_expected_best_of_hundreds_of_trials_is_finite() -> None:
-    found = study_results.expected_best(np.arange(400.0))
-    assert found[0] == pytest.approx(199.5)
-    assert found[-1] == 399.0
-    assert (np.diff(found) > 0).all()
+def test_the_median_best_of_hundreds_of_trials_is_finite() -> None:
+    found = study_results.median_best(np.arange(400.0))
+    assert (found[0], found[-1]) == (199.0, 399.0)
+    assert (np.diff(found) >= 0).all()
+
+
+@pytest.mark.parametrize("trials", [1, 8, 24])
+def test_the_interval_of_the_median_best_covers(trials: int) -> None:
+    """The best of k uniform values has the median 2^(-1/k); half of them may be equal, as those that diverged are."""
+    random, repetitions = np.random.default_rng(0), 600
+    ks = np.arange(1, trials + 1)
+    for shape in (lambda u: u, lambda u: np.maximum(u, 0.5)):
+        truth, hits = shape(0.5 ** (1 / ks)), np.zeros(trials)
+        for _ in range(repetitions):
+            low, high = study_results.median_best_interval(shape(random.random(trials)))
+            hits += (low <= truth) & (truth <= high)
+        assert (hits / repetitions >= 0.95 - 2 * np.sqrt(0.05 * 0.95 / repetitions)).all()
+
+
+def test_what_many_trials_reach_few_do_not_bound() -> None:
+    """Of 24 trials: the interval of the best of 4 ends, that of the best of 5 does not: 24 of 24 are below the quantile
+    of 2^(-1/5) with a chance of 3.6%."""
+    low, high = study_results.median_best_interval(np.arange(24.0))
+    assert np.isfinite(high).tolist() == [k <= 4 for k in range(1, 25)]
+    assert np.isfinite(low).all()
+    assert np.isinf(study_results.median_best_interval(np.ones(1))).all()
 
 
 def test_sensitivity_is_what_tuning_for_each_task_would_add() -> None:
@@ -1235,7 +1256,7 @@ def test_the_leader_is_named_with_those_whose_intervals_reach_it() -> None:
         }
     )
     assert study_results.leaders(curves, 1) == ["happo", "mappo"]
-    unknown = curves.assign(low=curves["low"].mask(curves["algorithm"] == "happo"))  # of one tuning trial
+    unknown = curves.assign(low=curves["low"].mask(curves["algorithm"] == "happo", -np.inf))  # of one tuning trial
     assert study_results.leaders(unknown, 1) == ["happo", "mappo", "ippo"]
 
 
