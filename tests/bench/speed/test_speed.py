@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from itertools import chain
 from multiprocessing import Pipe, active_children
 from pathlib import Path
@@ -20,9 +20,10 @@ from helpers import build, team
 
 import algorithms
 from algorithms import METHODS, Discrete, Diverged, SettingError, settings
+from bench.envs.mujoco import MujocoBatch
 from bench.envs.views import physics
 from bench.speed import __main__ as speed
-from bench.speed import history, products, training, trials
+from bench.speed import envs, history, products, training, trials
 from bench.speed.products import Pass, Product
 from bench.store import files
 from bench.store.provenance import matrix_products, provenance
@@ -381,6 +382,42 @@ def test_json_holds_a_row_for_each_pairing(
     assert f"  {row['over_raw']:>8.3f} {row['ratio']:>5.2f}  {row['products_onednn_share']:>6.0%}" in printed
     assert printed.count(f"mamujoco/HalfCheetah-2x3   {name}") == 2  # in both tables
     assert f"down to {min(row['core_share'], 0.25):.0%} of a core was left" in printed
+
+
+# The environments alone
+
+
+def test_bare_physics_goes_through_the_states_of_the_batch() -> None:
+    """Through the beginnings of new episodes too: from its first state on Hopper falls within 30 steps."""
+    seeds = np.random.SeedSequence(0).spawn(3)
+    with closing(registry.make(registry.task("mamujoco/Hopper-3x1", {}), seeds)) as batch:
+        assert isinstance(batch, MujocoBatch)
+        bare = envs.Raw(batch)
+        actions = envs._actions(batch, np.random.default_rng(0), 60)
+        bare.start()
+        _, beginnings = envs._play(batch, actions)
+        assert len(beginnings) > 2
+        assert bare.play(actions, beginnings) > 0
+        for e, data in enumerate(bare.data):
+            np.testing.assert_array_equal(physics(data), batch.physics[e])
+
+
+def test_environments_alone_have_a_row_each_whose_ratios_are_those_of_its_rates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(envs, "BUILDS", 1)
+    monkeypatch.setattr(envs, "ROUNDS", 1)
+    monkeypatch.setattr(envs, "SECONDS", 0.01)
+    path = tmp_path / "rows.json"
+    assert speed.main(["envs", *CHEETAH, "--env-threads", "2", "--json", str(path)]) == 0
+    [row] = json.loads(path.read_text())
+    ours = row["steps_per_second"]
+    assert (row["task"], row["env_threads"]) == ("mamujoco/HalfCheetah-2x3", 2)
+    for ratio, rate in (("ratio", "raw"), ("over_gymnasium", "gymnasium"), ("over_mamujoco", "mamujoco")):
+        assert row[ratio] == pytest.approx(ours / row[f"{rate}_steps_per_second"])  # of one round
+    out = capsys.readouterr().out
+    assert "medians of 1 alternating rounds" in out
+    assert f"  {row['ratio']:>12.3f} {row['over_mamujoco']:>13.2f} {row['threads_over_one']:>11.2f}\n" in out
 
 
 # The history
