@@ -1165,6 +1165,52 @@ def test_settings_of_other_algorithms_cannot_be_included(tmp_path: Path, whole: 
         resolving.load(suite_file(tmp_path, algorithms={"happo": {"algorithm": "mappo"}}), (), [best])
 
 
+# The verdicts
+
+
+def ended(*rows: tuple[str, int, str, float | None, dict[str, float]]) -> pd.DataFrame:
+    """Rows of `tuning.parquet`: label, number, state, value, returns."""
+    table = pd.DataFrame(rows, columns=["algorithm", "number", "state", "value", "returns"])
+    return table.assign(
+        returns=[json.dumps(returns) for returns in table["returns"]], value=table["value"].astype(float)
+    )
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([("happo", 0, "pruned", 2.0, {})], "no tuning trial was completed"),
+        ([("ippo", 0, "complete", 2.0, {})], "no tuning trial was completed"),
+        (
+            [("happo", 0, "fail", None, {}), ("happo", 1, "complete", 0.25, {}), ("happo", 2, "pruned", 0.5, {})],
+            "best 0.2500 (trial 1); the defaults diverged",
+        ),
+        ([("happo", 1, "complete", 0.25, {})], "best 0.2500 (trial 1); the defaults have not been tried"),
+        (
+            [("happo", 0, "complete", 0.5, {}), ("happo", 1, "complete", 0.5, {}), ("happo", 2, "fail", None, {})],
+            "the defaults, 0.5000, were the best of 3 trials",
+        ),
+        (
+            [
+                ("happo", 0, "complete", 0.5, {"a": 0.4, "b": 0.6}),
+                ("happo", 1, "complete", 0.75, {"a": 0.9, "b": 0.6}),
+                ("happo", 2, "complete", 0.75, {"a": 0.75, "b": 0.75}),  # as good, but later
+                ("ippo", 3, "complete", 9.0, {"a": 9.0, "b": 9.0}),
+            ],
+            "best 0.7500 (trial 1) beats the defaults, 0.5000, in 1 of 2 pairings of task and seed",
+        ),
+        (
+            [("happo", 0, "complete", 0.5, {"a": 0.5}), ("happo", 1, "complete", 0.500001, {"a": 0.500001})],
+            "best 0.500001 (trial 1) beats the defaults, 0.500000, in 1 of 1 pairing of task and seed",
+        ),
+    ],
+)
+def test_a_line_says_whether_anything_beat_the_defaults(
+    rows: list[tuple[str, int, str, float | None, dict[str, float]]], said: str
+) -> None:
+    assert results.verdict(ended(*rows), "happo") == said
+
+
 # The report
 
 
