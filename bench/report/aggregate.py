@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import permutations
 from typing import Any
 
@@ -23,7 +25,7 @@ POINTS = 101
 """Thresholds of the profiles."""
 ON_DARK, ON_LIGHT = "#fdfdfd", "#1b1b1b"  # the page does not put its own in their place
 LONGEST = 20  # characters of a label beside an axis
-ROW = 0.24  # inches of an algorithm in a panel
+ROW, PANEL = 0.24, 3.4  # inches of an algorithm in a panel, and of a panel
 
 
 def is_there(table: pd.DataFrame) -> bool:
@@ -50,19 +52,33 @@ def improvements(table: pd.DataFrame, labels: list[str]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["algorithm", "other", "tasks", "probability", "low", "high"])
 
 
-def figure(table: pd.DataFrame, algorithms: Algorithms) -> Figure:
+Panel = tuple[float, Callable[[Axes], None]]
+"""Its width, relative to that of others, and what draws it."""
+
+
+def panels(table: pd.DataFrame, algorithms: Algorithms) -> list[Panel]:
     """IQM with intervals, performance profiles, and, of several algorithms, how often each is above each other."""
     labels = in_order(table["algorithm"], algorithms.methods)
-    height = max(2.6, ROW * len(labels) + 1.1)
-    widths = [1, 1.15, 1.1] if len(labels) > 1 else [1, 1.15]
-    with matplotlib.rc_context(plots.RC):
-        drawn = Figure(figsize=(11, height), layout="constrained")
-        left, middle, *right = drawn.subplots(1, len(widths), width_ratios=widths)
-        _levels(left, stats.aggregates(table), labels, algorithms)
-        _profiles(middle, stats.performance_profiles(table, thresholds(table)), labels, algorithms)
-        for ax in right:
-            _improvements(ax, improvements(table, labels), labels)
+    found, profiles = stats.aggregates(table), stats.performance_profiles(table, thresholds(table))
+    drawn: list[Panel] = [
+        (1.0, partial(_levels, found=found, labels=labels, algorithms=algorithms)),
+        (1.15, partial(_profiles, found=profiles, labels=labels, algorithms=algorithms)),
+    ]
+    if len(labels) > 1:
+        drawn.append((1.1, partial(_improvements, found=improvements(table, labels), labels=labels)))
     return drawn
+
+
+def figure(drawn: Sequence[Panel], rows: int) -> Figure:
+    """Panels side by side; `rows` is the number of algorithms."""
+    widths = [width for width, _ in drawn]
+    height = max(2.6, ROW * rows + 1.1)
+    with matplotlib.rc_context(plots.RC):
+        made = Figure(figsize=(PANEL * sum(widths), height), layout="constrained")
+        axes = made.subplots(1, len(widths), width_ratios=widths, squeeze=False)
+        for ax, (_, draw) in zip(axes.flat, drawn, strict=True):
+            draw(ax)
+    return made
 
 
 def short(label: str) -> str:
@@ -98,7 +114,7 @@ def _levels(ax: Axes, found: pd.DataFrame, labels: list[str], algorithms: Algori
     ax.grid(visible=False, axis="y")
     interval = ", 95% interval" if found["iqm_low"].notna().any() else ""
     ax.set_title(f"Interquartile mean{interval}", loc="left", fontsize=9, weight="bold")
-    ax.set_xlabel("normalised return (0 random, 1 reference)")
+    ax.set_xlabel("normalised return\n(0 random, 1 reference)")
 
 
 def _profiles(ax: Axes, found: pd.DataFrame, labels: list[str], algorithms: Algorithms) -> None:
@@ -142,6 +158,8 @@ class Aggregate:
     """What the report shows of all tasks together."""
 
     figure: Figure
+    parts: Sequence[Figure]
+    """Its panels one by one, for the page, where they stand below each other on a phone."""
     context: dict[str, Any]
     """What the template `aggregate.html` shows beside the figure."""
 
@@ -163,7 +181,8 @@ def make(suite: SuiteResults) -> Aggregate | None:
         "left_out": sorted(table.loc[table["normalised"].isna(), "task"].unique()),
         "counted": "; ".join(names) + "." if names else "",
     }
-    return Aggregate(figure(table, suite.algorithms), context)
+    drawn, count = panels(table, suite.algorithms), table["algorithm"].nunique()
+    return Aggregate(figure(drawn, count), [figure([(1.15, draw)], count) for _, draw in drawn], context)
 
 
 def rows(table: pd.DataFrame, algorithms: Algorithms) -> list[dict[str, str]]:

@@ -294,7 +294,10 @@ def html(
         name=suite.name,
         answer=answer.context(suite, verdicts),
         aggregate=over_tasks and over_tasks.context,
-        aggregate_figure=over_tasks and plots.inline(over_tasks.figure, "aggregate", "Over all tasks", algorithms),
+        aggregate_panels=[
+            plots.inline(figure, f"aggregate{index}", "Over all tasks", algorithms)
+            for index, figure in enumerate(over_tasks.parts if over_tasks else ())
+        ],
         reaching=reaching.rows(reaching.table(suite.records, states), algorithms),
         improvement=monotonic.context(suite.updates, algorithms.methods),
         games=games.make(suite, states),

@@ -84,7 +84,7 @@ def test_an_algorithm_that_lacks_tasks_says_so_in_the_figure(tmp_path: Path) -> 
     suite = write(tmp_path / "demo", {"happo": 1.5, "mappo": 1.0})
     table = stats.final_returns(suite.records, suite.trials)
     part = table[(table["algorithm"] == "happo") | (table["task"] == HOPPER)]
-    axes = aggregate.figure(part, suite.algorithms).axes[0]
+    axes = aggregate.figure(aggregate.panels(part, suite.algorithms), 2).axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["happo", "mappo (1 of 2 tasks)"]
 
 
@@ -92,5 +92,6 @@ def test_of_one_algorithm_there_is_no_matrix(tmp_path: Path) -> None:
     for labels, panels in (({"happo": 1.5}, 2), ({"happo": 1.5, "mappo": 1.0}, 3)):
         made = aggregate.make(write(tmp_path / str(panels), labels))
         assert made is not None
-        assert len(made.figure.axes) == panels
+        assert len(made.figure.axes) == len(made.parts) == panels
+        assert [len(part.axes) for part in made.parts] == [1] * panels
         assert made.context["several"] == (panels == 3)
