@@ -134,10 +134,18 @@ def grows(
 
     The test deals out the differences of a robot anew among its tasks: without a trend all assignments are equally
     likely. What is compared is the same slope of their ranks. `units` has, for each task, what a normalised return of 1
-    is on one scale for all tasks of its robot; where the slope on that scale has another sign, p is 1: a difference
-    that stays the same grows where the scale of a task shrinks.
+    is on one scale for all tasks of its robot. A difference that stays the same grows where the scale of a task
+    shrinks, so p is the larger one of both scales, and 1 where their slopes have different signs (Berger 1982).
     """
-    weights, differences = _slope_weights(pairs, agents), differences_of(pairs)
+    found = _trend(differences_of(pairs), agents, permutations)
+    if found == NOTHING:
+        return found
+    other = _trend({task: units[task] * d for task, d in differences_of(pairs).items()}, agents, permutations)
+    return replace(found, p=max(found.p, other.p) if found.effect * other.effect > 0 else 1.0)
+
+
+def _trend(differences: Mapping[str, Floats], agents: Mapping[str, int], permutations: int) -> Evidence:
+    weights = _slope_weights(differences, agents)
     if not weights:
         return NOTHING
     runs = [differences[task] for of in weights for task in of]
@@ -159,9 +167,7 @@ def grows(
             drawn += random.permuted(np.broadcast_to(ranks, (permutations, len(ranks))), axis=1) @ of_each
         return found, drawn
 
-    evidence = _evidence(runs, trend, exchanged, permutations)
-    on_one_scale = growth({task: units[task] * d for task, d in differences.items()}, agents)
-    return evidence if evidence.effect * on_one_scale > 0 else replace(evidence, p=1.0)
+    return _evidence(runs, trend, exchanged, permutations)
 
 
 def _evidence(
@@ -170,8 +176,8 @@ def _evidence(
     """An effect, its interval over seeds, and the p of a test: `exchanged` gives its statistic, and draws of it.
 
     p = 2 (1 + #{T* beyond T in the direction of the effect}) / (1 + permutations), at most 1: where test and effect
-    point to different sides, nothing is significant. A p that is small is that of more permutations, which keeps its
-    level. Source: Phipson and Smyth 2010 for the 1 +.
+    point to different sides, or the effect is 0, nothing is significant. A p that is small is that of more
+    permutations, which keeps its level. Source: Phipson and Smyth 2010 for the 1 +.
     """
     effect = float(statistic(np.concatenate(runs)))
     low, high = stratified(runs, statistic)
@@ -179,7 +185,7 @@ def _evidence(
     for count in (permutations, MORE * permutations):
         found, drawn = exchanged(count)
         beyond = int((side * drawn >= side * found - 1e-12).sum())
-        p = min(1.0, 2 * (1 + beyond) / (1 + count))
+        p = min(1.0, 2 * (1 + beyond) / (1 + count)) if effect else 1.0
         if p > SMALL_P:
             break
     return Evidence(effect, float(low), float(high), p, len(runs), min(map(len, runs)))
@@ -191,9 +197,11 @@ def decide(
     """The verdicts on comparisons; `evidence_at(j, n)` is what n seeds say about comparison j, None where seeds lack.
 
     Differences: Holm's rule over the comparisons that are not decided yet, at the level that a look may use
-    (`sequential.levels`). The chance that any comparison without a difference is decided to have one is at most 5%.
-    Equivalence: the interval, widened for the number of comparisons and looks, lies within ±margin; the chance that any
-    difference of at least the margin is called none is at most 2.5%. A verdict stays: later seeds do not reopen it.
+    (`sequential.levels`). The chance that any comparison of two that have the same distribution on each task is decided
+    to differ is at most 5%; two whose distributions differ in all but the effect may be told apart more often.
+    Equivalence: the interval, widened for the number of comparisons and looks, lies within ±margin, and has a width;
+    the chance that any difference of at least the margin is called none is at most 2.5%. A verdict stays: later seeds
+    do not reopen it.
     Sources: Holm 1979; Ye, Li, Liu and Yao 2013 for Holm's rule over looks; Schuirmann 1987 for equivalence.
     """
     decisions = [Decision(UNDECIDED, 0, np.nan)] * len(margins)
@@ -237,11 +245,15 @@ def _correct(decisions: list[Decision], evidence: Mapping[int, Any]) -> None:
 def _find_equivalent(
     decisions: list[Decision], evidence: Mapping[int, Any], margins: Sequence[float], bound: float, seeds: int
 ) -> None:
-    """Decide which intervals, at `bound` instead of 1.96 standard errors, lie within their margins."""
-    wider = bound / float(stats.norm.ppf(TAILS[1]))
+    """Decide which intervals, at the level of `bound` standard errors instead of 95%, lie within their margins.
+
+    Few seeds of few tasks know their spread badly: the quantiles are those of Student's t.
+    """
     for j, one in evidence.items():
+        known = stats.t(one.tasks * (one.seeds - 1))
+        wider = known.isf(stats.norm.sf(bound)) / known.ppf(TAILS[1])
         low, high = (one.effect + wider * (end - one.effect) for end in (one.low, one.high))
-        if -margins[j] < low and high < margins[j]:
+        if -margins[j] < low < high < margins[j]:
             decisions[j] = Decision(EQUIVALENT, seeds, decisions[j].p)
 
 

@@ -69,7 +69,10 @@ def test_a_claim_has_the_verdict_that_the_returns_give_it(
 
 def test_a_claim_about_several_is_as_good_as_its_weakest_comparison(tmp_path: Path) -> None:
     claim = Claim("HAPPO outperforms all.", "outperforms", ["happo"], ["mappo", "ippo"], [CHEETAH], "final", 0.1)
-    verdict = only(write(tmp_path, {"happo": 1.5, "mappo": 1.0, "ippo": 1.5005}, claim))
+    write(tmp_path, {"happo": 1.5, "mappo": 1.0, "ippo": 1.5}, claim)
+    for seed, level in enumerate((1.52, 1.49, 1.5, 1.48, 1.51)):  # as high, in another order
+        write_trial(tmp_path, "ippo", seed, task=CHEETAH, final=reference(CHEETAH, level))
+    verdict = only(load(tmp_path))
     assert verdict.verdict == "equivalent"
     assert claims.sentence(verdict) == "supported against mappo; equivalent against ippo"
 

@@ -136,6 +136,28 @@ def test_a_trend_that_is_one_of_the_scale_is_not_significant() -> None:
     assert stats.of_trend(pairs, pairs, agents, units).one_scale == pytest.approx(1.5 * 2 / 3 - 4 / 3)
 
 
+def test_a_trend_is_significant_only_where_it_is_on_both_scales() -> None:
+    """A raw difference of 1,000 on every partition of Walker2d, whose scales are those of `scores.json`: no growth."""
+    spans = {"mamujoco/Walker2d-2x3": 1942.0, "mamujoco/Walker2d-3x2": 1241.0, "mamujoco/Walker2d-6x1": 926.0}
+    agents = dict(zip(spans, (2, 3, 6), strict=True))
+    units = {task: 3 * span / sum(spans.values()) for task, span in spans.items()}
+    random, repetitions, one, both = np.random.default_rng(0), 100, 0, 0
+    for _ in range(repetitions):
+        raw = {task: np.stack([1000 + random.normal(0, 300, 5), random.normal(0, 300, 5)]) for task in spans}
+        pairs = {task: x / spans[task] for task, x in raw.items()}
+        one += stats.grows(pairs, agents, dict.fromkeys(units, 1.0), 200).p <= 0.05
+        both += stats.grows(pairs, agents, units, 200).p <= 0.05
+    assert one > 0.4 * repetitions
+    assert both <= 0.05 * repetitions
+
+
+def test_an_effect_of_nothing_is_not_significant_however_often_one_side_wins() -> None:
+    """The first never loses and the second fails in 7 of 30: the ranks differ, the interquartile mean is 0."""
+    pairs = {"a": np.stack([np.ones(30), np.arange(30) >= 7])}
+    for found in (stats.outperforms(pairs, 500), stats.outperforms({"a": pairs["a"][::-1]}, 500)):
+        assert (found.effect, found.p) == (0.0, 1.0)
+
+
 def test_an_effect_is_computed_otherwise_too() -> None:
     """By hand: two tasks of two seeds, differences of 1 and 3, and of 10 and 20."""
     pairs = {"a": np.array([[1.0, 4.0], [0.0, 1.0]]), "b": np.array([[10.0, 20.0], [0.0, 0.0]])}
@@ -231,6 +253,22 @@ def test_looking_often_asks_for_more_at_each_look() -> None:
     found = evidence(1, 0.04)
     assert stats.decide(lambda j, n: found, [0.1], [5])[0].verdict == SUPPORTED
     assert stats.decide(lambda j, n: found, [0.1], [5, 6, 7, 8, 9, 10])[0].verdict == UNDECIDED
+
+
+def test_differences_of_the_margin_are_seldom_called_none() -> None:
+    """On one task of five seeds, whose interval knows its spread badly: in about 3% of suites of 15."""
+    suites, comparisons, seeds, wrong = 200, 15, 5, 0
+    differences = np.random.default_rng(0).normal(0.1, 0.01, (seeds, suites, comparisons))
+    ends = np.stack([stats.iqm(differences, axis=0), *stats.interval(differences)], axis=-1)
+    for of_suite in ends.tolist():
+        found = [Evidence(effect, low, high, 1.0, 1, seeds) for effect, low, high in of_suite]
+        wrong += EQUIVALENT in decided(*found)
+    assert wrong / suites <= 0.05  # with normal quantiles in 8%
+
+
+def test_an_interval_without_width_shows_no_equivalence() -> None:
+    """Five runs of which none failed say little of one that fails in three of ten."""
+    assert decided(Evidence(0.0, 0.0, 0.0, 1.0, 1, 5)) == [UNDECIDED]
 
 
 def test_where_seeds_lack_nothing_is_decided() -> None:
