@@ -134,7 +134,7 @@ def _described(
     if seen.failures:
         yield (
             f"  lost        {clock(seen.lost)} of that, by {counted(seen.failures, 'failure')}; one trial has up to "
-            f"{seen.most_failures}, which --retries of bench.run must allow"
+            f"{seen.most_failures} here, and --retries of bench.run must allow as many or more"
         )
     yield (
         f"  written     {amount(seen.written)} in {seen.files:,.0f} {files}; {amount(kept)} in "

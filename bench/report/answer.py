@@ -121,7 +121,13 @@ def notes(suite: SuiteResults, found: Sequence[Verdict]) -> list[str]:
         )
     looks = stats.deciding(suite.resolved.looks)
     if len(looks) > 1:
-        said.append(_of_looks(looks, sum(pair.second != claims.ITSELF for one in found for pair in one.comparisons)))
+        left = [
+            pair
+            for one in found
+            for pair in one.comparisons
+            if pair.second != claims.ITSELF and pair.verdict not in (stats.SUPPORTED, stats.CONTRADICTED)
+        ]
+        said.append(_of_looks(looks, len(left)))
         said.append(saved(suite, found))
     if not looks:
         said.append(f"Nothing is decided with fewer than {stats.ENOUGH_SEEDS} seeds.")
@@ -129,14 +135,15 @@ def notes(suite: SuiteResults, found: Sequence[Verdict]) -> list[str]:
 
 
 def _of_looks(looks: Sequence[int], comparisons: int) -> str:
-    """At how many seeds claims are decided, and how small the least corrected p must be there."""
+    """At how many seeds claims are decided, and how small the least corrected p of so many must be there."""
     said = (
         f"Can be decided at {', '.join(map(str, looks[:-1]))} or {looks[-1]} seeds, with one error rate for all looks"
     )
     if not comparisons:
         return f"{said}."
     most = comparisons * stats.levels(looks, stats.ALPHA / comparisons)
-    return f"{said}: the least of the corrected p must be at most {', '.join(f'{p:.1%}' for p in most)} there."
+    levels = ", ".join(f"{p:.1%}" for p in most)
+    return f"{said}: the least corrected p of what is undecided must be at most {levels} there."
 
 
 def saved(suite: SuiteResults, found: Sequence[Verdict]) -> str:
@@ -167,9 +174,9 @@ def changed_without_failed(suite: SuiteResults, found: Sequence[Verdict]) -> lis
             "comparison": f"{x.first} against {x.second}",
             "failed": str(counts[key]),
             "verdict": x.verdict,
-            "effect": signed(x.evidence.effect),
+            "effect": effect(x, x.evidence.effect),
             "without": _without(other[key]),
-            "effect without": signed(other[key].evidence.effect),
+            "effect without": effect(x, other[key].evidence.effect),
         }
         for one in found
         for x in one.comparisons

@@ -100,8 +100,10 @@ class Evaluated:
         """One per claim, in the order of the suite file."""
         margins = [question.claim.margin for question in self._questions]
         decisions = stats.decide(self._at, margins, self._resolved.looks)
-        open_ones = sum(decision.verdict == UNDECIDED for decision in decisions)
-        found = [self._comparison(*pair, open_ones) for pair in zip(self._questions, decisions, strict=True)]
+        left = max(1, sum(decision.verdict not in (SUPPORTED, CONTRADICTED) for decision in decisions))
+        looks = stats.deciding(self._resolved.looks) or [stats.ENOUGH_SEEDS]
+        level = stats.levels(looks, stats.ALPHA / left)[-1]  # that of the last look
+        found = [self._comparison(*pair, level) for pair in zip(self._questions, decisions, strict=True)]
         return [
             Verdict(name, claim, [one for one in found if one.claim == name])
             if claim.against
@@ -164,14 +166,13 @@ class Evaluated:
             found |= {task: span / mean([*spans.values()]) for task, span in spans.items()}
         return found
 
-    def _comparison(self, question: _Question, decision: Decision, open_ones: int) -> Comparison:
+    def _comparison(self, question: _Question, decision: Decision, level: float) -> Comparison:
         seeds = decision.seeds or None
         pairs = self._pairs(question, seeds)
         evidence = self._evidence(question, pairs)
         needed = np.nan
         if decision.verdict == UNDECIDED and evidence != NOTHING:
             ends = evidence.effect, evidence.low, evidence.high
-            level = stats.ALPHA / open_ones
             needed = stats.seeds_needed(*ends, evidence.seeds, question.claim.margin, level)
             if evidence.p == 1 or needed <= evidence.seeds:  # the test, which decides, does not follow the interval
                 needed = np.nan
@@ -187,13 +188,13 @@ class Evaluated:
             found = self._of_those_done(found)
         if found.empty:
             return Verdict(name, claim, [], METER)
-        chance = monotonic.chance(found)
+        exact = bool(found["exact"].all())
         comparisons = sum(len(one.algorithms) for one in self._resolved.claims.values() if not one.against)
         made = []
         for label in claim.algorithms:
             whole, tasks = found[found["algorithm"] == label], self._comparable(claim, label)
             at = partial(self._updates_at, whole, label, tasks)
-            decision = monotonic.decide(at, self._resolved.looks, chance, comparisons)
+            decision = monotonic.decide(at, self._resolved.looks, exact, comparisons)
             evidence = monotonic.evidence(self._of_seeds(whole, decision.seeds or None))
             made.append(Comparison(name, label, ITSELF, tasks, evidence, decision, np.nan))
         return Verdict(name, claim, made)

@@ -16,12 +16,15 @@ from bench.report.stats import CONTRADICTED, NOTHING, SUPPORTED, UNDECIDED, Deci
 from bench.store.resolved import FEWEST_EPISODES
 
 CHANCE = 0.05
-"""Of updates that change nothing at most this share seems to lower the return, in `FEWEST_EPISODES` or more."""
+"""Of updates that leave returns as they are at most this share seems to lower them, in `FEWEST_EPISODES` or more."""
+SKEWED = 0.2
+"""Of updates that leave the mean return as it is hardly more than this share seems to lower it: where a few of 16
+episodes gain much and the others lose a little, 18% do."""
 ERRORS = float(distributions.t.ppf(1 - CHANCE, FEWEST_EPISODES - 1))
 """A change by more than 1.753 standard errors is a sure one: the 95% quantile of Student's t with 15 degrees."""
 NORMAL = float(distributions.norm.ppf(0.975))
-ROUNDING = 1e-12
-"""A fall of J by less is none: where J is exact, it comes from rounding."""
+ROUNDING = 1e-11
+"""A fall by less of |J|, or of 1, is none: where J is exact, it comes from rounding."""
 MEASURES = ("improvement", "improvement_error")
 KEPT = ["task", "algorithm", "seed", "step", "agent", "improvement"]
 JUDGED = ["lowered", "surely", "raised", "exact", "error"]
@@ -39,9 +42,15 @@ def measured(updates: pd.DataFrame) -> pd.DataFrame:
     kept = found[KEPT].reset_index(drop=True)
     error = found["improvement_error"].fillna(0.0).to_numpy(np.float64)
     change = kept["improvement"].to_numpy(np.float64)
-    least = ERRORS * error + ROUNDING
-    judged = (change < -ROUNDING, change < -least, change > least, error == 0, error)
+    rounding = ROUNDING * _size(found)
+    least = ERRORS * error + rounding
+    judged = (change < -rounding, change < -least, change > least, error == 0, error)
     return kept.assign(**dict(zip(JUDGED, judged, strict=True)))
+
+
+def _size(updates: pd.DataFrame) -> Any:
+    """max(|J|, 1) after each step; 1 where J was not recorded."""
+    return np.maximum(updates["expected_return"].abs().fillna(1.0), 1.0) if "expected_return" in updates else 1.0
 
 
 def shares(found: pd.DataFrame) -> pd.DataFrame:
@@ -60,7 +69,10 @@ def shares(found: pd.DataFrame) -> pd.DataFrame:
 
 
 def by_algorithm(found: pd.DataFrame, order: Iterable[str] = ()) -> list[dict[str, str]]:
-    """One row of text per algorithm, over all tasks: how often an update, and a step of one agent, lowered J."""
+    """One row of text per algorithm, over all tasks: how often an update, and a step of one agent, lowered J.
+
+    Without columns in which none has anything.
+    """
     rows = []
     for label in in_order(found["algorithm"], order):
         mine = found[found["algorithm"] == label]
@@ -73,10 +85,19 @@ def by_algorithm(found: pd.DataFrame, order: Iterable[str] = ()) -> list[dict[st
                 "lowered the return": _in_words(whole, "lowered"),
                 "surely lowered it": _in_words(whole, "surely"),
                 "surely raised it": _in_words(whole, "raised"),
+                "trials with a fall": _trials_with_a_fall(whole),
                 "agents' steps that lowered it": _in_words(single, "lowered"),
             }
         )
-    return rows
+    return without_empty(rows)
+
+
+def _trials_with_a_fall(whole: pd.DataFrame) -> str:
+    """ "1 of 2 [1%, 99%]"; a dash where J is sampled, as how many seem to follows from how often they measured."""
+    if whole.empty or not whole["exact"].all():
+        return NONE
+    falls = whole.groupby(["task", "seed"], observed=True)["surely"].any()
+    return stats.of_trials(int(falls.sum()), len(falls))
 
 
 def _in_words(part: pd.DataFrame, column: str) -> str:
@@ -143,28 +164,39 @@ def _share(part: pd.DataFrame, column: str, bound: float = NORMAL) -> tuple[floa
     return share, min(max(low, 0.0), exact.low), max(min(high, 1.0), exact.high)
 
 
-def chance(found: pd.DataFrame) -> float:
-    """The share of updates that seem to lower J though they change nothing: none where every J is exact."""
-    return 0.0 if found["exact"].all() else CHANCE
+def _decisive(part: pd.DataFrame, column: str, bound: float) -> tuple[float, float]:
+    """The interval of a share at the level of z = `bound`, as wide as if all updates of a trial agreed.
+
+    Updates of one trial fall together, so it is that of Clopper and Pearson for as many trials, or `_share`'s where
+    that is wider.
+    """
+    trials = part.groupby(["task", "seed"], observed=True)[column].mean()
+    low, high = stats.clopper_pearson(trials.sum(), len(trials), float(distributions.norm.sf(bound)))
+    _, *ends = _share(part, column, bound)
+    return min(float(low), ends[0]), max(float(high), ends[1])
 
 
 def decide(
-    at: Callable[[int], pd.DataFrame | None], looks: Sequence[int], chance: float = CHANCE, comparisons: int = 1
+    at: Callable[[int], pd.DataFrame | None], looks: Sequence[int], exact: bool = False, comparisons: int = 1
 ) -> Decision:
     """The verdict on one algorithm's whole updates; `at(n)` has those of n seeds, or None where some are not there yet.
 
-    Contradicted where more updates than chance allows lower J; supported where no more do and more than chance would
-    make seem so raise it. Without chance, where J is exact, one update that lowers it contradicts. The chance that one
-    of so many comparisons is decided wrongly at any look is at most 5%; a verdict stays.
+    Where J is sampled: contradicted where more updates than `SKEWED` surely lower the return; supported where at most
+    `CHANCE` do and more than `SKEWED` raise it. The chance that one of so many comparisons is decided wrongly at any
+    look is at most 5%. Where J is `exact`: contradicted where one of the measured updates lowers it, supported where
+    none does and some raise it, which says nothing of those that were not measured. A verdict stays.
     """
     planned = stats.deciding(looks)
     for seeds, bound in zip(planned, stats.bounds(planned, stats.ALPHA / comparisons), strict=True):
         whole = at(seeds)
         if whole is None or whole.empty:
             continue
-        share, low, high = _share(whole, "surely", bound)
-        if low > chance or share > chance == 0:
-            return Decision(CONTRADICTED, seeds, np.nan)
-        if (high <= chance or share == chance == 0) and _share(whole, "raised", bound)[1] > chance:
-            return Decision(SUPPORTED, seeds, np.nan)
+        if exact:
+            lowered, raised = (bool(whole[column].any()) for column in ("surely", "raised"))
+            contradicted, supported = lowered, raised and not lowered
+        else:
+            (low, high), (least, _) = (_decisive(whole, column, bound) for column in ("surely", "raised"))
+            contradicted, supported = low > SKEWED, high <= CHANCE and least > SKEWED
+        if contradicted or supported:
+            return Decision(CONTRADICTED if contradicted else SUPPORTED, seeds, np.nan)
     return Decision(UNDECIDED, 0, np.nan)

@@ -37,13 +37,15 @@ def budget_rows(study: StudyResults, curves: pd.DataFrame) -> list[dict[str, str
         mine = {at["trials"]: at for at in page.rows_of(curves[curves["algorithm"] == label])}
         row = {"algorithm": label, "defaults": normalised(defaults[label])}
         for k in study_results.budgets(curves):
-            row[f"k = {k}"] = f"{normalised(mine[k]['best'])} {_span(mine[k]['low'], mine[k]['high'])}"
+            row[f"k = {k}"] = f"{normalised(mine[k]['best'])} {_span(mine[k]['low'], mine[k]['high'])}".strip()
         rows.append(row)
     return rows
 
 
 def _span(low: float, high: float) -> str:
-    """ "[1.000, ∞)": an interval that may be without an end."""
+    """ "[1.000, ∞)": an interval that may be without an end; nothing where there is none."""
+    if np.isnan(low):
+        return ""
     ends = ("(-∞" if np.isinf(low) else f"[{normalised(low)}", "∞)" if np.isinf(high) else f"{normalised(high)}]")
     return ", ".join(ends)
 

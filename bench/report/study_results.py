@@ -114,16 +114,22 @@ def median_best_interval(values: stats.Floats) -> tuple[stats.Floats, stats.Floa
 
 
 def budget_curves(study: StudyResults) -> pd.DataFrame:
-    """One row per algorithm and number of trials k: `best`, the median of the best of k, with `low` and `high`."""
+    """One row per algorithm and number of trials k: `best`, the median of the best of k, with `low` and `high`.
+
+    Every search begins with the defaults: a budget of k is they, and k - 1 of the other trials. Of the defaults alone
+    there is no interval.
+    """
     parts = []
     for label in study.labels:
-        values = study.trials.loc[study.trials["algorithm"] == label, "score"].dropna().to_numpy(np.float64)
+        mine = study.trials[(study.trials["algorithm"] == label) & study.trials["score"].notna()]
+        first, values = (mine.loc[mine["default"] == x, "score"].to_numpy(np.float64) for x in (True, False))
         low, high = median_best_interval(values)
-        ks = np.arange(1, len(values) + 1)
-        parts.append(
-            pd.DataFrame({"algorithm": label, "trials": ks, "best": median_best(values), "low": low, "high": high})
-        )
-    return pd.concat(parts, ignore_index=True)
+        curve = pd.DataFrame({"best": median_best(values), "low": low, "high": high})
+        if len(first):
+            curve = pd.concat([pd.DataFrame({"best": first}), curve]).clip(lower=first[0])
+            curve.iloc[0] = first[0], np.nan, np.nan
+        parts.append(curve.assign(algorithm=label, trials=np.arange(1, len(curve) + 1)))
+    return pd.concat(parts, ignore_index=True)[["algorithm", "trials", "best", "low", "high"]]
 
 
 def budgets(curves: pd.DataFrame) -> list[int]:
@@ -136,7 +142,7 @@ def leaders(curves: pd.DataFrame, k: int) -> list[str]:
     """The algorithm with the highest median best of k trials, and those whose intervals overlap its own."""
     here = curves[curves["trials"] == k]
     top = here.iloc[int(here["best"].to_numpy().argmax())]
-    level = here["high"] >= top["low"]
+    level = ~(here["high"] < top["low"])  # without an interval nothing is told apart
     return in_order([str(top["algorithm"]), *here.loc[level, "algorithm"]])
 
 

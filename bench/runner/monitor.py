@@ -128,7 +128,8 @@ class Monitor(Display):
 
     def _title(self) -> str:
         running = [*self.running.values()]
-        left = (self.waiting_seconds + sum(state.left for state in running)) / max(self.jobs, len(running))
+        each = [state.left for state in running]
+        left = max([(self.waiting_seconds + sum(each)) / max(self.jobs, len(running)), *each])
         of, done, failed = counted(len(self.states), "trial"), self.counts["done"], self.counts["failed"]
         return f"{done:,} of {of} done, {failed} failed, about {clock(left)} left"
 

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import yaml
-from scipy import stats
 
 from bench.store.provenance import commit_in_words
 
@@ -26,7 +25,7 @@ Undiscounted sums of the team reward over an episode, deterministic actions, fre
 
 {table}
 
-Intervals are 95% t-intervals over episodes of this one trial. They say nothing about other seeds of training.
+Standard deviation and range are over episodes of this one trial. They say nothing about other seeds of training.
 
 ## Use
 
@@ -61,15 +60,9 @@ class Returns(NamedTuple):
     mean: float
     deviation: float
     """0 of a single episode."""
+    least: float
+    most: float
     episodes: int
-
-    @property
-    def interval(self) -> str:
-        """The 95% t-interval of the mean over episodes; a dash for a single one."""
-        if self.episodes == 1:
-            return "–"
-        half = float(stats.t.ppf(0.975, self.episodes - 1)) * self.deviation / self.episodes**0.5
-        return f"[{self.mean - half:,.2f}, {self.mean + half:,.2f}]"
 
 
 def returns(records: pd.DataFrame) -> dict[str, Returns]:
@@ -78,7 +71,7 @@ def returns(records: pd.DataFrame) -> dict[str, Returns]:
     for kind in OF_POLICY.values():
         values = records.loc[records["kind"] == kind, "episode_return"].to_numpy(np.float64)
         deviation = float(values.std(ddof=1)) if len(values) > 1 else 0.0
-        found[kind] = Returns(float(values.mean()), deviation, len(values))
+        found[kind] = Returns(float(values.mean()), deviation, float(values.min()), float(values.max()), len(values))
     return found
 
 
@@ -143,10 +136,11 @@ def _head(config: Mapping[str, Any], found: Mapping[str, Returns]) -> dict[str, 
 
 
 def _table(found: Mapping[str, Returns]) -> str:
-    rows = ["| policy | mean return | 95% interval over episodes | episodes |", "|---|---:|---:|---:|"]
+    rows = ["| policy | mean return | standard deviation | least to greatest | episodes |", "|---|---:|---:|---:|---:|"]
     for policy, kind in OF_POLICY.items():
         own = found[kind]
-        rows.append(f"| {policy} (`{kind}`) | {own.mean:,.2f} | {own.interval} | {own.episodes} |")
+        spread = f"{own.deviation:,.2f} | {own.least:,.2f} to {own.most:,.2f}"
+        rows.append(f"| {policy} (`{kind}`) | {own.mean:,.2f} | {spread} | {own.episodes} |")
     return "\n".join(rows)
 
 

@@ -11,10 +11,11 @@ from bench.report.stats.comparisons import (
 )
 from bench.report.stats.estimates import Floats, iqm, mean, shares_of
 from bench.report.stats.intervals import (
+    BARELY_COVERING,
     CONFIDENCE,
-    COVERING_SEEDS,
     ENOUGH_SEEDS,
     RESAMPLES,
+    clopper_pearson,
     interval,
     of_trials,
     stratified,
@@ -55,8 +56,8 @@ from bench.report.stats.verdicts import (
 )
 
 __all__ = [
+    "BARELY_COVERING",
     "CONFIDENCE",
-    "COVERING_SEEDS",
     "ENOUGH_SEEDS",
     "RESAMPLES",
     "Floats",
@@ -64,6 +65,7 @@ __all__ = [
     "mean",
     "shares_of",
     "interval",
+    "clopper_pearson",
     "of_trials",
     "stratified",
     "seed_returns",

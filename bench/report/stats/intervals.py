@@ -15,8 +15,8 @@ CONFIDENCE = 0.95
 RESAMPLES = 5000
 ENOUGH_SEEDS = 5
 """Below this no interval is given: none that we know covers what it says."""
-COVERING_SEEDS = 8
-"""Below this, intervals cover too little where some seeds fail outright: often none of those is among so few."""
+BARELY_COVERING = (5, 6, 7, 8, 12, 13)
+"""Numbers of seeds of which intervals cover too little where some seeds fail outright and the others agree closely."""
 TAILS = ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2)
 
 
@@ -76,6 +76,17 @@ def stratified(
     random = np.random.default_rng(0)
     drawn = [part[random.integers(0, len(part), (resamples, len(part)))] for part in runs]
     return stretched(estimate, statistic(np.concatenate(drawn, axis=1)), fewest)
+
+
+def clopper_pearson(found: Any, trials: int, tail: float = TAILS[0]) -> tuple[Floats, Floats]:
+    """The interval of a share, of `found` in so many trials; each end errs with a chance of at most `tail`.
+
+    `found` may be no whole number, as the sum of shares is. Source: Clopper and Pearson 1934.
+    """
+    x = np.asarray(found, dtype=np.float64)
+    with np.errstate(invalid="ignore"):
+        low, high = stats.beta.ppf(tail, x, trials - x + 1), stats.beta.isf(tail, x + 1, trials - x)
+    return np.where(x > 0, low, 0.0), np.where(x < trials, high, 1.0)
 
 
 def of_trials(found: int, trials: int) -> str:

@@ -13,7 +13,7 @@ import pandas as pd
 from scipy import stats
 
 from bench.report.stats.estimates import Floats, mean, median, optimality_gap, pooled_iqm, shares_of, weighted_iqm
-from bench.report.stats.intervals import stratified
+from bench.report.stats.intervals import clopper_pearson, stratified
 
 TASK_RESAMPLES = 2000
 
@@ -76,9 +76,11 @@ def above(values: Floats, thresholds: Floats, shares: Floats) -> Floats:
 def performance_profiles(table: pd.DataFrame, thresholds: Floats) -> pd.DataFrame:
     """One row per algorithm and threshold τ: `share` of runs whose normalised return is above τ, with `low`, `high`.
 
-    F(τ) = 1/T sum over tasks of 1/n_i sum over seeds of [x_in > τ]. Intervals hold for each τ alone. Of two curves, one
-    that lies above the other everywhere is stochastically larger. Without any normalised return there are no rows.
-    Source: Agarwal et al. 2021, section 4.2; Dolan and Moré 2002.
+    F(τ) = 1/T sum over tasks of 1/n_i sum over seeds of [x_in > τ]. Intervals hold for each τ alone. Each end is the
+    further one of the bootstrap's, which has no width where all runs agree, and of Clopper and Pearson's for as many
+    runs, which also holds where tasks have different shares (Hoeffding 1956). Of two curves, one that lies above the
+    other everywhere is stochastically larger. Without any normalised return there are no rows. Source: Agarwal et al.
+    2021, section 4.2; Dolan and Moré 2002.
     """
     parts = []
     for algorithm in table["algorithm"].unique():
@@ -86,8 +88,11 @@ def performance_profiles(table: pd.DataFrame, thresholds: Floats) -> pd.DataFram
             shares = shares_of([len(part) for part in runs.values()])
             statistic = partial(above, thresholds=thresholds, shares=shares)
             low, high = stratified([*runs.values()], statistic)
-            share = statistic(np.concatenate([*runs.values()]))
-            numbers = {"threshold": thresholds, "share": share, "low": low.clip(0, 1), "high": high.clip(0, 1)}
+            values = np.concatenate([*runs.values()])
+            share = statistic(values)
+            least, most = clopper_pearson(share * len(values), len(values))
+            ends = {"low": np.minimum(low, least).clip(0, 1), "high": np.maximum(high, most).clip(0, 1)}
+            numbers = {"threshold": thresholds, "share": share, **ends}
             parts.append(pd.DataFrame({"algorithm": algorithm, **numbers, **available(runs, table)}))
     columns = ["algorithm", "threshold", "share", "low", "high"]
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)

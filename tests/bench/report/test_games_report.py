@@ -105,13 +105,13 @@ def test_the_interval_of_a_number_of_trials_covers_what_it_says(share: float) ->
 
 def test_where_every_return_is_exact_one_fall_contradicts_and_none_supports() -> None:
     falls = monotonic.measured(updates())
-    assert monotonic.chance(falls) == 0.0
-    assert monotonic.chance(monotonic.measured(updates(error=0.1))) == monotonic.CHANCE
+    assert falls["exact"].all()
+    assert not monotonic.measured(updates(error=0.1))["exact"].any()
     rises = pd.DataFrame([("g", seed, False, True) for seed in range(5)], columns=["task", "seed", "surely", "raised"])
     fall = rises.assign(surely=rises["seed"] == 0)
     still = rises.assign(raised=False)
     for whole, verdict in ((rises, "supported"), (fall, "contradicted"), (still, "undecided")):
-        assert monotonic.decide({5: whole}.get, [5], 0.0).verdict == verdict
+        assert monotonic.decide({5: whole}.get, [5], exact=True).verdict == verdict
 
 
 def test_rounding_lowers_no_exact_return() -> None:
@@ -126,4 +126,6 @@ def test_the_table_by_algorithm_says_shares_of_updates_and_of_steps_of_agents() 
     assert row["updates measured"] == "4"
     assert row["lowered the return"].startswith("25.0%")  # one fall of four, from 0.75 to 0.5
     assert row["surely raised it"].startswith("75.0%")
+    assert row["trials with a fall"] == "1 of 2 [1%, 99%]"
+    assert "trials with a fall" not in monotonic.by_algorithm(monotonic.measured(updates(error=0.1)))[0]
     assert row["agents' steps that lowered it"] == "0.0%"

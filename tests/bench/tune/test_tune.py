@@ -1239,6 +1239,22 @@ def test_the_interval_of_the_median_best_covers(trials: int) -> None:
         assert (hits / repetitions >= 0.95 - 2 * np.sqrt(0.05 * 0.95 / repetitions)).all()
 
 
+def test_a_budget_begins_with_the_defaults() -> None:
+    """The defaults and k - 1 of the others: what is worse than the defaults is never the best."""
+    values = [0.5, 0.1, 0.9, 0.3, 0.7, 0.2, 0.4]
+    trials = pd.DataFrame({"algorithm": "happo", "score": values, "default": [x == 0.5 for x in values]})
+    labels = Algorithms({"happo": "happo"}, ["happo"])
+    curve = study_results.budget_curves(study_results.StudyResults(Path("s"), trials, pd.DataFrame(), {}, labels))
+    assert curve["trials"].tolist() == [1, 2, 3, 4, 5, 6, 7]
+    best = study_results.median_best(np.array(values[1:])).clip(min=0.5)
+    assert curve["best"].tolist() == [0.5, *best]
+    assert curve.loc[0, ["low", "high"]].isna().all()
+    assert (curve["low"][1:] >= 0.5).all()
+    untried = trials[~trials["default"]]
+    curve = study_results.budget_curves(study_results.StudyResults(Path("s"), untried, pd.DataFrame(), {}, labels))
+    assert curve["best"].tolist() == study_results.median_best(np.array(values[1:])).tolist()
+
+
 def test_what_many_trials_reach_few_do_not_bound() -> None:
     """Of 24 trials: the interval of the best of 4 ends, that of the best of 5 does not: 24 of 24 are below the quantile
     of 2^(-1/5) with a chance of 3.6%."""
@@ -1302,7 +1318,7 @@ def test_the_leader_is_named_with_those_whose_intervals_reach_it() -> None:
         }
     )
     assert study_results.leaders(curves, 1) == ["happo", "mappo"]
-    unknown = curves.assign(low=curves["low"].mask(curves["algorithm"] == "happo", -np.inf))  # of one tuning trial
+    unknown = curves.assign(low=curves["low"].mask(curves["algorithm"] == "happo"))  # of the defaults alone
     assert study_results.leaders(unknown, 1) == ["happo", "mappo", "ippo"]
 
 
