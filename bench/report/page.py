@@ -238,9 +238,9 @@ def warnings(suite: SuiteResults, states: pd.DataFrame) -> list[str]:
             "algorithms by them: runs that differ in nothing but the seed can differ by thousands. A 95% interval that "
             f"can be trusted needs at least {stats.ENOUGH_SEEDS} seeds, so none is shown."
         )
-    if few := [count for count in seeds if count in stats.BARELY_COVERING]:
+    if few := [str(count) for count in sorted({*seeds}) if count in stats.BARELY_COVERING]:
         found.append(
-            f"Intervals of {formats.counts(few, 'seed')}: where 30% of seeds fail outright and the others agree "
+            f"Intervals of {enumerated(few)} seeds: where 30% of seeds fail outright and the others agree "
             "closely, they cover 83 to 92%, not 95%. No method that was tried covers there and is not too wide "
             "elsewhere."
         )

@@ -111,6 +111,27 @@ def test_the_profile_of_one_task_is_the_survival_function_of_scipy() -> None:
     assert profile["high"].max() <= 1
 
 
+def test_bands_of_a_profile_have_a_width_where_all_runs_agree() -> None:
+    """Ten runs of ten above 0: the share may be down to 0.025^(1/10) = 69%, whatever the bootstrap says."""
+    profile = stats.performance_profiles(finals(happo={"a": [10.0] * 5, "b": [20.0] * 5}), np.array([0.0, 3.0]))
+    np.testing.assert_allclose(profile["low"], [0.025**0.1, 0.0])
+    np.testing.assert_allclose(profile["high"], [1.0, 1 - 0.025**0.1])
+    few = stats.performance_profiles(finals(happo={"a": [10.0] * 4}), np.array([0.0]))
+    assert few[["low", "high"]].isna().all(axis=None)
+
+
+@pytest.mark.parametrize("seeds", [5, 10])
+@pytest.mark.parametrize("share", [0.8, 0.95])
+def test_bands_of_a_profile_cover(share: float, seeds: int) -> None:
+    random, repetitions, hits = np.random.default_rng(0), 150, 0
+    for _ in range(repetitions):
+        below = (random.random((3, seeds)) > share) * 20.0
+        runs = {task: (10 - values).tolist() for task, values in zip("abc", below, strict=True)}
+        row = stats.performance_profiles(finals(happo=runs), np.array([0.0])).iloc[0]
+        hits += row["low"] <= share <= row["high"]
+    assert hits / repetitions > 0.95 - 2 * np.sqrt(0.95 * 0.05 / repetitions)
+
+
 def test_ranks_that_tasks_agree_on_are_stable() -> None:
     table = stats.rank_stability(finals(mappo={"a": [1.0], "b": [5.0]}, happo={"a": [2.0], "b": [9.0]}))
     assert list(table["rank"]) == [2, 1]

@@ -119,6 +119,8 @@ def test_rounding_lowers_no_exact_return() -> None:
     table.loc[table["step"] == 400, "improvement"] = [-1e-15, -1e-9]
     found = monotonic.measured(table)
     assert found[found["step"] == 400]["lowered"].tolist() == [False, True]
+    large = monotonic.measured(table.assign(expected_return=1e4))  # as with a discount of .9999
+    assert large[large["step"] == 400]["lowered"].tolist() == [False, False]
 
 
 def test_the_table_by_algorithm_says_shares_of_updates_and_of_steps_of_agents() -> None:

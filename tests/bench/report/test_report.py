@@ -672,11 +672,12 @@ def test_the_page_says_that_no_ranking_follows_from_few_seeds(tmp_path: Path, se
 
 
 def test_intervals_of_few_seeds_are_warned_of_wherever_they_are(tmp_path: Path) -> None:
-    for label, seeds in (("happo", 5), ("mappo", 9)):
+    """With 8 and 12 seeds 91% are covered where 30% fail, with 9 to 11 and from 14 on 93% and more."""
+    for label, seeds in (("happo", 5), ("mappo", 9), ("ippo", 12)):
         for seed in range(seeds):
             write_trial(tmp_path / "demo", label, seed)
     suite = load(tmp_path / "demo")
-    assert page.warnings(suite, report.states_of(suite))[0].startswith("Intervals of 5 seeds: ")
+    assert page.warnings(suite, report.states_of(suite))[0].startswith("Intervals of 5 and 12 seeds: ")
 
 
 def test_seeds_that_are_there_are_said_where_there_are_fewer_than_planned(tmp_path: Path) -> None:

@@ -212,6 +212,13 @@ def test_of_few_trials_the_table_shows_those_that_run(tmp_path: Path) -> None:
     assert "of 2" not in text
 
 
+def test_a_suite_takes_as_long_as_the_last_of_its_trials(tmp_path: Path) -> None:
+    todo, _ = planned(tmp_path)
+    monitor = Monitor(todo[:1], [10.0], 2)
+    monitor.hear(Progress(todo[0].name, 50, 1.0, 7.0, left=1800.0))  # alone on two jobs
+    assert "about 0:30:00 left" in shown(monitor)
+
+
 def test_where_nobody_knows_how_many_run_at_once_those_that_run_count(tmp_path: Path) -> None:
     todo, _ = planned(tmp_path)
     monitor = Monitor(todo, [10.0] * 4, 0)
