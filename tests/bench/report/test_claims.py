@@ -382,14 +382,17 @@ def test_a_verdict_without_failed_trials_says_where_too_few_seeds_are_left(tmp_p
 def test_the_page_says_at_which_seeds_and_levels_claims_are_decided(tmp_path: Path) -> None:
     """With one comparison, Holm's p is that of the test: at five of ten seeds at most 3.1%, then 2.8%."""
     late = replace(BEATS, ended_before=7)
-    suite = write(tmp_path, {"happo": 1.5, "mappo": 1.0}, late, looks=[5, 10])
+    suite = write(tmp_path, {"happo": 1.0, "mappo": 1.0}, late, looks=[5, 10])
     found = [only(suite)]
+    assert found[0].verdict == "undecided"
     first, second = (f"{level:.1%}" for level in stats.levels([5, 10], 0.05))
     assert answer.notes(suite, found)[:2] == [
         "Stated when there were results already: beats after 7 trials.",
-        "Can be decided at 5 or 10 seeds, with one error rate for all looks: the least of the corrected p must be at "
-        f"most {first}, {second} there.",
+        "Can be decided at 5 or 10 seeds, with one error rate for all looks: the least corrected p of what is "
+        f"undecided must be at most {first}, {second} there.",
     ]
+    suite = write(tmp_path, {"happo": 1.5, "mappo": 1.0}, looks=[5, 10])  # decided, so that no level is left to reach
+    assert "Can be decided at 5 or 10 seeds, with one error rate for all looks." in answer.notes(suite, [only(suite)])
     suite = write(tmp_path, {"happo": 1.5, "mappo": 1.0}, looks=[3])
     assert answer.notes(suite, [only(suite)]) == ["Nothing is decided with fewer than 5 seeds."]
 
