@@ -1,6 +1,6 @@
 """Multi-agent trust-region learning on finite games: the lemmas of Kuba et al. 2022 hold, and the code is theirs.
 
-A property is checked on 100 random games, and on 1000 with `-m long`, the same ones in every run.
+A property is checked on 25 random games, and on 1000 with `-m long`, the same ones in every run.
 """
 
 from __future__ import annotations
