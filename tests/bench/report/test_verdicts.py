@@ -257,7 +257,7 @@ def test_looking_often_asks_for_more_at_each_look() -> None:
 
 def test_differences_of_the_margin_are_seldom_called_none() -> None:
     """On one task of five seeds, whose interval knows its spread badly: in about 3% of suites of 15."""
-    suites, comparisons, seeds, wrong = 200, 15, 5, 0
+    suites, comparisons, seeds, wrong = 100, 15, 5, 0
     differences = np.random.default_rng(0).normal(0.1, 0.01, (seeds, suites, comparisons))
     ends = np.stack([stats.iqm(differences, axis=0), *stats.interval(differences)], axis=-1)
     for of_suite in ends.tolist():
