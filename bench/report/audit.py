@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import pandas as pd
@@ -259,13 +260,12 @@ def tunings(trials: Sequence[Trial]) -> dict[str, str]:
     """label -> the budget of its tuning, or, of one that was not tuned, the tuned one whose settings it has but one."""
     of = {trial["algorithm"]: trial for trial in trials}
     found = {label: tuning(trial) for label, trial in of.items()}
-    for label, trial in of.items():
-        for other, tuned in of.items() if not trial.get("tuning") else ():
-            if tuned.get("tuning") and trial.get("method") == tuned.get("method"):
-                mine, theirs = (one.get("settings", {}) for one in (trial, tuned))
-                differ = [key for key in {**mine, **theirs} if mine.get(key) != theirs.get(key)]
-                if len(differ) == 1:
-                    found[label] = f"the settings of {other} but for {differ[0]}"
+    tuned = {label: trial for label, trial in of.items() if trial.get("tuning")}
+    for label, (other, twin) in product(of.keys() - tuned, tuned.items()):
+        mine, theirs = of[label].get("settings", {}), twin.get("settings", {})
+        differ = [key for key in {**mine, **theirs} if mine.get(key) != theirs.get(key)]
+        if len(differ) == 1 and of[label].get("method") == twin.get("method"):
+            found[label] = f"the settings of {other} but for {differ[0]}"
     return found
 
 

@@ -13,16 +13,7 @@ import pandas as pd
 
 from bench.report import monotonic, stats
 from bench.report.load import SuiteResults
-from bench.report.stats import (
-    CONTRADICTED,
-    EQUIVALENT,
-    NOTHING,
-    SUPPORTED,
-    UNDECIDED,
-    Decision,
-    Evidence,
-    Robustness,
-)
+from bench.report.stats import CONTRADICTED, EQUIVALENT, NOTHING, SUPPORTED, UNDECIDED, Decision, Evidence
 from bench.store import scores
 from bench.store.resolved import Claim, Resolved, by_robot
 from bench.store.trials import FRESH_KINDS
@@ -45,7 +36,7 @@ class Comparison:
     decision: Decision
     seeds_needed: float
     """About how many seeds would decide; NaN where that is not known."""
-    robustness: Robustness | None = None
+    robustness: stats.Robustness | None = None
     """None for claims about updates."""
 
     @property
@@ -151,7 +142,7 @@ class Evaluated:
             return stats.grows(pairs, self._resolved.agents, self._units(question))
         return stats.outperforms(pairs)
 
-    def _robustness(self, question: _Question, pairs: dict[str, Any], seeds: int | None) -> Robustness:
+    def _robustness(self, question: _Question, pairs: dict[str, Any], seeds: int | None) -> stats.Robustness:
         (other,) = {*FRESH_KINDS} - {question.claim.measure}
         by_other_policy = self._pairs(replace(question, claim=replace(question.claim, measure=other)), seeds)
         if question.claim.kind == "grows_with_agents":

@@ -159,9 +159,8 @@ def _share(part: pd.DataFrame, column: str, bound: float = NORMAL) -> tuple[floa
     low, high = (share + bound / NORMAL * (float(end) - share) for end in ends)
     if np.isnan(low):
         return share, low, high
-    of_updates = distributions.binomtest(int(counts.sum()), len(part))
-    exact = of_updates.proportion_ci(1 - 2 * distributions.norm.sf(bound), method="exact")
-    return share, min(max(low, 0.0), exact.low), max(min(high, 1.0), exact.high)
+    least, most = stats.clopper_pearson(counts.sum(), len(part), float(distributions.norm.sf(bound)))
+    return share, min(max(low, 0.0), float(least)), max(min(high, 1.0), float(most))
 
 
 def _decisive(part: pd.DataFrame, column: str, bound: float) -> tuple[float, float]:

@@ -94,5 +94,5 @@ def of_trials(found: int, trials: int) -> str:
 
     It covers at least what it says, whatever the share.
     """
-    ends = stats.binomtest(found, trials).proportion_ci(0.95, method="exact")
-    return f"{found} of {trials} [{ends.low:.0%}, {ends.high:.0%}]"
+    low, high = clopper_pearson(found, trials)
+    return f"{found} of {trials} [{low:.0%}, {high:.0%}]"
