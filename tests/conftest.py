@@ -53,6 +53,12 @@ def one_job_runs_in_this_process() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True, scope="session")
+def processes_have_what_tests_import() -> None:
+    """What tests hand to processes of their own stands in test files, whose imports take a second and a half each time."""
+    process._context.set_forkserver_preload([*process.PRELOADED, "bench.report.__main__", "bench.tune.__main__"])
+
+
 @pytest.fixture(scope="module")
 def costs_are_known() -> Iterator[None]:
     """Nothing is measured before a run in this process: a trial is said to take a second and one GB."""

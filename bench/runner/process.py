@@ -33,8 +33,9 @@ TRIM = "MALLOC_TRIM_THRESHOLD_"
 """Dask sets it for its workers: glibc then returns the memory of every update, and trials take 2 to 5 times as long."""
 _METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 _context: Any = multiprocessing.get_context(_METHOD)
-# torch imports its compiler when the first optimiser is made, though nothing is compiled: a second in every process.
-_context.set_forkserver_preload(["bench.trial.worker", "torch._dynamo"])
+PRELOADED = ("bench.trial.worker", "torch._dynamo")
+"""torch imports its compiler when the first optimiser is made, though nothing is compiled: a second in every process."""
+_context.set_forkserver_preload(list(PRELOADED))
 
 
 class Died(Exception):

@@ -9,6 +9,7 @@ how the file looked here then, so that only what has changed travels.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -113,7 +114,8 @@ class Mirror:
         text = self.suite.shown(text)
         roots = sorted({*filter(None, sys.path), str(Path.cwd())} - {"/"}, key=len, reverse=True)
         for root, short in (*((root, "") for root in roots), (str(Path.home()), "~/")):
-            text = text.replace(f"{root}/", short)
+            begins = rf"(?<![\w.~/-]){re.escape(root)}/"  # neither amid another path nor in the URL of a store
+            text = re.sub(begins, short, text)
         return text
 
     def _send(self, name: str) -> None:

@@ -336,6 +336,16 @@ def test_texts_for_others_name_no_folder_of_this_machine(suite: Remote) -> None:
     assert own.shown(text) == shown
 
 
+def test_a_folder_of_this_machine_is_not_cut_out_of_another_path(
+    suite: Remote, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    own = Mirror(suite, TRIAL, folder(suite))
+    for text in (f"file://{tmp_path}/store/tiny: no", f"/mnt{tmp_path}/store/tiny: no"):
+        assert own.shown(text) == text
+    assert own.shown(f'File "{tmp_path}/mine.py"; {tmp_path}/mine.py') == 'File "mine.py"; mine.py'
+
+
 def test_a_run_that_reads_waits_for_one_that_writes_what_belongs_to_no_trial(suite: Remote) -> None:
     with shared(suite) as own:
         files.write_text(own / "suite.yaml", "name: mine")
