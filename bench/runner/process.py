@@ -34,7 +34,7 @@ TRIM = "MALLOC_TRIM_THRESHOLD_"
 _METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 _context: Any = multiprocessing.get_context(_METHOD)
 PRELOADED = ("bench.trial.worker", "torch._dynamo")
-"""torch imports its compiler when the first optimiser is made, though nothing is compiled: a second in every process."""
+"""torch imports its compiler when the first optimiser is made, though nothing is compiled: a second per process."""
 _context.set_forkserver_preload(list(PRELOADED))
 
 

@@ -284,7 +284,7 @@ def test_of_comparisons_without_a_difference_one_in_twenty_suites_decides_any(
     comparisons: int, looks: list[int]
 ) -> None:
     """Uncorrected it would be more than half of them: 1 - 0.95^15, and about as many for 3 at six looks."""
-    repetitions, wrong = 500, 0
+    repetitions, wrong = 300, 0
     random = np.random.default_rng(0)
     for _ in range(repetitions):
         sums = random.normal(size=(comparisons, looks[-1])).cumsum(axis=1)

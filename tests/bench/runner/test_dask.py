@@ -94,6 +94,7 @@ def on(cluster: Cluster) -> tuple[str, ...]:
     return ("--on", "dask", "--address", cluster.address)
 
 
+@pytest.mark.long
 def test_ctrl_c_stops_the_trials_on_the_workers(tmp_path: Path, cluster: Cluster, workers: list[psutil.Popen]) -> None:
     run = start(tmp_path, *on(cluster), steps=1_000_000, algorithms={"happo": None})
     wait_until(lambda: trial_files(tmp_path / "tiny", "checkpoint.pt"), run)

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from itertools import combinations
 from pathlib import Path
@@ -857,34 +858,36 @@ def wait_for(condition: Any, process: subprocess.Popen[str]) -> None:
 @pytest.mark.parametrize("storage", ["journal", pytest.param("sqlite", marks=pytest.mark.long)])
 def test_two_processes_of_which_one_is_killed_keep_the_budget_exactly(tmp_path: Path, storage: str) -> None:
     """The first five points of a study do not depend on what has ended, so two processes draw those of one."""
-    write_study(tmp_path, **ONE, trials=3, steps=1000)
+    changes = ONE | {"trials": 2, "steps": 800}
+    write_study(tmp_path, **changes)
     arguments = [] if storage == "journal" else ["--storage", f"sqlite:///{tmp_path / 'optuna.db'}"]
-    processes = [start(tmp_path, *arguments)]
     folder = tmp_path / "tiny" / "tuning" / "happo"
-    try:
-        (victim,) = processes
-        wait_for(lambda: list(folder.rglob("checkpoint.pt")), victim)
-        survivor = start(tmp_path, *arguments)
-        processes.append(survivor)
+    victim = start(tmp_path, *arguments)
+
+    def kill_when_both_work() -> None:
         wait_for(lambda: len(list(folder.glob("trial-*"))) >= 2, victim)
-        wait_for(lambda: list(folder.rglob("checkpoint.pt")), victim)
         os.killpg(victim.pid, signal.SIGKILL)
-        victim.communicate()
-        out, _ = survivor.communicate(timeout=120)
+
+    killer = threading.Thread(target=kill_when_both_work)
+    try:
+        wait_for(lambda: list(folder.rglob("checkpoint.pt")), victim)
+        killer.start()
+        assert main(tmp_path, *arguments, **changes) == 0
     finally:
-        for process in processes:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.communicate()
-    assert survivor.returncode == 0, out
+        if victim.poll() is None:
+            os.killpg(victim.pid, signal.SIGKILL)
+        victim.communicate()
+    killer.join()
     rows = table(tmp_path)
-    assert list(rows["number"]) == [0, 1, 2]
+    assert list(rows["number"]) == [0, 1]
     assert set(rows["state"]) == {"complete"}
-    assert len(list(folder.glob("trial-*"))) == 3
+    assert len(list(folder.glob("trial-*"))) == 2
+    attempts = [json.loads(path.read_text())["attempts"] for path in sorted(folder.rglob("trial.json"))]
+    assert attempts == [2, 1]  # the first was taken over
     (tmp_path / "alone").mkdir()
-    assert main(tmp_path / "alone", **ONE, trials=3, steps=1000) == 0
+    assert main(tmp_path / "alone", **changes) == 0
     pd.testing.assert_frame_equal(table(tmp_path / "alone"), rows, check_exact=True)
-    assert main(tmp_path, *arguments, **ONE, trials=3, steps=1000) == 0  # nothing is left to do
+    assert main(tmp_path, *arguments, **changes) == 0  # nothing is left to do
     pd.testing.assert_frame_equal(table(tmp_path), rows)
 
 
