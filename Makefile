@@ -36,6 +36,8 @@ bench: $(INSTALLED)
 
 install: $(INSTALLED)
 
+# Tests start some hundred processes, each of which would compile the project anew where Python may not keep what it compiled.
+test: export PYTHONDONTWRITEBYTECODE :=
 test: $(INSTALLED_DEV)
 	$(PY) -m pytest -n auto --dist worksteal $(ARGS)
 
