@@ -187,7 +187,8 @@ def lower_bound(game: Game, pi: JointPolicy, new: JointPolicy, order: Sequence[i
     bound = expected_return(game, pi)
     for m, i in enumerate(order):
         updated = [new[j] for j in order[:m]]
-        bound += surrogate(game, pi, order[: m + 1], updated, new[i]) - C * kl_max(pi[i], new[i])
+        penalty = C * kl_max(pi[i], new[i]) if C else 0.0  # the KL is infinite where an action is dropped
+        bound += surrogate(game, pi, order[: m + 1], updated, new[i]) - penalty
     return bound
 
 

@@ -13,6 +13,7 @@ from bench.cli import command
 if __name__ == "__main__":
     command.begin()
 
+import os
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -54,12 +55,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         taken = further(options.into, options.sources)
         options.into.mkdir(parents=True, exist_ok=True)
         with FileLock(options.into / LOCK):
-            for place in taken.values():
-                if place.exists():
-                    with _held(place):
-                        pass  # before anything is copied
+            for folder, place in taken.items():  # before anything is copied
+                for one in filter(Path.exists, (folder, place)):
+                    with _held(one):
+                        pass
             for folder, place in taken.items():
-                with _held(place):
+                with _held(folder), _held(place):
                     take_over(folder, place)
                 copied += 1
             for name in SHARED:
@@ -78,11 +79,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 @contextmanager
-def _held(place: Path) -> Iterator[None]:
-    """Hold the lock file of a trial of INTO. Raises StoreError if another process does."""
-    with files.locked(place / LOCK) as free:
+def _held(folder: Path) -> Iterator[None]:
+    """Hold the lock file of a trial. Raises StoreError if another process does."""
+    if folder.exists() and not os.access(folder, os.W_OK):
+        yield  # a source that nobody can write to
+        return
+    with files.locked(folder / LOCK) as free:
         if not free:
-            raise StoreError(f"{place}: another process is at work on this trial; wait for it")
+            raise StoreError(f"{folder}: another process is at work on this trial; wait for it")
         yield
 
 

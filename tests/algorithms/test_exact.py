@@ -6,7 +6,7 @@ A property is checked on 25 random games, and on 1000 with `-m long`, the same o
 from __future__ import annotations
 
 from itertools import product
-from math import log, sqrt
+from math import inf, log, sqrt
 
 import pytest
 import torch
@@ -209,6 +209,13 @@ def test_the_lower_bound_by_hand() -> None:
     close(surrogate(game, old, [0], [], new[0]), 0.5)
     close(kl_max(old[0], new[0]), log(2 / sqrt(3)))
     close(lower_bound(game, old, new, [0]), 1 + 0.5 - 4 * log(2 / sqrt(3)))
+
+
+def test_the_lower_bound_by_hand_of_policies_that_drop_an_action() -> None:
+    """Without a future the bound is the return itself; with one the KL, which is infinite, leaves none."""
+    old, new = [policy(0.5, 0.5)], [policy(0.0, 1.0)]
+    close(lower_bound(matrix_game([0.0, 1.0], gamma=0.0), old, new, [0]), 1.0)
+    assert lower_bound(matrix_game([0.0, 1.0], gamma=0.5), old, new, [0]) == -inf
 
 
 def test_the_lower_bound_by_hand_takes_the_greatest_kl_of_two_states() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -49,19 +50,30 @@ def test_of_two_copies_that_have_not_ended_the_further_one_is_taken(tmp_path: Pa
     assert further(tmp_path / "there", [tmp_path / "here"]) == {}
 
 
-def test_a_trial_at_which_another_process_is_at_work_is_not_replaced(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("busy", ["here", "there"])
+def test_a_trial_at_which_another_process_is_at_work_is_neither_replaced_nor_copied(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], busy: str
 ) -> None:
     here, there = trial(tmp_path / "here", "running", 100), trial(tmp_path / "there", "stopped", 200)
     before = (here / "trial.json").read_bytes()
-    lock = files.try_lock(here / LOCK)
+    at_work = {"here": here, "there": there}[busy]
+    lock = files.try_lock(at_work / LOCK)
     assert lock is not None
     assert main([str(tmp_path / "here"), str(tmp_path / "there")]) == 2
-    assert f"{here}: another process is at work on this trial; wait for it" in capsys.readouterr().err
+    assert f"{at_work}: another process is at work on this trial; wait for it" in capsys.readouterr().err
     assert (here / "trial.json").read_bytes() == before
     lock.release()
     assert main([str(tmp_path / "here"), str(tmp_path / "there")]) == 0
     assert (here / "trial.json").read_bytes() == (there / "trial.json").read_bytes()
+
+
+def test_a_source_that_cannot_be_written_to_is_merged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here, there = trial(tmp_path / "here", "running", 100), trial(tmp_path / "there", "stopped", 200)
+    access = os.access  # root may write anywhere
+    monkeypatch.setattr(os, "access", lambda path, mode: access(path, mode) and path != there)
+    assert main([str(tmp_path / "here"), str(tmp_path / "there")]) == 0
+    assert (here / "trial.json").read_bytes() == (there / "trial.json").read_bytes()
+    assert not (there / LOCK).exists()
 
 
 def test_a_trial_that_is_done_and_published_is_not_replaced_by_a_part_of_it(tmp_path: Path) -> None:
