@@ -113,6 +113,6 @@ def _typed(key: str, value: Any, hint: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         raise SettingError(key, f"{value!r} is not a finite number; must be {bounds}")
     if value not in bounds:
-        limit = f" and at most {LARGEST:g}" if value > LARGEST else ""
+        limit = f" and at most {LARGEST:g}" if value > LARGEST and math.isinf(bounds.high) else ""
         raise SettingError(key, f"{value!r} is out of range: must be {bounds}{limit}")
     return kind(value)

@@ -38,7 +38,7 @@ SHARED = ("suite.yaml", "resolved.json")
 
 @command.entry
 def main(arguments: Sequence[str] | None = None) -> int:
-    """0 when all is merged; 2 when something does not fit together, and nothing was copied; 1 when copying failed."""
+    """0 when all is merged; 2 when something does not fit together, and nothing was begun; 1 when copying failed."""
     parser = command.Parser(
         prog="python -m bench.merge",
         description="Bring the trials of a suite that ran in several folders into one.",
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "sources", type=local_folder, nargs="+", metavar="FROM", help="folders with trials of the same suite"
     )
     options = parser.parse_args(arguments)
-    copied = 0
+    copied = None
     try:
         taken = further(options.into, options.sources)
         options.into.mkdir(parents=True, exist_ok=True)
@@ -59,6 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 for one in filter(Path.exists, (folder, place)):
                     with _held(one):
                         pass
+            copied = 0
             for folder, place in taken.items():
                 with _held(folder), _held(place):
                     take_over(folder, place)
@@ -70,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             merge(options.into)
     except (StoreError, OSError) as error:
         status = command.refused(error)
-        if not copied:
+        if copied is None:
             return status
         print(f"{copied} of {counted(len(taken), 'trial')} copied; the same command goes on", file=sys.stderr)
         return 1

@@ -158,6 +158,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         todo = planned(trained, options.steps, options.seeds) if trained else []
     except (SettingError, SuiteError) as error:
         return command.refused(f"bench.reference: {error}")
+    if not chosen:
+        print("All tasks have their numbers; name those to be measured again.")
+        return 0
     folder = options.results / "reference"
     try:
         if todo:

@@ -76,7 +76,11 @@ def alike(suite: SuiteResults) -> list[str]:
     for trial in suite.trials:
         of_task = labels.setdefault(trial["task"], {})
         of_task.setdefault(trial.get("method", trial["algorithm"]), set()).add(trial["algorithm"])
-    whole = {t["task"] for t in suite.trials if t.get("options", {}).get("observation") in ("global", "paper")}
+    whole = {
+        trial["task"]
+        for trial in suite.trials
+        if trial["task"].startswith("games/") or trial.get("options", {}).get("observation") in ("global", "paper")
+    }
     alone = {task for task in labels if agents.get(task) == 1}
     found = [
         f"Alike by design: agents observe the whole state on {tasks}, so that the critics of {names} see the same; "

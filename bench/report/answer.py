@@ -121,13 +121,8 @@ def notes(suite: SuiteResults, found: Sequence[Verdict]) -> list[str]:
         )
     looks = stats.deciding(suite.resolved.looks)
     if len(looks) > 1:
-        left = [
-            pair
-            for one in found
-            for pair in one.comparisons
-            if pair.second != claims.ITSELF and pair.verdict not in (stats.SUPPORTED, stats.CONTRADICTED)
-        ]
-        said.append(_of_looks(looks, len(left)))
+        compared = (pair.verdict for one in found for pair in one.comparisons if pair.second != claims.ITSELF)
+        said.append(_of_looks(looks, stats.holm_count(compared)))
         said.append(saved(suite, found))
     if not looks:
         said.append(f"Nothing is decided with fewer than {stats.ENOUGH_SEEDS} seeds.")

@@ -91,7 +91,7 @@ class Evaluated:
         """One per claim, in the order of the suite file."""
         margins = [question.claim.margin for question in self._questions]
         decisions = stats.decide(self._at, margins, self._resolved.looks)
-        left = max(1, sum(decision.verdict not in (SUPPORTED, CONTRADICTED) for decision in decisions))
+        left = max(1, stats.holm_count(decision.verdict for decision in decisions))
         looks = stats.deciding(self._resolved.looks) or [stats.ENOUGH_SEEDS]
         level = stats.levels(looks, stats.ALPHA / left)[-1]  # that of the last look
         found = [self._comparison(*pair, level) for pair in zip(self._questions, decisions, strict=True)]
@@ -175,11 +175,11 @@ class Evaluated:
         found = monotonic.measured(self._suite.updates)
         found = found[(found["agent"] == "team") & found["task"].isin(claim.tasks)]
         found = found[found["algorithm"].isin(claim.algorithms)]
-        if self._without_failed:
-            found = self._of_those_done(found)
         if found.empty:
             return Verdict(name, claim, [], METER)
         exact = bool(found["exact"].all())
+        if self._without_failed:
+            found = self._of_those_done(found)
         comparisons = sum(len(one.algorithms) for one in self._resolved.claims.values() if not one.against)
         made = []
         for label in claim.algorithms:

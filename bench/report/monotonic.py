@@ -38,14 +38,13 @@ def measured(updates: pd.DataFrame) -> pd.DataFrame:
     """
     if "improvement" not in updates:
         return pd.DataFrame(columns=[*KEPT, *JUDGED])
-    found = updates[updates["improvement"].notna()]
-    kept = found[KEPT].reset_index(drop=True)
-    error = found["improvement_error"].fillna(0.0).to_numpy(np.float64)
-    change = kept["improvement"].to_numpy(np.float64)
+    found = updates[updates["improvement"].notna()].reset_index(drop=True)
+    change = found["improvement"].astype(np.float64)
+    error = found["improvement_error"].astype(np.float64).fillna(0.0)
     rounding = ROUNDING * _size(found)
     least = ERRORS * error + rounding
     judged = (change < -rounding, change < -least, change > least, error == 0, error)
-    return kept.assign(**dict(zip(JUDGED, judged, strict=True)))
+    return found[KEPT].assign(**dict(zip(JUDGED, judged, strict=True)))
 
 
 def _size(updates: pd.DataFrame) -> Any:
@@ -167,12 +166,12 @@ def _decisive(part: pd.DataFrame, column: str, bound: float) -> tuple[float, flo
     """The interval of a share at the level of z = `bound`, as wide as if all updates of a trial agreed.
 
     Updates of one trial fall together, so it is that of Clopper and Pearson for as many trials, or `_share`'s where
-    that is wider.
+    that is wider; NaN where a task has fewer than five seeds.
     """
     trials = part.groupby(["task", "seed"], observed=True)[column].mean()
     low, high = stats.clopper_pearson(trials.sum(), len(trials), float(distributions.norm.sf(bound)))
     _, *ends = _share(part, column, bound)
-    return min(float(low), ends[0]), max(float(high), ends[1])
+    return float(np.minimum(low, ends[0])), float(np.maximum(high, ends[1]))  # NaN where `_share` has none
 
 
 def decide(

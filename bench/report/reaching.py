@@ -28,7 +28,7 @@ def table(records: pd.DataFrame, states: pd.DataFrame) -> pd.DataFrame:
             for level in LEVELS:
                 threshold = score.random + level * (score.reference - score.random)
                 found = stats.cost_to_threshold(records, states, task, threshold).assign(level=level)
-                if (found["steps"] > 0).any():  # else a policy that has not learned is that good
+                if len(found) and (found["steps"] > 0).any():  # else a policy that has not learned is that good
                     parts.append(found)
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 

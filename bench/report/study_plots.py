@@ -55,9 +55,9 @@ def budget(study: StudyResults, curves: pd.DataFrame) -> Figure:
 
 
 def _budget_curve(ax: Axes, look: Style, curve: pd.DataFrame) -> list[Artist]:
-    known = curve["high"].where(np.isfinite(curve["high"]), curve["best"])  # no band where nothing bounds it
-    low = curve["low"].where(np.isfinite(curve["low"]), curve["best"])
-    band = ax.fill_between(curve["trials"], low, known, color=look.color, alpha=0.14, linewidth=0)
+    # no band where nothing bounds it
+    low, high = (curve[end].where(np.isfinite(curve[end]), curve["best"]) for end in ("low", "high"))
+    band = ax.fill_between(curve["trials"], low, high, color=look.color, alpha=0.14, linewidth=0)
     lines = ax.plot(
         curve["trials"],
         curve["best"],

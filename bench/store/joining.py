@@ -13,11 +13,10 @@ from typing import IO, Any
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pandas.api.types import is_object_dtype
 
 from bench.store.checksums import PLACEHOLDER, PREFIX
-from bench.store.files import SEAL
+from bench.store.files import SEAL, table_writer
 
 PIECE_ROWS = 50_000
 """A piece is a row group, and what is in memory at once."""
@@ -66,7 +65,7 @@ def _pieces(tables: Iterable[pd.DataFrame], heads: dict[tuple[Any, ...], pd.Data
 def _write(file: IO[bytes], pieces: Iterable[pd.DataFrame], like: pd.DataFrame) -> None:
     """Pieces with the columns and types of `like`, and the place of a checksum."""
     schema = pa.Table.from_pandas(like, preserve_index=False).schema
-    with pq.ParquetWriter(file, schema) as writer:
+    with table_writer(file, schema) as writer:
         for piece in pieces:
             alike = piece.reindex(columns=like.columns).astype(like.dtypes)
             writer.write_table(pa.Table.from_pandas(alike, schema=schema, preserve_index=False))

@@ -63,9 +63,7 @@ def _undecidable_by_tasks(claim: Claim, planned: Sequence[Trial]) -> str:
         shared = {task for task, _ in runs if all((task, label) in runs for label in labels)}
         if not shared:
             return f"per_task skips {' or '.join(labels)} on each of its tasks"
-        if claim.kind != "grows_with_agents":
-            continue
-        if not by_robot({task.label: registry.team(task).size for task in shared}):
+        if claim.kind == "grows_with_agents" and not by_robot({t.label: registry.team(t).size for t in shared}):
             return f"{claim.kind} needs tasks of one robot with different numbers of agents for {' and '.join(labels)}"
     return ""
 

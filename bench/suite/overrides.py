@@ -30,10 +30,10 @@ def only(chosen: list[Trial], selections: Iterable[str]) -> list[Trial]:
         if of_trial is None or not equals:
             raise SuiteError(f"--only {selection}: write task=..., algorithm=... or seed=..., values joined by commas")
         present = {name for t in chosen for name in of_trial(t)}
-        whole = values.strip()  # the label of a task may have a list among its options
-        wanted = [whole] if whole in present else [value.strip() for value in values.split(",")]
+        wanted = [value.strip() for value in values.split(",")]
         if key == "task":
-            wanted = [_by_end(value, present) for value in wanted]
+            whole = _by_end(values.strip(), present)  # the label of a task may have a list among its options
+            wanted = [whole] if whole in present else [_by_end(value, present) for value in wanted]
         for value in wanted:
             if value not in present:
                 valid = ", ".join(sorted(present, key=lambda v: (len(v), v)))

@@ -30,7 +30,7 @@ FIRST_TUNING_SEED = 1000
 BLOCK = ("envs", "rollout_length")
 """The settings whose product, the steps of one update, has to fit the evaluation grid."""
 SEARCH = {"first_seed", "objectives", "pruner", "sampler", "sampler_seed"}
-"""The keys with defaults that reports show: the study.yaml in a folder of results says them in any case."""
+"""The keys with defaults that define the search: the study.yaml in a folder of results says them in any case."""
 MOST_SHOWN = 12
 """Values of a setting that a message lists."""
 WILCOXON_LEAST = 5

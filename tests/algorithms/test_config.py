@@ -136,6 +136,7 @@ def test_a_buffer_that_is_smaller_than_one_step_of_all_environments_is_named() -
 
 def test_a_number_that_32_bits_do_not_hold_is_refused_with_the_largest() -> None:
     assert str(refusal("mappo", {"clip": 1e39})) == "1e+39 is out of range: must be above 0 and at most 3.4e+38"
+    assert str(refusal("mappo", {"gamma": 1e39})) == "1e+39 is out of range: must be from 0 to 1"
 
 
 def test_exact_learning_needs_discounting() -> None:

@@ -135,21 +135,22 @@ def test_a_damaged_table_is_refused_before_anything_is_copied(
     assert not (tmp_path / "here").exists()
 
 
+@pytest.mark.parametrize("copied", [0, 1])
 def test_copying_that_fails_says_how_far_it_came(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], copied: int
 ) -> None:
     for seed in range(3):
         trial(tmp_path / "there", "stopped", 200, seed)
 
     def full(folder: Path, place: Path) -> None:
-        if folder.name == "seed-01":
+        if folder.name == f"seed-{copied:02}":
             raise OSError(28, "No space left on device", str(place))
         take_over(folder, place)
 
     monkeypatch.setattr(bench_merge, "take_over", full)
     assert main([str(tmp_path / "here"), str(tmp_path / "there")]) == 1
     assert "No space left on device" in (said := capsys.readouterr().err)
-    assert said.endswith("1 of 3 trials copied; the same command goes on\n")
+    assert said.endswith(f"{copied} of 3 trials copied; the same command goes on\n")
     monkeypatch.setattr(bench_merge, "take_over", take_over)
     assert main([str(tmp_path / "here"), str(tmp_path / "there")]) == 0
 

@@ -51,6 +51,7 @@ from bench.report.stats.verdicts import (
     differences_of,
     grows,
     growth,
+    holm_count,
     normalised_pairs,
     outperforms,
 )
@@ -104,6 +105,7 @@ __all__ = [
     "bounds",
     "levels",
     "deciding",
+    "holm_count",
     "decide",
     "grows",
     "growth",

@@ -226,9 +226,9 @@ def _usable(evidence: Evidence | None) -> bool:
     return evidence is not None and evidence.seeds >= ENOUGH_SEEDS and bool(np.isfinite(evidence.low + evidence.high))
 
 
-def _waiting(decisions: list[Decision]) -> int:
-    """How many comparisons are not decided to differ."""
-    return sum(decision.verdict not in (SUPPORTED, CONTRADICTED) for decision in decisions)
+def holm_count(verdicts: Iterable[str]) -> int:
+    """How many comparisons Holm's correction counts: those that are not decided to differ."""
+    return sum(verdict not in (SUPPORTED, CONTRADICTED) for verdict in verdicts)
 
 
 def _by_p(evidence: Mapping[int, Any]) -> list[int]:
@@ -237,7 +237,8 @@ def _by_p(evidence: Mapping[int, Any]) -> list[int]:
 
 def _correct(decisions: list[Decision], evidence: Mapping[int, Any]) -> None:
     """Holm's p: the smallest times the number of comparisons, the next times one less, none below the one before."""
-    corrected = [evidence[j].p * (_waiting(decisions) - rank) for rank, j in enumerate(_by_p(evidence))]
+    count = holm_count(decision.verdict for decision in decisions)
+    corrected = [evidence[j].p * (count - rank) for rank, j in enumerate(_by_p(evidence))]
     for j, p in zip(_by_p(evidence), np.maximum.accumulate(corrected), strict=True):
         decisions[j] = Decision(UNDECIDED, 0, min(1.0, float(p)))
 
@@ -260,7 +261,8 @@ def _find_equivalent(
 def _find_different(decisions: list[Decision], evidence: Mapping[int, Any], planned: tuple[int, ...], k: int) -> None:
     """Decide the smallest p, then the next, each at the level of as many comparisons as are not decided to differ."""
     for j in _by_p(evidence):
-        if evidence[j].p > levels(planned, ALPHA / _waiting(decisions))[k]:
+        count = holm_count(decision.verdict for decision in decisions)
+        if evidence[j].p > levels(planned, ALPHA / count)[k]:
             return
         if decisions[j].verdict == UNDECIDED:
             verdict = SUPPORTED if evidence[j].effect > 0 else CONTRADICTED

@@ -371,6 +371,15 @@ def test_updates_of_failed_trials_are_left_out_with_them(tmp_path: Path) -> None
     assert (row["effect"], row["effect without"]) == ("0.4%", "0.0%")
 
 
+def test_where_only_failed_trials_measured_updates_nothing_is_left_without_them(tmp_path: Path) -> None:
+    claim = Claim("Updates improve.", "improves_monotonically", ["happo"], [], [CHEETAH], "final", 0.1)
+    write(tmp_path, {"happo": 1.0}, claim)
+    write_trial(tmp_path, "happo", 0, task=CHEETAH, returns=(), status="failed", error="Diverged")
+    suite = replace(load(tmp_path), updates=measured_updates({CHEETAH: 1.0}, seeds=1))
+    (row,) = answer.context(suite, claims.verdicts(suite))["without_failed"]
+    assert row["without"] == "undecided, 0 seeds on a task being too few"
+
+
 def test_a_verdict_without_failed_trials_says_where_too_few_seeds_are_left(tmp_path: Path) -> None:
     write(tmp_path, {"happo": 1.5, "mappo": 1.0})
     write_trial(tmp_path, "happo", 0, task=CHEETAH, returns=(), status="failed", error="Diverged")

@@ -36,6 +36,16 @@ def test_of_updates_that_change_nothing_at_most_a_twentieth_seems_to_lower_the_r
     assert found["surely"].mean() == pytest.approx(monotonic.CHANCE, abs=0.002)
 
 
+def test_updates_that_were_not_measured_change_no_judgement_on_others() -> None:
+    """As in a suite that measures every third update, and records J where it does."""
+    table = updates({0: [-3.0, 0.5, 3.0]}).query("agent == 'team'").assign(expected_return=100.0)
+    sparse = table.set_index(3 * np.arange(len(table))).reindex(range(3 * len(table)))
+    found = monotonic.measured(sparse)
+    assert found["lowered"].tolist() == [True, False, False]
+    assert found["surely"].tolist() == [True, False, False]
+    assert found["raised"].tolist() == [False, False, True]
+
+
 def test_exact_returns_have_no_error() -> None:
     found = monotonic.measured(updates({0: [1e-9, 0.0, -1e-9]}, error=0.0))
     assert found[found["agent"] == "team"]["surely"].tolist() == [False, False, True]
@@ -54,7 +64,8 @@ def test_shares_are_of_the_whole_update_and_of_single_steps() -> None:
         ([16], 5, "undecided"),  # 40% of 200 updates, but of five trials
         ([10], 80, "undecided"),  # 25%, as may seem to by chance
         ([0], 80, "supported"),
-        ([0], 60, "undecided"),  # of 60 trials without a fall the share may be 6%
+        ([0], 72, "supported"),
+        ([0], 71, "undecided"),  # of 71 trials without a fall the share may be 5.06%
         ([0, 5, 0, 2, 0], 80, "undecided"),  # 3.5%
         ([40, 0, 0, 0], 80, "undecided"),  # 25%, from a quarter of the trials
     ],
@@ -109,6 +120,12 @@ def test_a_verdict_on_updates_stays_and_asks_for_more_at_each_of_many_looks() ->
     assert monotonic.decide(lambda _: enough, [5]).verdict == "supported"
     assert monotonic.decide(lambda _: enough, [5, 6, 7, 8, 9, 10]).verdict == "undecided"
     assert monotonic.decide(lambda _: enough, [5], comparisons=9).verdict == "undecided"
+
+
+def test_fewer_than_five_seeds_on_a_task_decide_nothing() -> None:
+    many = whole_updates({seed: [2.0] * 40 for seed in range(80)})
+    few = whole_updates({seed: [2.0] * 40 for seed in range(4)}).assign(task="b")
+    assert monotonic.decide(lambda _: pd.concat([many, few]), [5]).verdict == "undecided"
 
 
 def whole_updates(changes: dict[int, list[float]]) -> pd.DataFrame:

@@ -52,6 +52,12 @@ def test_five_trials_have_intervals_whose_end_may_be_open(tmp_path: Path) -> Non
     assert (whole["median steps"], whole["95% interval, steps"]) == ("200", "[200, ∞]")
 
 
+def test_a_task_without_an_evaluation_yet_has_no_rows(tmp_path: Path) -> None:
+    write(tmp_path, "happo", 0, 0.0, 1.2)
+    write_trial(tmp_path, "happo", 0, task=HOPPER, returns=(), final=None, absolute=None, status="waiting")
+    assert {row["task"] for row in rows(tmp_path)} == {CHEETAH}
+
+
 def test_what_every_policy_has_before_training_is_no_cost(tmp_path: Path) -> None:
     write(tmp_path, "happo", 0, 0.7, 1.1, 1.1)
     write(tmp_path, "mappo", 0, 0.6, 0.6, 1.1)

@@ -258,24 +258,26 @@ def test_settings_of_a_tuned_twin_are_not_called_untuned(tmp_path: Path) -> None
 
 
 def test_algorithms_that_coincide_on_a_task_are_said_to(tmp_path: Path) -> None:
-    """IPPO and MAPPO where agents observe the whole state; MAPPO and HAPPO where there is one agent."""
-    single = "games/coordination-1"
+    """IPPO and MAPPO where agents observe the whole state, as in games; MAPPO and HAPPO where there is one agent."""
+    single, game = "mamujoco/Hopper-1x3", "games/driving"
     for label in ("ippo", "mappo", "mappo-2", "happo"):
         write_trial(tmp_path, label, options={"observation": "global"})
         write_trial(tmp_path, label, task="mamujoco/Hopper-3x1", options={"observation": "local"})
     for label in ("mappo", "happo", "hatrpo"):
         write_trial(tmp_path, label, task=single)
+    for label in ("ippo", "mappo"):
+        write_trial(tmp_path, label, task=game)
     labels = {
         label: Algorithm(label.split("-")[0], "", False) for label in ("ippo", "mappo", "mappo-2", "happo", "hatrpo")
     }
-    tasks = {TASK: 2, "mamujoco/Hopper-3x1": 3, single: 1}
+    tasks = {TASK: 2, "mamujoco/Hopper-3x1": 3, single: 1, game: 2}
     Resolved([*labels], [*tasks], labels, [], tasks).write(tmp_path)
     suite = load(tmp_path)
     said = about.alike(suite)
     assert [line for line in page.warnings(suite, report.states_of(suite)) if line.startswith("Alike")] == said
     assert said == [
-        f"Alike by design: agents observe the whole state on {TASK}, so that the critics of ippo, mappo and mappo-2 "
-        "see the same; beside their settings these differ in having one critic per agent or one for all.",
+        f"Alike by design: agents observe the whole state on {game} and {TASK}, so that the critics of ippo, mappo and "
+        "mappo-2 see the same; beside their settings these differ in having one critic per agent or one for all.",
         f"Alike by design: with the one agent of {single} a sequential update is a simultaneous one, so that mappo and "
         "happo differ in their settings alone.",
     ]

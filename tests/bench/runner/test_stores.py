@@ -402,6 +402,19 @@ def test_a_trial_that_alone_is_cut_off_has_failed_after_its_retries(
     assert ended[1].error == "gone for 3 s"
 
 
+def test_a_look_at_what_another_run_holds_that_fails_is_left_to_an_attempt(
+    run_of_two: Callable[[], Iterator[Outcome]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began = attempts(monkeypatch, "busy")
+
+    def gone(trial: Trial, results: Remote) -> bool:
+        raise StoreGone("the store does not answer")
+
+    monkeypatch.setattr(pool, "at_work", gone)
+    assert [(one.trial.label, one.status) for one in run_of_two()] == [("happo", "done"), ("ippo", "done")]
+    assert began == ["ippo", "happo", "ippo"]
+
+
 def test_results_may_lie_in_a_folder_that_is_used_as_a_store(
     suite: Path, local: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

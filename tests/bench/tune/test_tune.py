@@ -1307,6 +1307,14 @@ def test_unless_told_only_tasks_without_numbers_are_measured(
     assert {*reference.without_numbers(random_only)} == left
 
 
+def test_where_no_task_lacks_numbers_that_is_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(reference, "without_numbers", lambda _: [])
+    assert reference.main([]) == 0
+    assert capsys.readouterr().out == "All tasks have their numbers; name those to be measured again.\n"
+
+
 def test_the_leader_is_named_with_those_whose_intervals_reach_it() -> None:
     curves = pd.DataFrame(
         {
