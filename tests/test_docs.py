@@ -149,6 +149,7 @@ def test_the_readme_says_what_the_published_comparison_found() -> None:
     for paper in ("Kuba et al.", "Zhong et al."):
         own = [panel["exceeded"] for panel in panels if panel["source"].startswith(paper)]
         assert re.search(rf"in {own.count('yes')} of {len(own)} of\s+\[{paper}", text)
+    assert f"level with it in {sum(panel['exceeded'] == 'level' for panel in panels)} (" in text
 
 
 def test_every_page_counts_the_trials_of_the_published_comparison() -> None:

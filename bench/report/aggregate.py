@@ -174,12 +174,14 @@ def make(suite: SuiteResults) -> Aggregate | None:
     lost = table[table["counted_as"] != ""]
     names = [f"{trial_name({**row})} as {row['counted_as']}" for _, row in lost.iterrows()]
     shown = rows(table, suite.algorithms)
+    seeds = table.groupby(["task", "algorithm"], observed=True).size()
     context = {
         "rows": shown,
         "partial": "IQM on the tasks that all have" in shown[0],
         "tasks": table["task"].nunique(),
         "several": table["algorithm"].nunique() > 1,
-        "few": table.groupby(["task", "algorithm"], observed=True).size().min() < stats.ENOUGH_SEEDS,
+        "few": seeds.min() < stats.ENOUGH_SEEDS,
+        "unequal": seeds.nunique() > 1,
         "left_out": sorted(table.loc[table["normalised"].isna(), "task"].unique()),
         "counted": "; ".join(names) + "." if names else "",
     }

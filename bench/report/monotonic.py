@@ -12,6 +12,7 @@ from scipy import stats as distributions
 from bench.report import stats
 from bench.report.algorithms import in_order
 from bench.report.formats import NONE, without_empty
+from bench.report.load import SuiteResults
 from bench.report.stats import CONTRADICTED, NOTHING, SUPPORTED, UNDECIDED, Decision, Evidence
 from bench.store.resolved import FEWEST_EPISODES
 
@@ -125,10 +126,13 @@ def by_task(found: pd.DataFrame) -> list[dict[str, str]]:
     return without_empty(rows)
 
 
-def context(updates: pd.DataFrame, order: Iterable[str]) -> dict[str, Any]:
+def context(suite: SuiteResults) -> dict[str, Any]:
     """What the template `improvement.html` shows; no rows where nothing was measured."""
-    found = measured(updates)
-    return {"algorithms": by_algorithm(found, order), "tasks": by_task(found)}
+    found = measured(suite.updates)
+    sharing = {(t["task"], t["algorithm"]) for t in suite.trials if t.get("settings", {}).get("share_actors")}
+    shared = np.array([pair in sharing for pair in zip(found["task"], found["algorithm"], strict=True)], bool)
+    found = found[(found["agent"] == "team") | ~shared]  # the step of the one actor is the whole update
+    return {"algorithms": by_algorithm(found, suite.algorithms.methods), "tasks": by_task(found)}
 
 
 def evidence(whole: pd.DataFrame) -> Evidence:

@@ -299,7 +299,7 @@ def html(
             for index, figure in enumerate(over_tasks.parts if over_tasks else ())
         ],
         reaching=reaching.rows(reaching.table(suite.records, states), algorithms),
-        improvement=monotonic.context(suite.updates, algorithms.methods),
+        improvement=monotonic.context(suite),
         games=games.make(suite, states),
         sensitivity=sensitivity.of_suite(suite),
         published=published.rows(tasks),

@@ -13,6 +13,8 @@ from bench.store import scores
 PATH = Path(__file__).with_name("published_returns.csv")
 STEPS = {"1M": 1_000_000, "2M": 2_000_000, "5M": 5_000_000, "10M": 10_000_000}
 """Column `return_at_...` -> environment steps."""
+READING = 0.03
+"""Returns that differ by at most this share of the published one cannot be told apart: it was read off a figure."""
 EQUAL_STEPS = "best published, as many steps", "exceeded there"
 
 
@@ -75,8 +77,13 @@ def panels(returns: pd.DataFrame) -> list[dict[str, str]]:
 
 
 def _beside(panel: pd.DataFrame, here: float, heading: str, exceeded: str) -> dict[str, str]:
-    """The best published return of some, and whether one here exceeds it; dashes where there is none."""
+    """The best published return of some, and whether one here exceeds it: "level" within `READING`.
+
+    Dashes where there is none.
+    """
     if panel.empty:
         return {heading: NONE, exceeded: NONE}
     best = panel.iloc[int(panel["value"].to_numpy().argmax())]
-    return {heading: f"{best['algorithm']} {best['value']:,.0f}", exceeded: "yes" if here > best["value"] else "no"}
+    level = abs(here - best["value"]) <= READING * abs(best["value"])
+    verdict = "level" if level else "yes" if here > best["value"] else "no"
+    return {heading: f"{best['algorithm']} {best['value']:,.0f}", exceeded: verdict}

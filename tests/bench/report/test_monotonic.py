@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
+from test_report import write_trial
 
 from bench.report import monotonic
+from bench.report.load import load
 from bench.report.stats import NOTHING
 
 
@@ -132,6 +137,15 @@ def whole_updates(changes: dict[int, list[float]]) -> pd.DataFrame:
     """The rows of `measured` of whole updates."""
     found = monotonic.measured(updates(changes))
     return found[found["agent"] == "team"]
+
+
+def test_the_step_of_an_actor_that_all_agents_share_is_the_whole_update(tmp_path: Path) -> None:
+    for label, shared in (("mappo", False), ("mappo-shared", True)):
+        write_trial(tmp_path, label, task="a", settings={"share_actors": shared})
+    table = pd.concat([updates({0: [1.0, -2.0]}).assign(algorithm=label) for label in ("mappo", "mappo-shared")])
+    own, shared = monotonic.context(replace(load(tmp_path), updates=table))["algorithms"]
+    assert (own["updates measured"], own["agents' steps that lowered it"]) == ("2", "0.0%")
+    assert (shared["updates measured"], shared["agents' steps that lowered it"]) == ("2", "–")
 
 
 def test_without_the_meter_there_is_nothing() -> None:
