@@ -20,7 +20,7 @@ CHANCE = 0.05
 """Of updates that leave returns as they are at most this share seems to lower them, in `FEWEST_EPISODES` or more."""
 SKEWED = 0.2
 """Of updates that leave the mean return as it is hardly more than this share seems to lower it: where a few of 16
-episodes gain much and the others lose a little, 18% do."""
+episodes gain much and the others lose a little, 19% do."""
 ERRORS = float(distributions.t.ppf(1 - CHANCE, FEWEST_EPISODES - 1))
 """A change by more than 1.753 standard errors is a sure one: the 95% quantile of Student's t with 15 degrees."""
 NORMAL = float(distributions.norm.ppf(0.975))
