@@ -100,7 +100,12 @@ def _levels(ax: Axes, found: pd.DataFrame, labels: list[str], algorithms: Algori
         row, look = rows.loc[label], algorithms.styles[label]
         if np.isfinite(row["iqm_low"]):
             (bar,) = ax.plot(
-                [row["iqm_low"], row["iqm_high"]], [place, place], color=look.color, linewidth=5, alpha=0.3
+                [row["iqm_low"], row["iqm_high"]],
+                [place, place],
+                color=look.color,
+                linewidth=5,
+                alpha=0.3,
+                solid_capstyle="butt",  # others go on beyond the ends
             )
             bar.set_gid(series_id(index[label], 0))
         (dot,) = ax.plot(row["iqm"], place, look.marker, color=look.color, markersize=6)

@@ -251,7 +251,7 @@ def tuning(trial: Trial) -> str:
     """The budget that the settings of a trial were tuned with."""
     about = trial.get("tuning")
     if not about:
-        return "not tuned"
+        return "none stated"
     trials, seeds = counted(about["trials"], "trial"), counted(about["seeds"], "seed")
     return f"{trials} of {about['steps']:,} steps on {seeds} (study {about['study']})"
 

@@ -67,11 +67,13 @@ def count(found: int, planned: int) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as "45 s", "12 min" or "3.4 h"."""
+    """Seconds as "45 s", "2.5 min", "12 min" or "3.4 h"."""
     if pd.isna(seconds):
         return NONE
     if seconds < 120:
         return f"{seconds:.0f} s"
+    if seconds < 600:
+        return f"{seconds / 60:.1f} min"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 

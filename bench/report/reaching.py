@@ -77,8 +77,4 @@ def _cost(value: float) -> str:
 def _span(low: float, high: float) -> str:
     if np.isnan(low):
         return NONE
-    return f"[{_end(low)}, {_end(high)}]"
-
-
-def _end(value: float) -> str:
-    return "∞" if np.isinf(value) else _cost(value)
+    return f"[{'∞' if np.isinf(low) else _cost(low)}, {'∞)' if np.isinf(high) else f'{_cost(high)}]'}"

@@ -56,7 +56,7 @@ def winners(curves: pd.DataFrame) -> list[str]:
     for k in study_results.budgets(curves):
         first, *level = study_results.leaders(curves, k)
         word = "trial" if k == 1 else "trials"
-        less = f"; not told apart from {', '.join(level)} by its interval" if level else ""
+        less = f"; no interval tells it apart from {', '.join(level)}" if level else ""
         lines.append(f"With {k} {word}: {first}{less}.")
     return lines
 
@@ -138,6 +138,7 @@ def html(study: StudyResults, curves: pd.DataFrame, rows: list[dict[str, str]], 
         if short or absent
         else [],
         facts=facts(study),
+        earlier=[f"{task}: {value:,.0f}" for task, value in study.earlier.items()],
         figures={
             key: plots.inline(figure, f"figure{index}", key, study.algorithms)
             for index, (key, figure) in enumerate(figures.items())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import comb
 from pathlib import Path
@@ -18,6 +19,7 @@ from bench.report.algorithms import Algorithms, in_order
 from bench.report.load import ReportError
 from bench.store import files
 from bench.store.resolved import Resolved
+from bench.store.studies import earlier_references
 
 NEEDED = {"trials": int, "seeds": int, "steps": int, "tasks": list, "space": dict}
 """The keys of study.yaml without which there is no report, and what they hold."""
@@ -39,6 +41,8 @@ class StudyResults:
     document: dict[str, Any]
     """The study file, with what it leaves unsaid."""
     algorithms: Algorithms
+    earlier: Mapping[str, float]
+    """Tasks whose reference scores were measured again since -> the return that was 1 in the study."""
 
     @property
     def name(self) -> str:
@@ -59,6 +63,7 @@ def load(folder: Path) -> StudyResults:
     try:
         trials = files.read_table(path)
         importances = files.read_table(folder / "importances.parquet")
+        earlier = earlier_references(folder)
         resolved = Resolved.read(folder)
         document = yaml.safe_load((folder / "study.yaml").read_text())
     except (files.StoreError, OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -67,7 +72,7 @@ def load(folder: Path) -> StudyResults:
         raise ReportError(f"{path}: lacks {', '.join(missing)}; a table of tuning trials has {', '.join(COLUMNS)}")
     document = _checked(folder / "study.yaml", document)
     algorithms = Algorithms.of(resolved, {label: label for label in trials["algorithm"]})
-    return StudyResults(folder, trials.assign(score=scores(trials)), importances, document, algorithms)
+    return StudyResults(folder, trials.assign(score=scores(trials)), importances, document, algorithms, earlier)
 
 
 def _checked(path: Path, document: Any) -> dict[str, Any]:
@@ -139,10 +144,14 @@ def budgets(curves: pd.DataFrame) -> list[int]:
 
 
 def leaders(curves: pd.DataFrame, k: int) -> list[str]:
-    """The algorithm with the highest median best of k trials, and those whose intervals overlap its own."""
+    """The algorithm with the highest median best of k trials, and those whose intervals overlap its own.
+
+    Without an interval, or with one without a width, which is of a single trial, nothing is told apart.
+    """
     here = curves[curves["trials"] == k]
-    top = here.iloc[int(here["best"].to_numpy().argmax())]
-    level = ~(here["high"] < top["low"])  # without an interval nothing is told apart
+    place = int(here["best"].to_numpy().argmax())
+    top, known = here.iloc[place], here["low"] < here["high"]
+    level = ~((here["high"] < top["low"]) & known & known.iloc[place])
     return in_order([str(top["algorithm"]), *here.loc[level, "algorithm"]])
 
 

@@ -9,20 +9,17 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import yaml
 
 from bench.store import checksums, files, scores
 from bench.store.files import StoreError
-from bench.store.studies import KEY, TuningTrial, best, tuning_hash, tuning_trials
+from bench.store.studies import KEY, TuningTrial, best, close, reached, tuning_hash, tuning_trials, unit
 from bench.store.verifying import Finding, attempted, check_files, check_records
 
 TrialsByKey = Mapping[tuple[str, int], TuningTrial]
 TUNED_AGAIN = "run bench.tune on the study again, which writes it anew"
 STATES = ("complete", "pruned", "fail")
-CLOSE = 1e-9
-"""Relative difference that the order of a sum may make."""
 
 
 def findings_of_study(folder: Path) -> Iterator[Finding]:
@@ -98,33 +95,24 @@ def _returns(path: Path, table: pd.DataFrame, found: TrialsByKey) -> tuple[str, 
 
     It is that of the reference scores now, or of a reference that was measured earlier, for which 1 was another return.
     """
-    points: dict[str, list[tuple[str, float, float]]] = {}  # task -> name, value in the table, value on the scale now
     for row in table.to_dict("records"):
-        name, said = _name((row["algorithm"], row["number"])), json.loads(row["returns"])
-        if row["state"] != "fail" and not _close(row["value"], mean := _mean_of_tasks(said)):
+        said = json.loads(row["returns"])
+        if row["state"] != "fail" and not close(row["value"], mean := _mean_of_tasks(said)):
+            name = _name((row["algorithm"], row["number"]))
             return f"{path}: {name}: value {row['value']:.6g} is not the mean over its tasks, {mean:.6g}", ""
-        ends = _last_returns(found[row["algorithm"], row["number"]].records)
-        for pairing, value in said.items():
-            task = pairing.rpartition(" seed ")[0]
-            points.setdefault(task, []).append((f"{name}, {pairing}", value, _normalised(task, ends.get(pairing))))
     earlier = []
-    for task, values in points.items():
-        if math.isnan(_normalised(task, 0.0)):
+    for task, values in reached(table, found).items():
+        score = scores.score(task)
+        if score is None or score.reference is None:
             return f"{task} has no reference score here, with which its returns could be compared", ""
-        unit = float(np.nanmedian([value / now for _, value, now in values if now]))
+        of_now = unit(values)
         for name, value, now in values:
-            if not _close(value, unit * now):
-                return f"{path}: {name}: {value:.6g}, but its records give {unit * now:.6g}", ""
-        if not _close(unit, 1):
+            if not close(value, of_now * now):
+                return f"{path}: {name}: {value:.6g}, but its records give {of_now * now:.6g}", ""
+        if not close(of_now, 1):
             earlier.append(task)
     note = f"; where 1 was another return than now: {', '.join(earlier)}" if earlier else ""
     return "", "as the records have them" + note
-
-
-def _normalised(task: str, value: float | None) -> float:
-    """A return on the scale of the reference scores now; NaN without a return or a reference."""
-    score = scores.score(task)
-    return math.nan if value is None or score is None or score.reference is None else score.normalised(value)
 
 
 def _mean_of_tasks(returns: Mapping[str, float]) -> float:
@@ -132,19 +120,6 @@ def _mean_of_tasks(returns: Mapping[str, float]) -> float:
     for name, value in returns.items():
         tasks.setdefault(name.rpartition(" seed ")[0], []).append(value)
     return fmean(fmean(values) for values in tasks.values()) if tasks else math.nan
-
-
-def _last_returns(records: pd.DataFrame) -> dict[str, float]:
-    """`<task> seed <seed>` -> the mean return of the last evaluation."""
-    grid = records[records["kind"] == "grid"]
-    last = grid[grid["step"] == grid.groupby(["task", "seed"], observed=True)["step"].transform("max")]
-    means = last.groupby(["task", "seed"], observed=True)["episode_return"].mean().reset_index()
-    rows = zip(means["task"], means["seed"], means["episode_return"], strict=True)
-    return {f"{task} seed {seed}": float(value) for task, seed, value in rows}
-
-
-def _close(one: float, other: float) -> bool:
-    return math.isclose(one, other, rel_tol=CLOSE, abs_tol=CLOSE)
 
 
 def _best(path: Path, table: pd.DataFrame) -> tuple[str, str]:

@@ -10,6 +10,8 @@ from typing import Any
 
 from bench.runner.cost import Cost, costs, refuse_replays_beyond_memory
 from bench.runner.summary import physics_warning
+from bench.store.studies import earlier_references
+from bench.suite.model import SuiteError
 from bench.suite.trial import Trial
 from bench.trial.link import Link
 from bench.tune.storage import finished_trials
@@ -42,6 +44,18 @@ def prepared(file: Path, changes: Sequence[str], results: Path, storage: str | N
     where = storage or str(folder / "journal.log")
     left = Counter({label: plan.study.trials - n for label, n in finished_trials(plan, folder, where).items()})
     todo = [t for label, own in plan.defaults.items() if left[label] for t in own]
+    if todo and (folder / "tuning.parquet").exists():
+        _refuse_other_scale(folder)
     refuse_replays_beyond_memory(todo, jobs)
     prices = costs(todo, fresh_episodes=False, link=link)
     return Prepared(plan, document, where, left, prices, physics_warning(todo))
+
+
+def _refuse_other_scale(folder: Path) -> None:
+    """Raise SuiteError where reference scores were measured again since the tuning trials of a study."""
+    if earlier := earlier_references(folder):
+        was = "; ".join(f"{task}, where 1 was a return of {value:,.0f}" for task, value in earlier.items())
+        raise SuiteError(
+            f"{folder}: its tuning trials were valued by reference scores that have been measured again since: {was}; "
+            "more of them could not be compared with these: give the study another name or use another --results"
+        )

@@ -21,7 +21,7 @@ from numpy.random import Generator
 from scipy import stats
 
 from bench.report.stats.estimates import Floats, iqm, pooled_iqm, shares_of
-from bench.report.stats.intervals import TAILS, stratified, stretched
+from bench.report.stats.intervals import TAILS, drawn, stratified, stretched
 
 Draw = Callable[[Generator, tuple[int, ...]], Floats]
 Interval = Callable[[Floats], tuple[Floats, Floats]]
@@ -56,8 +56,7 @@ def truths(draw: Draw) -> tuple[float, float]:
 
 def resampled(values: Floats, statistic: Callable[[Floats], Any]) -> Iterator[tuple[Floats, Floats]]:
     """Batches of repetitions: their seeds and the statistic of each resample, [repetitions, resamples]."""
-    n = values.shape[1]
-    draws = np.random.default_rng(0).integers(0, n, (RESAMPLES, n))
+    draws = drawn(values.shape[1], RESAMPLES)
     for part in np.array_split(values, max(1, len(values) * draws.size // BATCH)):
         yield part, statistic(part[:, draws])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,13 @@ def stretched(estimate: Floats, resampled: Floats, seeds: int) -> tuple[Floats, 
     return np.asarray(estimate - s * (estimate - low)), np.asarray(estimate + s * (high - estimate))
 
 
+def drawn(seeds: int, resamples: int) -> NDArray[np.int_]:
+    """Which seeds each resample has, [resamples, seeds]: all seeds^seeds ways, as of five, or so many at random."""
+    if seeds**seeds <= resamples:
+        return np.array([*product(range(seeds), repeat=seeds)])
+    return np.random.default_rng(0).integers(0, seeds, (resamples, seeds))
+
+
 def interval(values: Floats) -> tuple[Floats, Floats]:
     """95% interval of the interquartile mean over seeds: a percentile bootstrap, stretched for few seeds.
 
@@ -53,8 +61,7 @@ def interval(values: Floats) -> tuple[Floats, Floats]:
     n = len(values)
     if n >= ENOUGH_SEEDS and finite.any():
         chosen = values[:, finite] if values.ndim > 1 else values
-        draws = np.random.default_rng(0).integers(0, n, (RESAMPLES, n))
-        low[finite], high[finite] = stretched(iqm(chosen, axis=0), iqm(chosen[draws], axis=1), n)
+        low[finite], high[finite] = stretched(iqm(chosen, axis=0), iqm(chosen[drawn(n, RESAMPLES)], axis=1), n)
     return low, high
 
 
@@ -74,8 +81,8 @@ def stratified(
     if fewest < ENOUGH_SEEDS or not np.isfinite(values).all():
         return np.full(np.shape(estimate), np.nan), np.full(np.shape(estimate), np.nan)
     random = np.random.default_rng(0)
-    drawn = [part[random.integers(0, len(part), (resamples, len(part)))] for part in runs]
-    return stretched(estimate, statistic(np.concatenate(drawn, axis=1)), fewest)
+    anew = [part[random.integers(0, len(part), (resamples, len(part)))] for part in runs]
+    return stretched(estimate, statistic(np.concatenate(anew, axis=1)), fewest)
 
 
 def clopper_pearson(found: Any, trials: int, tail: float = TAILS[0]) -> tuple[Floats, Floats]:

@@ -88,6 +88,13 @@ def test_an_algorithm_that_lacks_tasks_says_so_in_the_figure(tmp_path: Path) -> 
     assert [label.get_text() for label in axes.get_yticklabels()] == ["happo", "mappo (1 of 2 tasks)"]
 
 
+def test_bars_end_where_intervals_do(tmp_path: Path) -> None:
+    suite = write(tmp_path / "demo", {"happo": 1.5, "mappo": 1.0}, seeds=5)
+    drawn = aggregate.panels(stats.final_returns(suite.records, suite.trials), suite.algorithms)
+    bar, _ = aggregate.figure(drawn, 2).axes[0].lines[:2]
+    assert bar.get_solid_capstyle() == "butt"
+
+
 def test_of_one_algorithm_there_is_no_matrix(tmp_path: Path) -> None:
     for labels, panels in (({"happo": 1.5}, 2), ({"happo": 1.5, "mappo": 1.0}, 3)):
         made = aggregate.make(write(tmp_path / str(panels), labels))

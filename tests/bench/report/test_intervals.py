@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from scipy import stats as scipy_stats
@@ -63,6 +65,14 @@ def test_with_many_seeds_the_interval_is_the_percentile_bootstrap_of_scipy() -> 
     random = np.random.default_rng(1)
     expected = scipy_stats.bootstrap((values,), stats.iqm, n_resamples=5000, method="percentile", rng=random)
     assert stats.interval(values) == pytest.approx((*expected.confidence_interval,), abs=0.01)
+
+
+def test_all_resamples_of_five_seeds_are_taken() -> None:
+    values = np.random.default_rng(3).normal(size=5)
+    every = [stats.iqm(np.array(drawn)) for drawn in itertools.product(values, repeat=5)]
+    estimate, (low, high) = stats.iqm(values), np.quantile(every, [0.025, 0.975])
+    expected = estimate - stretch(5) * (estimate - low), estimate + stretch(5) * (high - estimate)
+    assert stats.interval(values) == pytest.approx(expected, rel=1e-12)
 
 
 def test_the_mean_of_one_stratum_has_the_interval_of_a_stretched_bootstrap() -> None:

@@ -48,8 +48,8 @@ def test_five_trials_have_intervals_whose_end_may_be_open(tmp_path: Path) -> Non
     for seed in range(5):
         write(tmp_path, "happo", seed, 0.0, 0.6, 1.1 if seed < 3 else 0.6)
     half, whole = rows(tmp_path)
-    assert (half["median steps"], half["95% interval, steps"]) == ("100", "[100, ∞]")
-    assert (whole["median steps"], whole["95% interval, steps"]) == ("200", "[200, ∞]")
+    assert (half["median steps"], half["95% interval, steps"]) == ("100", "[100, ∞)")
+    assert (whole["median steps"], whole["95% interval, steps"]) == ("200", "[200, ∞)")
 
 
 def test_a_task_without_an_evaluation_yet_has_no_rows(tmp_path: Path) -> None:

@@ -237,7 +237,7 @@ def test_unequal_tuning_is_said_loudly(suite: Path, capsys: pytest.CaptureFixtur
     write_trial(suite, "mappo", tuning=None)
     write_trial(suite, "ippo", tuning=tuned)
     assert main([str(suite)]) == 0
-    said = "Unequal tuning: happo and ippo: 8 trials of 20,000 steps on 2 seeds (study lately); mappo: not tuned."
+    said = "Unequal tuning: happo and ippo: 8 trials of 20,000 steps on 2 seeds (study lately); mappo: none stated."
     assert said in capsys.readouterr().out
     assert said in (suite / "report.html").read_text()
 
@@ -252,7 +252,7 @@ def test_settings_of_a_tuned_twin_are_not_called_untuned(tmp_path: Path) -> None
     suite = load(tmp_path)
     (said,) = (line for line in page.warnings(suite, report.states_of(suite)) if line.startswith("Unequal tuning"))
     assert said.startswith(
-        "Unequal tuning: ippo and mappo-other: not tuned; mappo: 8 trials of 20,000 steps on 2 seeds (study lately); "
+        "Unequal tuning: ippo and mappo-other: none stated; mappo: 8 trials of 20,000 steps on 2 seeds (study lately); "
         "mappo-shared: the settings of mappo but for share_actors."
     )
 

@@ -1244,14 +1244,14 @@ def test_a_budget_begins_with_the_defaults() -> None:
     values = [0.5, 0.1, 0.9, 0.3, 0.7, 0.2, 0.4]
     trials = pd.DataFrame({"algorithm": "happo", "score": values, "default": [x == 0.5 for x in values]})
     labels = Algorithms({"happo": "happo"}, ["happo"])
-    curve = study_results.budget_curves(study_results.StudyResults(Path("s"), trials, pd.DataFrame(), {}, labels))
+    curve = study_results.budget_curves(study_results.StudyResults(Path("s"), trials, pd.DataFrame(), {}, labels, {}))
     assert curve["trials"].tolist() == [1, 2, 3, 4, 5, 6, 7]
     best = study_results.median_best(np.array(values[1:])).clip(min=0.5)
     assert curve["best"].tolist() == [0.5, *best]
     assert curve.loc[0, ["low", "high"]].isna().all()
     assert (curve["low"][1:] >= 0.5).all()
     untried = trials[~trials["default"]]
-    curve = study_results.budget_curves(study_results.StudyResults(Path("s"), untried, pd.DataFrame(), {}, labels))
+    curve = study_results.budget_curves(study_results.StudyResults(Path("s"), untried, pd.DataFrame(), {}, labels, {}))
     assert curve["best"].tolist() == study_results.median_best(np.array(values[1:])).tolist()
 
 
@@ -1269,7 +1269,7 @@ def test_sensitivity_is_what_tuning_for_each_task_would_add() -> None:
     trials = pd.DataFrame({"algorithm": "happo", "state": "complete", "returns": [json.dumps(x) for x in returns]})
     cut = pd.DataFrame({"algorithm": ["happo"], "state": ["pruned"], "returns": ['{"a seed 1": 9.0}']})
     labels = Algorithms({"happo": "happo"}, ["happo"])
-    study = study_results.StudyResults(Path("s"), pd.concat([trials, cut]), pd.DataFrame(), {}, labels)
+    study = study_results.StudyResults(Path("s"), pd.concat([trials, cut]), pd.DataFrame(), {}, labels, {})
     (row,) = study_results.sensitivity(study).to_dict("records")
     assert row == {"algorithm": "happo", "trials": 2, "tasks": 2, "one": 1.0, "each": 1.5, "add": 0.5}
 
@@ -1328,6 +1328,10 @@ def test_the_leader_is_named_with_those_whose_intervals_reach_it() -> None:
     assert study_results.leaders(curves, 1) == ["happo", "mappo"]
     unknown = curves.assign(low=curves["low"].mask(curves["algorithm"] == "happo"))  # of the defaults alone
     assert study_results.leaders(unknown, 1) == ["happo", "mappo", "ippo"]
+    for label, single in (("happo", 3.0), ("ippo", 1.0)):  # the defaults again, as the best of two often are
+        mine = curves["algorithm"] == label
+        point = curves.assign(low=curves["low"].mask(mine, single), high=curves["high"].mask(mine, single))
+        assert "ippo" in study_results.leaders(point, 1)
 
 
 def test_the_report_knows_a_study_by_its_folder(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,9 +15,10 @@ import yaml
 from test_tune import main
 
 from bench import publish, verify
+from bench.report.__main__ import main as report
 from bench.store import files, scores
 from bench.store.files import StoreError
-from bench.store.studies import tuning_trials
+from bench.store.studies import earlier_references, tuning_trials
 from bench.store.verifying_study import findings_of_study
 
 pytestmark = pytest.mark.usefixtures("sigterm_as_before")
@@ -92,6 +93,24 @@ def test_a_reference_that_was_measured_anew_since_is_said_and_no_error(
     assert wrong(study) == []
     notes = [found.note for found in findings_of_study(study)]
     assert "as the records have them; where 1 was another return than now: mamujoco/Hopper-3x1" in notes
+
+
+def test_the_report_says_which_return_was_the_reference_and_no_trial_is_added_to_it(
+    study: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    task = "mamujoco/Hopper-3x1"
+    old = scores.score(task)
+    assert old is not None
+    assert old.reference is not None
+    assert earlier_references(study) == {}
+    new = scores.Score(old.random, old.random + 2 * (old.reference - old.random))
+    monkeypatch.setattr(scores, "score", lambda _: new)
+    assert earlier_references(study) == {task: pytest.approx(old.reference)}
+    assert report([str(study)]) == 0
+    assert f"since then measured again; {task}: {old.reference:,.0f})" in (study / "report.html").read_text()
+    capsys.readouterr()
+    assert main(study.parent, "--trials", "4") == 2
+    assert f"measured again since: {task}, where 1 was a return of {old.reference:,.0f}" in capsys.readouterr().err
 
 
 def test_a_value_that_is_not_the_mean_of_the_returns_is_named(study: Path) -> None:
