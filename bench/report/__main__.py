@@ -14,8 +14,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import pandas as pd
-
 from bench.cli.command import counted
 from bench.report import (
     aggregate,
@@ -43,14 +41,9 @@ from bench.store.studies import is_study
 RESULTS = Path("results")
 
 
-def states_of(suite: SuiteResults) -> pd.DataFrame:
-    """Every trial of a suite, and where it stands."""
-    return stats.trial_states(suite.records, suite.trials, suite.skipped, suite.algorithms.methods, suite.planned)
-
-
 def write(suite: SuiteResults, refresh: int = 0) -> str:
     """Write the figures, tables and page of one suite into its folder; returns what the terminal shows."""
-    states = states_of(suite)
+    states = suite.states
     curves = stats.with_seconds(stats.curves(suite.records, states), suite.records)
     table = stats.returns_table(suite.records, states)
     rows = page.returns_rows(table)
@@ -140,7 +133,7 @@ def rewrite(folder: Path, refresh: int) -> str:
         write_study(results, refresh)
         return f"{folder / 'report.html'}: {counted(len(results.trials), 'tuning trial')}"
     write(results, refresh)
-    states = states_of(results)
+    states = results.states
     done = int((states["state"] == "done").sum())
     return f"{folder / 'report.html'}: {done} of {counted(len(states), 'trial')} done"
 

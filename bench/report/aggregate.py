@@ -173,17 +173,17 @@ class Aggregate:
 
 def make(suite: SuiteResults) -> Aggregate | None:
     """The aggregate of a suite; None where no return can be normalised."""
-    table = stats.final_returns(suite.records, suite.trials)
+    table = stats.final_returns(suite.records, suite.states)
     if not is_there(table):
         return None
     lost = table[table["counted_as"] != ""]
     names = [f"{trial_name({**row})} as {row['counted_as']}" for _, row in lost.iterrows()]
-    shown = rows(table, suite.algorithms)
-    seeds = table.groupby(["task", "algorithm"], observed=True).size()
+    shown, known = rows(table, suite.algorithms), table[table["normalised"].notna()]
+    seeds = known.groupby(["task", "algorithm"], observed=True).size()
     context = {
         "rows": shown,
         "partial": "IQM on the tasks that all have" in shown[0],
-        "tasks": table["task"].nunique(),
+        "tasks": known["task"].nunique(),
         "several": table["algorithm"].nunique() > 1,
         "few": seeds.min() < stats.ENOUGH_SEEDS,
         "unequal": seeds.nunique() > 1,

@@ -155,7 +155,7 @@ def saved(suite: SuiteResults, found: Sequence[Verdict]) -> str:
 
 def changed_without_failed(suite: SuiteResults, found: Sequence[Verdict]) -> list[dict[str, str]]:
     """Comparisons in which a trial failed: their verdict, and what it would be without such trials."""
-    tables = {kind: stats.final_returns(suite.records, suite.trials, kind) for kind in {x.claim.measure for x in found}}
+    tables = {kind: stats.final_returns(suite.records, suite.states, kind) for kind in {x.claim.measure for x in found}}
     counts = {
         (one.name, x.first, x.second): _failed(tables[one.claim.measure], x) for one in found for x in one.comparisons
     }

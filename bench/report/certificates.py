@@ -70,7 +70,7 @@ HEADINGS = {
 
 def prepared(updates: pd.DataFrame, trials: Sequence[Mapping[str, Any]] = ()) -> pd.DataFrame:
     """The columns that are needed, NaN where there are none, with four more: `is_team`; `has_joint`, whether the
-    pairing recorded its joint KL; the trial's `delta`, and `samples` = T E, NaN where it has none."""
+    trial recorded its joint KL; its `delta`, and `samples` = T E, NaN where it has none."""
     if updates.empty:
         return pd.DataFrame()
     keys = {key: updates[key].astype("category") for key in ("task", "algorithm")}
@@ -79,7 +79,8 @@ def prepared(updates: pd.DataFrame, trials: Sequence[Mapping[str, Any]] = ()) ->
         frame[name] = updates[name].astype(float) if name in updates.columns else np.nan
     frame["is_team"] = (updates["agent"] == TEAM).to_numpy()
     has = frame["kl_joint"].notna()
-    frame["has_joint"] = has.groupby([frame["task"], frame["algorithm"]], observed=True).transform("any")
+    of_trial = [frame[key] for key in ("task", "algorithm", "seed")]
+    frame["has_joint"] = has.groupby(of_trial, observed=True).transform("any")
     settings = {(t["task"], t["algorithm"]): t.get("settings", {}) for t in trials}
     codes = keys["task"].cat.codes.to_numpy().astype(int), keys["algorithm"].cat.codes.to_numpy().astype(int)
     for name in ("delta", "samples"):

@@ -77,8 +77,7 @@ class Evaluated:
 
     def __init__(self, suite: SuiteResults, resolved: Resolved, without_failed: bool = False):
         self._suite, self._resolved, self._without_failed = suite, resolved, without_failed
-        self._states = stats.trial_states(suite.records, suite.trials)
-        self._ended = {kind: stats.ended_returns(suite.records, self._states, kind) for kind in FRESH_KINDS}
+        self._ended = {kind: stats.ended_returns(suite.records, suite.states, kind) for kind in FRESH_KINDS}
         self._questions = [
             _Question(name, claim, first, second, self._comparable(claim, first, second))
             for name, claim in resolved.claims.items()
@@ -135,7 +134,10 @@ class Evaluated:
         return stats.normalised_pairs(table, question.first, question.second, [*question.tasks])
 
     def _of_seeds(self, table: pd.DataFrame, seeds: int | None) -> pd.DataFrame:
-        return table if seeds is None else table[table["seed"] < self._resolved.first_seed + seeds]
+        """The first seeds of the suite, or all; a folder may have others, from before its first seed was changed."""
+        first = self._resolved.first_seed
+        own = table[table["seed"] >= first]
+        return own if seeds is None else own[own["seed"] < first + seeds]
 
     def _evidence(self, question: _Question, pairs: dict[str, Any]) -> Evidence:
         if question.claim.kind == "grows_with_agents":
@@ -183,7 +185,8 @@ class Evaluated:
         comparisons = sum(len(one.algorithms) for one in self._resolved.claims.values() if not one.against)
         made = []
         for label in claim.algorithms:
-            whole, tasks = found[found["algorithm"] == label], self._comparable(claim, label)
+            tasks = self._comparable(claim, label)
+            whole = found[(found["algorithm"] == label) & found["task"].isin(tasks)]
             at = partial(self._updates_at, whole, label, tasks)
             decision = monotonic.decide(at, self._resolved.looks, exact, comparisons)
             evidence = monotonic.evidence(self._of_seeds(whole, decision.seeds or None))

@@ -90,21 +90,28 @@ def _owned(table: pd.DataFrame, suite: SuiteResults, owners: Mapping[Cell, str])
 
 def _names(suites: Sequence[SuiteResults]) -> dict[str, dict[str, str]]:
     """suite -> its labels -> what they are called on the page."""
-    hashes: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    hashes: dict[str, dict[str, set[str | None]]] = defaultdict(lambda: defaultdict(set))  # label -> task
+    owners: dict[str, list[str]] = defaultdict(list)
     for suite in suites:
-        for trial in suite.trials:
-            hashes[trial["algorithm"]][trial["task"]].add(trial["config_hash"])
-    found: dict[str, dict[str, str]] = {}
-    for suite in suites:
-        labels = dict.fromkeys([*suite.records["algorithm"], *(trial["algorithm"] for trial in suite.trials)])
-        found[suite.name] = {
-            label: label
-            if sum(label in {*other.records["algorithm"]} for other in suites) == 1
-            or (hashes[label] and all(len(of) == 1 for of in hashes[label].values()))
-            else f"{label} ({suite.name})"
-            for label in labels
+        known = {(trial["task"], trial["algorithm"]): trial["config_hash"] for trial in suite.trials}
+        there = {(task, label) for task, label, _ in _cells(suite)}
+        for task, label in there:
+            hashes[label][task].add(known.get((task, label)))
+        for label in {label for _, label in there}:
+            owners[label].append(suite.name)
+
+    def one(label: str) -> bool:
+        """Whether a label is of one suite, or has one configuration in all that have it on a task."""
+        return len(owners[label]) == 1 or all(len(of) == 1 and None not in of for of in hashes[label].values())
+
+    return {
+        suite.name: {
+            label: label if one(label) else f"{label} ({suite.name})"
+            for label, names in owners.items()
+            if suite.name in names
         }
-    return found
+        for suite in suites
+    }
 
 
 def _resolved(suites: Sequence[SuiteResults], names: dict[str, dict[str, str]]) -> Resolved | None:

@@ -41,7 +41,7 @@ def make(suite: SuiteResults, states: pd.DataFrame) -> Games:
     if J.empty:
         return Games()
     mine = states[states["task"].isin(J["task"].unique())]
-    final = stats.final_returns(suite.records, suite.trials)
+    final = stats.final_returns(suite.records, states)
     tables = {task: table(J, final, task, in_order(mine["algorithm"])) for task in sorted(J["task"].unique())}
     bounds = {task: bound(task) for task in tables if COORDINATION.fullmatch(task)}
     return Games(_panels(J, mine, suite.algorithms), tables, bounds)
@@ -53,7 +53,7 @@ def exact_returns(updates: pd.DataFrame) -> pd.DataFrame:
     if not {"expected_return", *monotonic.MEASURES} <= {*updates.columns}:
         return pd.DataFrame(columns=columns)
     team = updates[(updates["agent"] == "team") & updates["improvement"].notna()]
-    exact = team[team.groupby("task", observed=True)["improvement_error"].transform("max") == 0]
+    exact = team[monotonic.exact(team)]
     exact = exact.assign(J=exact["expected_return"])
     first = exact.sort_values("step").drop_duplicates(TRIAL)
     length = updates.groupby(TRIAL, observed=True)["step"].agg(_update_steps).rename("length")

@@ -14,6 +14,7 @@ import pandas as pd
 from filelock import FileLock
 
 from bench.cli.command import counted, first_of
+from bench.report import stats
 from bench.report.algorithms import Algorithms
 from bench.store import files
 from bench.store.resolved import Resolved
@@ -54,6 +55,11 @@ class SuiteResults:
         labels = dict.fromkeys([*self.records["algorithm"], *(trial["algorithm"] for trial in self.trials)])
         methods = {trial["algorithm"]: str(trial.get("method") or trial["algorithm"]) for trial in self.trials}
         return Algorithms.of(self.resolved, {label: methods.get(label, label) for label in labels})
+
+    @cached_property
+    def states(self) -> pd.DataFrame:
+        """Every trial, and where it stands."""
+        return stats.trial_states(self.records, self.trials, self.skipped, self.algorithms.methods, self.planned)
 
     @property
     def skipped(self) -> set[tuple[str, str]]:
@@ -181,6 +187,7 @@ def _refuse_other_physics(folder: Path, trials: list[dict[str, Any]]) -> None:
 
 def refuse_mixtures(folder: Path, trials: list[dict[str, Any]]) -> None:
     """Stop where one average, or one comparison, would pool trials that ran under different conditions."""
+    ran = [trial for trial in trials if trial["status"] != "waiting"]
     rules: list[tuple[str, tuple[str, ...], Callable[[dict[str, Any]], str]]] = [
         ("MuJoCo versions", ("task",), mujoco_version),
         ("versions of the environment", ("task",), environment_versions),
@@ -190,7 +197,7 @@ def refuse_mixtures(folder: Path, trials: list[dict[str, Any]]) -> None:
         ("config hashes", ("task", "algorithm"), lambda trial: str(trial["config_hash"])),
     ]
     for what, scope, value in rules:
-        for place, groups in _groups(trials, scope, value):
+        for place, groups in _groups(ran, scope, value):
             if len(groups) > 1:
                 lists = "; ".join(f"{key}: {first_of(names)}" for key, names in sorted(groups.items()))
                 raise ReportError(

@@ -35,7 +35,7 @@ def measured(updates: pd.DataFrame) -> pd.DataFrame:
     """One row per measured update and step: task, algorithm, seed, step, agent, `improvement`, and what it was.
 
     `lowered`: J fell. `surely`: by more than `ERRORS` standard errors of the difference; `raised`: it rose by more.
-    Where J is `exact`, as in games, the `error` is 0.
+    `exact`: whether J was, as in games.
     """
     if "improvement" not in updates:
         return pd.DataFrame(columns=[*KEPT, *JUDGED])
@@ -44,8 +44,17 @@ def measured(updates: pd.DataFrame) -> pd.DataFrame:
     error = found["improvement_error"].astype(np.float64).fillna(0.0)
     rounding = ROUNDING * _size(found)
     least = ERRORS * error + rounding
-    judged = (change < -rounding, change < -least, change > least, error == 0, error)
+    judged = (change < -rounding, change < -least, change > least, exact(found), error)
     return found[KEPT].assign(**dict(zip(JUDGED, judged, strict=True)))
+
+
+def exact(found: pd.DataFrame) -> pd.Series[bool]:
+    """Whether J is exact on the task of each measured update: no change there has an error, and J changes.
+
+    Where it is sampled, an update changes nothing, without error, if the trust region rejected the step of each agent.
+    """
+    sizes = found[[*MEASURES]].fillna(0.0).abs().groupby(found["task"], observed=True).transform("max")
+    return (sizes["improvement"] > 0) & (sizes["improvement_error"] == 0)
 
 
 def _size(updates: pd.DataFrame) -> Any:

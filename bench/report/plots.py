@@ -117,11 +117,12 @@ def panels(frame: pd.DataFrame, states: pd.DataFrame, algorithms: Algorithms, ov
 
 def curve_caption(states: pd.DataFrame) -> str:
     """What line and band are, and of how many seeds."""
-    planned = states["seed"].nunique()
-    if planned == 1:
+    planned = states.groupby(["task", "algorithm"], observed=True).size()
+    if planned.max() == 1:
         return "Line: mean return of the evaluation episodes. One seed gives no interval. No smoothing."
-    begun = begun_seeds(states) or [planned]
-    seeds = counts(begun, "seed") if {*begun} == {planned} else f"{counts(begun)} of {counted(planned, 'seed')}"
+    begun = begun_seeds(states) or [*planned]
+    whole = sum(begun) == planned.sum()
+    seeds = counts(begun, "seed") if whole else f"{counts(begun)} of {counted(int(planned.max()), 'seed')}"
     mean = " (with 3 or fewer seeds this is the mean)" if min(begun) <= 3 else ""
     short = (states["reached"].fillna(-1) < states["steps"]).any()
     pale = " Pale parts: fewer seeds than planned." if short else ""

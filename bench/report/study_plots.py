@@ -80,7 +80,7 @@ def history(study: StudyResults) -> Figure:
         look, ring = study.algorithms.styles[label], PAPER
         for state, fill in (("complete", look.color), ("pruned", ring)):
             part = mine[mine["state"] == state]
-            ax.plot(part["number"], part["value"], look.marker, color=look.color, markerfacecolor=fill, markersize=4.5)
+            ax.plot(part["number"], part["score"], look.marker, color=look.color, markerfacecolor=fill, markersize=4.5)
         failed = mine[mine["state"] == "fail"]
         ax.plot(failed["number"], failed["score"], "x", color=look.color, markersize=5)
         complete = mine["value"].astype(float).where(mine["state"] == "complete")

@@ -87,10 +87,18 @@ def _checked(path: Path, document: Any) -> dict[str, Any]:
 def scores(trials: pd.DataFrame) -> pd.Series[float]:
     """The normalised return of each tuning trial; one that was cut counts with what it had reached.
 
-    One that diverged counts as a random policy (0), or as the worst trial of the study where that is less: the same
-    for all algorithms, so that none gains by diverging more often.
+    Where it had not come to all tasks and seeds it counts there as the defaults do: tasks differ in what is reached on
+    them. One that diverged counts as a random policy (0), or as the worst trial of the study where that is less: the
+    same for all algorithms, so that none gains by diverging more often.
     """
-    values = trials["value"].astype(float)
+    of_defaults = trials[trials["default"] & (trials["state"] == "complete")].set_index("algorithm")["returns"]
+    wholes = of_defaults.map(json.loads).to_dict()
+
+    def value(row: dict[Any, Any]) -> Any:
+        whole, own = wholes.get(row["algorithm"], {}), json.loads(row["returns"])
+        return _by_task(whole | own).mean() if row["state"] == "pruned" and own.keys() < whole.keys() else row["value"]
+
+    values = pd.Series([value(row) for row in trials.to_dict("records")], trials.index, dtype=float)
     return values.fillna(np.nanmin([0.0, *values]))
 
 
@@ -172,16 +180,17 @@ def sensitivity(study: StudyResults) -> pd.DataFrame:
     rows = []
     for label in study.labels:
         chosen = (study.trials["algorithm"] == label) & (study.trials["state"] == "complete")
-        table = pd.DataFrame([_by_task(text) for text in study.trials.loc[chosen, "returns"]])  # [trials, tasks]
+        returns = study.trials.loc[chosen, "returns"].map(json.loads)
+        table = pd.DataFrame([_by_task(each) for each in returns])  # [trials, tasks]
         if len(table):
             one, each = table.mean(axis=1).max(), table.max().mean()
             rows.append((label, len(table), len(table.columns), one, each, each - one))
     return pd.DataFrame(rows, columns=["algorithm", "trials", "tasks", "one", "each", "add"])
 
 
-def _by_task(returns: str) -> pd.Series[float]:
+def _by_task(returns: Mapping[str, float]) -> pd.Series[float]:
     """task -> mean over its seeds of the normalised returns of a tuning trial."""
-    found = pd.Series(json.loads(returns), dtype=float)
+    found = pd.Series(returns, dtype=float)
     return found.groupby([pairing.rpartition(" seed ")[0] for pairing in found.index]).mean()
 
 

@@ -57,7 +57,7 @@ def points(records: pd.DataFrame, updates: pd.DataFrame | None) -> Points:
     MLflow takes no "@": a `final@400000` of an earlier budget is `return/final-at-400000`.
     """
     found: dict[int, dict[str, float]] = {}
-    means = records.groupby(["kind", "step"], observed=True)["episode_return"].mean()
+    means = records.groupby(["kind", "step"], observed=True)["episode_return"].mean(skipna=False)
     for row in means.reset_index().to_dict("records"):
         metric = f"return/{row['kind']}".replace("@", "-at-")
         found.setdefault(int(row["step"]), {})[metric] = float(row["episode_return"])

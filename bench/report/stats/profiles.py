@@ -24,21 +24,22 @@ def runs_of(table: pd.DataFrame, algorithm: str, column: str = "normalised") -> 
     return {str(task): part[column].to_numpy(np.float64) for task, part in mine.groupby("task", observed=True)}
 
 
-def available(runs: dict[str, Floats], table: pd.DataFrame) -> dict[str, object]:
+def available(algorithm: str, runs: dict[str, Floats], table: pd.DataFrame) -> dict[str, object]:
     """What the numbers of one algorithm are computed with, beside what there could be.
 
     `tasks` of `all_tasks` that the table has normalised returns of; the smallest and the largest number of seeds on
-    them; `complete` where all tasks and, on each, all seeds of the table are there. Incomplete ones are not comparable.
+    them; `complete` where all tasks and, on each, all planned seeds are there. Incomplete ones are not comparable.
     """
-    usable = table[table["normalised"].notna()]
-    counts = [len(part) for part in runs.values()]
-    planned, seeds = usable["task"].nunique(), usable["seed"].nunique()
+    all_tasks = table.loc[table["normalised"].notna(), "task"].nunique()
+    counts = {task: len(part) for task, part in runs.items()}
+    mine = table[(table["algorithm"] == algorithm) & table["task"].isin(runs)]
+    planned = mine.groupby("task", observed=True)["planned"].first().to_dict()
     return {
         "tasks": len(runs),
-        "all_tasks": planned,
-        "fewest_seeds": min(counts, default=0),
-        "most_seeds": max(counts, default=0),
-        "complete": 0 < len(runs) == planned and min(counts, default=0) == seeds,
+        "all_tasks": all_tasks,
+        "fewest_seeds": min(counts.values(), default=0),
+        "most_seeds": max(counts.values(), default=0),
+        "complete": 0 < len(runs) == all_tasks and counts == planned,
     }
 
 
@@ -54,7 +55,7 @@ def aggregates(table: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for algorithm in table["algorithm"].unique():
         runs = runs_of(table, algorithm)
-        row = {"algorithm": algorithm, **available(runs, table), "shared": len(shared), "iqm_shared": np.nan}
+        row = {"algorithm": algorithm, **available(algorithm, runs, table), "shared": len(shared), "iqm_shared": np.nan}
         if both := [part for task, part in runs.items() if task in shared]:
             row["iqm_shared"] = float(pooled_iqm(np.concatenate(both), shares_of([len(part) for part in both])))
         row |= dict.fromkeys((f"{name}{end}" for name in estimates for end in ("", "_low", "_high")), np.nan)
@@ -93,7 +94,7 @@ def performance_profiles(table: pd.DataFrame, thresholds: Floats) -> pd.DataFram
             least, most = clopper_pearson(share * len(values), len(values))
             ends = {"low": np.minimum(low, least).clip(0, 1), "high": np.maximum(high, most).clip(0, 1)}
             numbers = {"threshold": thresholds, "share": share, **ends}
-            parts.append(pd.DataFrame({"algorithm": algorithm, **numbers, **available(runs, table)}))
+            parts.append(pd.DataFrame({"algorithm": algorithm, **numbers}))
     columns = ["algorithm", "threshold", "share", "low", "high"]
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
 

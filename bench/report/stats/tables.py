@@ -34,14 +34,17 @@ def trial_states(
     """The matrix tasks x algorithms x seeds, one row per cell that is planned or there.
 
     `planned`: the cells (task, algorithm, seed) that a suite plans for sure; without it all of the matrix that trials
-    span. A pairing (task, algorithm) in `skipped` has rows only for trials that have records all the same.
-    Algorithms stand in `order`, then as they appear; tables and figures follow the order of these rows.
+    span. A trial that waits and is planned no more has no row. A pairing (task, algorithm) in `skipped` has rows only
+    for trials that have records all the same. Algorithms stand in `order`, then as they appear; tables and figures
+    follow the order of these rows.
 
     Columns: task, algorithm, seed; `state` (done, running, stopped, waiting, failed, incomplete, missing);
     `reached`, the last step of the grid that was evaluated; `steps`, the budget of the task; `seconds` of training;
     `error`. Without trial.json files the budget is the last step that anyone reached on the task. `done` means that
     the last and the best policy were played on fresh episodes, as a trial does at the end of its budget.
     """
+    if planned is not None:
+        trials = [t for t in trials if t["status"] != "waiting" or (t["task"], t["algorithm"], t["seed"]) in planned]
     grid = records[records["kind"] == "grid"]
     ends = grid.groupby(["task", "algorithm", "seed"], observed=True)
     reached: dict[Any, int] = ends["step"].max().to_dict()
@@ -109,11 +112,12 @@ def diverged(records: pd.DataFrame) -> pd.DataFrame:
 
 def final_returns(
     records: pd.DataFrame,
-    trials: list[dict[str, Any]],
+    states: pd.DataFrame,
     kind: str = "final",
     score_of: Callable[[str], Score | None] = scores.score,
 ) -> pd.DataFrame:
-    """One row per trial that has ended: task, algorithm, seed, `value`, `normalised`, `counted_as`.
+    """One row per trial that has ended: task, algorithm, seed, `value`, `normalised`, `counted_as`, and of how many
+    such trials of its task and algorithm are `planned`.
 
     `value` is the mean return on fresh episodes of the last policy, or of the best one with `kind` "absolute"
     (Gorsane et al. 2022). A trial that failed for good, or whose value is not finite, is not dropped: it counts as the
@@ -121,7 +125,9 @@ def final_returns(
     "random policy" or "worst of the task", else it is empty; without either the value is NaN. `normalised` is
     0 for a random policy and 1 for the reference, NaN where no reference is recorded.
     """
-    return count_lost(ended_returns(records, trial_states(records, trials), kind), score_of)
+    planned = states.groupby(["task", "algorithm"], observed=True).size().rename("planned").reset_index()
+    found = count_lost(ended_returns(records, states, kind), score_of)
+    return found.merge(planned, how="left", on=["task", "algorithm"])
 
 
 def ended_returns(records: pd.DataFrame, states: pd.DataFrame, kind: str = "final") -> pd.DataFrame:
@@ -174,13 +180,15 @@ def curves(
     planned = states.groupby(["task", "algorithm"], observed=True).size().to_dict()
     grid = seed_returns(records, "grid")
     lost = _lost(grid, states)
+    groups = {(str(t), str(a)): group for (t, a), group in grid.groupby(["task", "algorithm"], observed=True)}
+    unevaluated = {cell: grid[:0] for cell in lost if cell not in groups and (grid["task"] == cell[0]).any()}
     parts = []
-    for (task, algorithm), group in grid.groupby(["task", "algorithm"], observed=True):
+    for (task, algorithm), group in (groups | unevaluated).items():
         wide = group.pivot(index="seed", columns="step", values="value")  # [seeds, steps]
         evaluated = group.pivot(index="seed", columns="step", values="episodes").notna()
         failed = pd.DataFrame(False, wide.index, wide.columns)
-        if seeds := lost.get((str(task), str(algorithm)), []):
-            wide, failed = _with_lost(wide, seeds, grid[grid["task"] == task], score_of(str(task)))
+        if seeds := lost.get((task, algorithm), []):
+            wide, failed = _with_lost(wide, evaluated, seeds, grid[grid["task"] == task], score_of(task))
             evaluated = evaluated.reindex(index=wide.index, columns=wide.columns, fill_value=False) | failed
         # the steps that the same seeds have reached are resampled together
         for present, columns in wide.T.groupby(evaluated.T.apply(tuple, axis=1)):
@@ -210,21 +218,27 @@ def _lost(grid: pd.DataFrame, states: pd.DataFrame) -> dict[tuple[str, str], lis
 
 
 def _with_lost(
-    wide: pd.DataFrame, seeds: list[int], task: pd.DataFrame, score: Score | None
+    wide: pd.DataFrame, evaluated: pd.DataFrame, seeds: list[int], task: pd.DataFrame, score: Score | None
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Returns [seeds, steps] in which lost seeds have what they count as from there on, and where that is."""
+    """Returns [seeds, steps] in which lost seeds have what they count as from there on, and where that is.
+
+    They are lost after their last evaluation, or from the first whose return is not finite.
+    """
     finite = task[np.isfinite(task["value"])]
     steps = [*wide.columns]  # its own: in tables of updates those of other algorithms may lie between them
     if {*wide.index} <= {*seeds}:  # nobody is left who could say how far it goes
-        steps += sorted(step for step in {*task["step"]} if step > steps[-1])
+        steps += sorted(step for step in {*task["step"]} if step > max(steps, default=-1))
     floor = finite.groupby("step")["value"].min().reindex(steps)  # NaN where every trial of the task is lost
     if score is not None:
         floor = floor.fillna(score.random).clip(upper=score.random)
     wide = wide.reindex(index=sorted({*wide.index, *seeds}), columns=steps)
     failed = pd.DataFrame(False, wide.index, wide.columns)
+    evaluated = evaluated.reindex(index=wide.index, columns=steps, fill_value=False)
     for seed in seeds:
-        ended = ~np.isfinite(wide.loc[seed].to_numpy(np.float64))
-        failed.loc[seed] = np.logical_or.accumulate(ended)
+        there = evaluated.loc[seed].to_numpy(bool)
+        diverged = there & ~np.isfinite(wide.loc[seed].to_numpy(np.float64))
+        left = ~np.logical_or.accumulate(there[::-1])[::-1]
+        failed.loc[seed] = np.logical_or.accumulate(diverged | left)
     return wide.mask(failed, floor, axis=1), failed
 
 

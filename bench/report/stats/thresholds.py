@@ -34,7 +34,7 @@ def first_passages(records: pd.DataFrame, states: pd.DataFrame, task: str, thres
     rows = []
     for cell in sorted({*parts} | never):
         part = parts.get(cell, grid.iloc[:0])
-        reached = part[part["value"] >= threshold]
+        reached = part[np.isfinite(part["value"]) & (part["value"] >= threshold)]
         spent = reached.iloc[0] if len(reached) else grid.max() if cell in never else part.iloc[-1]
         rows.append((*cell, len(reached) > 0, float(spent["step"]), float(spent["seconds"])))
     return pd.DataFrame(rows, columns=[*keys, "reached", "steps", "seconds"])

@@ -72,6 +72,13 @@ def test_the_joint_kl_is_the_sum_over_agents_where_it_was_not_recorded() -> None
     assert found["updates"] == 4
 
 
+def test_a_trial_without_a_joint_kl_has_the_sum_of_its_agents() -> None:
+    """As trials of older versions, beside others."""
+    agents = [row(str(k), seed=1, **step(k, kl_mean=0.5)) for k in range(2)]
+    found = table(pd.DataFrame([row("team", kl_joint=0.2), *agents]))
+    assert (found["kl_joint"], found["kl_joint_max"]) == (0.6, 1.0)
+
+
 def test_rounding_does_not_leave_the_trust_region() -> None:
     updates = pd.DataFrame([row("0", **step(0, kl_mean=0.01 + 1e-9)), row("1", **step(1, kl_mean=0.0101))])
     assert table(updates)["inside"] == 0.5

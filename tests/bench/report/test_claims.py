@@ -96,6 +96,17 @@ def test_the_first_five_seeds_are_those_from_the_suites_first_on(tmp_path: Path)
     assert only(load(tmp_path)).verdict == "supported"
 
 
+def test_seeds_from_before_the_first_seed_was_changed_decide_nothing(tmp_path: Path) -> None:
+    for task, algorithm, seed in product(BEATS.tasks, ("happo", "mappo"), range(10)):
+        level = {"mappo": 1.0, "happo": 1.5 if seed >= 5 else 0.2}[algorithm]
+        write_trial(tmp_path, algorithm, seed, task=task, final=reference(task, level + 0.01 * seed))
+    labels = {label: Algorithm(label, "", False) for label in ("happo", "mappo")}
+    Resolved([*labels], BEATS.tasks, labels, [], claims={"beats": BEATS}, looks=[5], first_seed=5).write(tmp_path)
+    found = only(load(tmp_path))
+    assert found.verdict == "supported"
+    assert found.comparisons[0].evidence.seeds == 5
+
+
 def test_nothing_is_decided_while_a_trial_of_the_planned_seeds_lacks(tmp_path: Path) -> None:
     write(tmp_path, {"happo": 1.5, "mappo": 1.0}, seeds=6)
     suite = write(tmp_path, {"happo": 1.5, "mappo": 1.0}, seeds=6, looks=[7])
@@ -335,6 +346,16 @@ def test_a_claim_about_updates_waits_for_all_planned_trials_and_tasks(tmp_path: 
     found = only(replace(load(tmp_path), updates=measured_updates({CHEETAH: 0.0, HOPPER: 0.0})))
     assert found.verdict == "undecided"
     assert claims.open_pairings([found]) == {(CHEETAH, "happo"), (HOPPER, "happo")}
+
+
+def test_updates_of_a_pairing_that_is_skipped_now_are_left_out(tmp_path: Path) -> None:
+    claim = Claim("Updates improve.", "improves_monotonically", ["happo"], [], [CHEETAH, HOPPER], "final", 0.1)
+    write(tmp_path, {"happo": 1.0}, claim)
+    labels = {"happo": Algorithm("happo", "", False)}
+    about: dict[str, Any] = {"claims": {"beats": claim}, "looks": [5], "skipped": [(HOPPER, "happo")]}
+    Resolved(["happo"], claim.tasks, labels, **about).write(tmp_path)
+    found = only(replace(load(tmp_path), updates=measured_updates({CHEETAH: 0.0, HOPPER: 0.0})))
+    assert (found.verdict, found.comparisons[0].evidence.tasks) == ("contradicted", 1)
 
 
 def test_the_page_says_what_leaving_out_failed_trials_would_change(tmp_path: Path) -> None:

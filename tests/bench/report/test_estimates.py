@@ -16,12 +16,12 @@ HALVES = estimates.shares_of([2, 2])
 def finals(**runs: dict[str, list[float]]) -> pd.DataFrame:
     """A frame like that of `final_returns`: algorithm -> task -> one return per seed; normalised by 10."""
     rows = [
-        (task, algorithm, seed, value, value / 10)
+        (task, algorithm, seed, value, value / 10, max(map(len, tasks.values())))
         for algorithm, tasks in runs.items()
         for task, values in tasks.items()
         for seed, value in enumerate(values)
     ]
-    return pd.DataFrame(rows, columns=["task", "algorithm", "seed", "value", "normalised"])
+    return pd.DataFrame(rows, columns=["task", "algorithm", "seed", "value", "normalised", "planned"])
 
 
 def test_iqm_cuts_a_quarter_on_each_side() -> None:

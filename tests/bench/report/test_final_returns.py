@@ -30,7 +30,7 @@ def table(values: dict[int, float | None], score: Score | None, failed: tuple[in
         }
         for seed in {*values, *failed}
     ]
-    found = stats.final_returns(records, trials, score_of=lambda task: score)
+    found = stats.final_returns(records, stats.trial_states(records, trials), score_of=lambda task: score)
     return found.to_dict("records")  # type: ignore[return-value]
 
 

@@ -114,6 +114,13 @@ def test_where_every_return_is_exact_one_fall_contradicts_and_none_supports() ->
         assert monotonic.decide({5: whole}.get, [5], exact=True).verdict == verdict
 
 
+def test_updates_whose_steps_were_all_rejected_are_not_exact() -> None:
+    """The same policy plays the same episodes: no change, without error."""
+    rejected = updates(task="mamujoco/HalfCheetah-2x3").assign(improvement=0.0)
+    assert games.exact_returns(rejected).empty
+    assert not monotonic.measured(rejected)["exact"].any()
+
+
 def test_rounding_lowers_no_exact_return() -> None:
     table = updates()
     table.loc[table["step"] == 400, "improvement"] = [-1e-15, -1e-9]

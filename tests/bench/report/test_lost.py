@@ -51,6 +51,28 @@ def test_a_trial_that_failed_before_its_first_evaluation_is_in_from_the_start() 
     assert list(found["failed"]) == [1, 1, 1, 1]
 
 
+def test_an_algorithm_whose_trials_all_failed_before_an_evaluation_has_a_curve() -> None:
+    found = curve({}, failed=(0, 1), score=Score(2.0, 40.0))
+    assert list(found["step"]) == [0, 10, 20, 30]
+    assert list(found["iqm"]) == [2.0] * 4
+    assert list(found["seeds"]) == list(found["failed"]) == [2] * 4
+
+
+def test_a_failed_trial_is_lost_after_its_last_evaluation_not_in_a_gap() -> None:
+    """As seeds whose updates were measured at different intervals."""
+    rows = [("happo", 0, step, 1.0) for step in (0, 10, 20, 30)] + [("happo", 1, step, 3.0) for step in (10, 20)]
+    records = pd.DataFrame(rows, columns=["algorithm", "seed", "step", "episode_return"])
+    states = pd.DataFrame([("happo", 0, "done"), ("happo", 1, "failed")], columns=["algorithm", "seed", "state"])
+    records, states = (table.assign(task="a") for table in (records.assign(kind="grid", seconds=1.0), states))
+    found = stats.curves(records, states, score_of=lambda task: Score(0.0, 40.0))
+    assert [*zip(found["step"], found["iqm"], found["failed"], strict=True)] == [
+        (0, 1, 0),
+        (10, 2, 0),
+        (20, 2, 0),
+        (30, 0.5, 1),
+    ]
+
+
 def test_a_failed_trial_is_not_looked_for_at_steps_that_only_another_algorithm_has() -> None:
     """As in the table of updates, where an update has as many steps as the settings say."""
     rows = [("happo", 0, 20, 1.0), ("happo", 0, 40, 2.0), ("happo", 1, 20, 3.0)]

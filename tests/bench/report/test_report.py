@@ -20,7 +20,6 @@ from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 
 from algorithms import METHODS
-from bench.report import __main__ as report
 from bench.report import about, algorithms, formats, page, plots, stats
 from bench.report.__main__ import main
 from bench.report.algorithms import Algorithms, Style
@@ -250,11 +249,21 @@ def test_settings_of_a_tuned_twin_are_not_called_untuned(tmp_path: Path) -> None
     write_trial(tmp_path, "mappo-other", settings={"clip": 0.2, "share_actors": True}, method="mappo", tuning=None)
     write_trial(tmp_path, "ippo", settings=ours | {"clip": 0.3}, method="ippo", tuning=None)
     suite = load(tmp_path)
-    (said,) = (line for line in page.warnings(suite, report.states_of(suite)) if line.startswith("Unequal tuning"))
+    (said,) = (line for line in page.warnings(suite, suite.states) if line.startswith("Unequal tuning"))
     assert said.startswith(
         "Unequal tuning: ippo and mappo-other: none stated; mappo: 8 trials of 20,000 steps on 2 seeds (study lately); "
         "mappo-shared: the settings of mappo but for share_actors."
     )
+
+
+def test_trials_that_wait_are_no_mixture_and_unplanned_ones_are_not_shown(tmp_path: Path) -> None:
+    write_trial(tmp_path, "happo")
+    waits: dict[str, Any] = {"returns": (), "final": None, "absolute": None, "status": "waiting"}
+    write_trial(tmp_path, "happo", 4, config_hash="of other settings", **waits)
+    write_trial(tmp_path, "ippo", steps=2 * STEPS, **waits)
+    Resolved(["happo"], [TASK], {"happo": Algorithm("happo", "", False)}, [], looks=[1]).write(tmp_path)
+    states = load(tmp_path).states
+    assert [*zip(states["algorithm"], states["seed"], states["state"], strict=True)] == [("happo", 0, "done")]
 
 
 def test_algorithms_that_coincide_on_a_task_are_said_to(tmp_path: Path) -> None:
@@ -274,7 +283,7 @@ def test_algorithms_that_coincide_on_a_task_are_said_to(tmp_path: Path) -> None:
     Resolved([*labels], [*tasks], labels, [], tasks).write(tmp_path)
     suite = load(tmp_path)
     said = about.alike(suite)
-    assert [line for line in page.warnings(suite, report.states_of(suite)) if line.startswith("Alike")] == said
+    assert [line for line in page.warnings(suite, suite.states) if line.startswith("Alike")] == said
     assert said == [
         f"Alike by design: agents observe the whole state on {game} and {TASK}, so that the critics of ippo, mappo and "
         "mappo-2 see the same; beside their settings these differ in having one critic per agent or one for all.",
@@ -297,7 +306,7 @@ def test_commits_are_those_of_all_parts_that_ran(suite: Path) -> None:
     write_trial(suite, seed=0, provenance={"commit": "c0ffee"}, earlier_provenance=[began])
     write_trial(suite, seed=1, provenance={"commit": "abad1dea"}, status="waiting", returns=(), absolute=None)
     results = load(suite)
-    said = " ".join(page.warnings(results, report.states_of(results)))
+    said = " ".join(page.warnings(results, results.states))
     assert "Mixed commits: the trials were not all run by the same code: badcafe (1 trial), c0ffee (1 trial)." in said
     assert "Uncommitted changes: 1 of 1 trial ran code" in said
     commits = [row["value"] for row in about.provenance(results) if row["what"] == "commit"]
@@ -679,7 +688,7 @@ def test_intervals_of_few_seeds_are_warned_of_wherever_they_are(tmp_path: Path) 
         for seed in range(seeds):
             write_trial(tmp_path / "demo", label, seed)
     suite = load(tmp_path / "demo")
-    assert page.warnings(suite, report.states_of(suite))[0].startswith("Intervals of 5 and 12 seeds: ")
+    assert page.warnings(suite, suite.states)[0].startswith("Intervals of 5 and 12 seeds: ")
 
 
 def test_seeds_that_are_there_are_said_where_there_are_fewer_than_planned(tmp_path: Path) -> None:
@@ -689,7 +698,7 @@ def test_seeds_that_are_there_are_said_where_there_are_fewer_than_planned(tmp_pa
     labels = {"happo": Algorithm("happo", "", False)}
     Resolved(["happo"], [TASK, "mamujoco/Hopper-3x1"], labels, [], looks=[5]).write(tmp_path / "demo")
     suite = load(tmp_path / "demo")
-    states = report.states_of(suite)
+    states = suite.states
     few, *_ = page.warnings(suite, states)
     assert few.startswith("Few seeds: only 2 to 3 seeds of each algorithm on a task.")
     caption = plots.curve_caption(states)
@@ -704,7 +713,7 @@ def test_of_a_suite_that_is_published_in_part_all_that_is_planned_counts(tmp_pat
     tasks = [TASK, "mamujoco/Hopper-3x1"]
     Resolved(["happo", "mappo"], tasks, labels, [(tasks[1], "mappo")], looks=[3, 4]).write(tmp_path / "demo")
     suite = load(tmp_path / "demo")
-    states = report.states_of(suite)
+    states = suite.states
     counts = states.groupby(["task", "algorithm"]).size().to_dict()
     assert counts == {(TASK, "happo"): 3, (TASK, "mappo"): 3, (tasks[1], "happo"): 3}
     assert states["state"].value_counts().to_dict() == {"missing": 8, "done": 1}

@@ -54,6 +54,12 @@ def test_a_trial_that_failed_or_diverged_is_censored_at_the_largest_cost() -> No
     ]
 
 
+def test_an_infinite_return_reaches_nothing() -> None:
+    records = grid({("happo", 0): [0.0, np.inf, 0.0]})
+    (passage,) = stats.first_passages(records, states(records), "a", 1e6).to_dict("records")
+    assert not passage["reached"]
+
+
 def test_a_trial_that_used_all_of_its_steps_is_censored_at_the_largest_cost() -> None:
     """Of three trials one got there, in the middle of the time that it took; a fast one is not spared by its speed."""
     records = grid({("happo", 0): [0.0, 1.0, 1.0], ("happo", 1): [0.0, 1.0, 7.0], ("happo", 2): [0.0, 1.0, 1.0]})

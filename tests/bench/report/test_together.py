@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,13 @@ import pandas as pd
 import pytest
 from test_report import STEPS, TASK, write_trial
 
-from bench.report import __main__ as report
-from bench.report import study_results
+from bench.report import aggregate, plots, stats, study_results
 from bench.report.__main__ import main
 from bench.report.combine import combined
 from bench.report.load import ReportError, load
 from bench.store import files
 from bench.store.resolved import Algorithm, Resolved
+from bench.store.trials import trial_folder
 
 
 def pair(folder: Path, **second: Any) -> list[Path]:
@@ -78,13 +79,41 @@ def test_each_suite_plans_its_own_seeds(tmp_path: Path) -> None:
         for seed in range(seeds):
             write_trial(suites[-1], label, seed)
         Resolved([label], [TASK], {label: Algorithm(label, "", False)}, [], looks=[seeds]).write(suites[-1])
-    states = report.states_of(combined([load(suite) for suite in suites], tmp_path / "both"))
+    states = combined([load(suite) for suite in suites], tmp_path / "both").states
     assert [*states["state"]] == ["done"] * 5
 
 
 def test_another_configuration_is_told_apart_by_its_suite(tmp_path: Path) -> None:
     suites = pair(tmp_path, config_hash="other")
     assert {label for label, _ in finals(tmp_path / "both", suites)} == {"happo (one)", "happo (two)", "mappo"}
+
+
+def test_a_configuration_that_is_not_known_is_told_apart(tmp_path: Path) -> None:
+    suites = pair(tmp_path)
+    loaded = [load(suites[0]), replace(load(suites[1]), trials=[])]
+    labels = {*combined(loaded, tmp_path / "both").records["algorithm"]}
+    assert labels == {"happo (one)", "happo (two)", "mappo"}
+
+
+def test_another_configuration_without_records_is_told_apart(tmp_path: Path) -> None:
+    suites = pair(tmp_path)
+    nothing: dict[str, Any] = {"returns": (), "final": None, "absolute": None, "status": "failed", "error": "Diverged"}
+    shutil.rmtree(trial_folder(tmp_path / "two", TASK, "happo", 0).parent)
+    for seed in (1, 2):
+        write_trial(tmp_path / "two", "happo", seed, config_hash="other", **nothing)
+    both = combined([load(suite) for suite in suites], tmp_path / "both")
+    assert {trial["algorithm"] for trial in both.trials} == {"happo (one)", "happo (two)", "mappo"}
+
+
+def test_suites_whose_seeds_differ_are_complete(tmp_path: Path) -> None:
+    for name, label, first in (("one", "happo", 0), ("two", "ippo", 10)):
+        for seed in (first, first + 1):
+            write_trial(tmp_path / name, label, seed)
+    both = combined([load(tmp_path / name) for name in ("one", "two")], tmp_path / "both")
+    assert {
+        row["tasks"] for row in aggregate.rows(stats.final_returns(both.records, both.states), both.algorithms)
+    } == {"1"}
+    assert "over 2 seeds." in plots.curve_caption(both.states)
 
 
 def test_suites_without_a_common_task_and_with_other_budgets_are_refused(tmp_path: Path) -> None:

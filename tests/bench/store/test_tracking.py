@@ -8,6 +8,7 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from filelock import FileLock
@@ -41,6 +42,11 @@ def test_points_are_means_of_evaluations_and_columns_of_updates_by_agent() -> No
         50: {"return/final-at-50": 4.0, "kl_mean/0": 0.1},
         100: {"return/final": 5.0, "kl_mean/0": 0.2},
     }
+
+
+def test_an_evaluation_with_an_episode_that_is_not_finite_has_no_mean() -> None:
+    records = pd.DataFrame([("final", 100, 1.0), ("final", 100, None)], columns=["kind", "step", "episode_return"])
+    assert np.isnan(points(records, None)[100]["return/final"])
 
 
 def test_a_trial_that_has_ended_is_told_once_with_its_configuration(tmp_path: Path, told: list[Run]) -> None:

@@ -257,10 +257,23 @@ def test_a_budget_may_grow_twice(tmp_path: Path, at_once: Path) -> None:
     )
 
 
+def test_a_trial_that_failed_before_a_budget_counts_in_its_row() -> None:
+    task = "mamujoco/HalfCheetah-2x3"
+    rows = [(seed, kind, 100, 2000.0) for seed in range(4) for kind in ("final@100", "absolute@100")]
+    records = pd.DataFrame(rows, columns=["seed", "kind", "step", "episode_return"]).assign(
+        task=task, algorithm="happo"
+    )
+    states = pd.DataFrame({"task": task, "algorithm": "happo", "seed": range(5), "state": ["done"] * 4 + ["failed"]})
+    found = budgets.earlier_returns(records, states)
+    assert found["seeds"].tolist() == [5, 5]
+    assert found["failed"].tolist() == [1, 1]
+    assert (found["low"] < found["iqm"]).all()
+
+
 def test_the_report_shows_both_budgets(in_parts: Path) -> None:
     suite = loading.load(in_parts / "tiny")
     states = stats.trial_states(suite.records, suite.trials, order=FIVE)
-    rows = budgets.rows(suite.records, stats.returns_table(suite.records, states))
+    rows = budgets.rows(suite.records, states, stats.returns_table(suite.records, states))
     assert [(row["algorithm"], row["steps"]) for row in rows[:4]] == [
         ("ippo", "100"),
         ("ippo", "200"),

@@ -1276,9 +1276,18 @@ def test_sensitivity_is_what_tuning_for_each_task_would_add() -> None:
 
 def test_a_trial_that_diverged_counts_alike_for_all_algorithms() -> None:
     frame = pd.DataFrame({"algorithm": ["a", "a", "a", "b"], "value": [0.4, None, 0.2, None]})
+    frame = frame.assign(state="complete", default=False, returns="{}")
     assert study_results.scores(frame).tolist() == [0.4, 0.0, 0.2, 0.0]
     assert study_results.scores(frame.replace(0.2, -0.5)).tolist() == [0.4, -0.5, -0.5, -0.5]
     assert study_results.scores(frame.assign(value=None)).tolist() == [0.0] * 4
+
+
+def test_a_trial_that_was_cut_before_a_task_counts_there_as_the_defaults() -> None:
+    """As the Wilcoxon pruner cuts: 0.9 on the easier of two tasks is not better than 0.55 on both."""
+    returns = ['{"a seed 1": 1.0, "b seed 1": 0.1}', '{"a seed 1": 0.9}']
+    frame = pd.DataFrame({"algorithm": "happo", "state": ["complete", "pruned"], "default": [True, False]})
+    found = study_results.scores(frame.assign(value=[0.55, 0.9], returns=returns))
+    assert found.tolist() == pytest.approx([0.55, 0.5])
 
 
 def test_choices_that_are_whole_numbers_stay_so_beside_fractions(whole: Path, tmp_path: Path) -> None:
