@@ -27,11 +27,11 @@ from bench.cli.command import counted
 from bench.store import files
 from bench.store.files import StoreError
 from bench.store.remote import local_folder
-from bench.store.trials import LOCK, merge, trials_by_folder
+from bench.store.trials import LOCK, merge, read_trial_in_place, trials_by_folder
 from bench.store.verifying import check_files
 
-RANKS = {"waiting": 0, "failed": 1, "running": 2, "stopped": 2, "done": 3}
-"""Status of a trial -> how far that is."""
+RANKS = {"waiting": 0, "failed": 1, "running": 1, "stopped": 1, "done": 2}
+"""Status of a trial -> how far that is: of those that have begun and not ended, as far as their last evaluation."""
 SHARED = ("suite.yaml", "resolved.json")
 """Files that are not of a single trial, and are taken over where INTO has none."""
 
@@ -62,7 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             copied = 0
             for folder, place in taken.items():
                 with _held(folder), _held(place):
-                    take_over(folder, place)
+                    if not _has_gone_on(folder, place):
+                        take_over(folder, place)
                 copied += 1
             for name in SHARED:
                 found = [source / name for source in options.sources if (source / name).exists()]
@@ -116,6 +117,14 @@ def further(into: Path, sources: Iterable[Path]) -> dict[Path, Path]:
     if wrong:
         raise StoreError(wrong)
     return taken
+
+
+def _has_gone_on(folder: Path, place: Path) -> bool:
+    """Whether a run brought the trial in this place as far as this folder, or further, before it could be taken."""
+    if not (place / "trial.json").exists():
+        return False
+    here, there = (_distance(one, read_trial_in_place(one / "trial.json")) for one in (place, folder))
+    return here >= there
 
 
 def _refuse_other_suites(abouts: Mapping[Path, Mapping[str, Any]]) -> None:

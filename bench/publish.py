@@ -19,7 +19,7 @@ import json
 import re
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,9 @@ from bench.store.trials import (
     joined,
     published,
     published_teams,
+    read_trial_in_place,
     read_trials,
+    trial_files,
     write_teams,
 )
 from bench.store.verifying import changed_suite, findings, some, with_policies
@@ -146,7 +148,12 @@ def publish(folder: Path, target: Path, policies: bool = True) -> tuple[int, lis
     if records is not None:
         files.write_table(target / "records.parquet", records.merge(of))
     if updates is not None:
-        files.write_table(target / "updates.parquet", thinned(updates.merge(of)))
+        own = {
+            (about["task"], about["algorithm"], about["seed"])
+            for path in trial_files(folder, "trial.json")
+            for about in [read_trial_in_place(path)]
+        }
+        files.write_table(target / "updates.parquet", thinned(updates.merge(of), own))
     files.write_table(target / "trials.parquet", pd.DataFrame([_row(about) for about in abouts]))
     _copy(folder, target, COPIED)
     write_teams(teams, target)
@@ -190,9 +197,12 @@ def _copy(folder: Path, target: Path, names: Sequence[str]) -> None:
             files.write_bytes(target / name, (folder / name).read_bytes())
 
 
-def thinned(updates: pd.DataFrame) -> pd.DataFrame:
+def thinned(updates: pd.DataFrame, own: Collection[tuple[str, str, int]]) -> pd.DataFrame:
     """At most 100 updates of each agent of each trial, the first ones and others evenly spaced to the last, and besides
-    every update around which the return was measured: claims are decided by these."""
+    every update around which the return was measured: claims are decided by these.
+
+    `own`: the trials (task, algorithm, seed) that are there whole; of others, which were published, all rows are kept.
+    """
 
     def kept(steps: Any) -> Any:
         last = len(steps) - 1
@@ -203,6 +213,7 @@ def thinned(updates: pd.DataFrame) -> pd.DataFrame:
     keep = updates.groupby(["task", "algorithm", "seed", "agent"], sort=False)["step"].transform(kept).astype(bool)
     if "improvement" in updates:
         keep |= updates["improvement"].notna()
+    keep |= ~pd.MultiIndex.from_frame(updates[["task", "algorithm", "seed"]]).isin([*own])
     return updates[keep].reset_index(drop=True)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bench.runner.backends import Channel
 from bench.runner.process import Died, Limits, call
-from bench.store.files import StoreError, refuse_other_folder
+from bench.store.files import FolderGone, StoreError, refuse_other_folder
 from bench.store.places import working
 from bench.store.remote import Remote, StoreGone
 from bench.suite.trial import Trial
@@ -72,9 +72,13 @@ class Attempt:
         arguments = (trial, self.results, self.effort.env_threads, None)
         for left in reversed(range(self.effort.retries + 1)):
             try:
+                if self.began:
+                    refuse_other_folder(working(self.results), self.began)
                 return call(
                     worker.run, *arguments, limits=limits, say=channel.tell, progress=channel.tell, stop=channel
                 )
+            except FolderGone as gone:
+                return Outcome(trial, "failed", str(gone))
             except Died as died:
                 error = str(died)
                 if left:

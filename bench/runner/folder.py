@@ -39,6 +39,11 @@ def continued(resolved: Resolved, results: Path | Remote) -> Resolved:
     ended = sum(about["status"] in ("done", "failed") for about in read_trials(folder))
     if before is None:
         return replace(resolved, claims=kept(resolved.claims, {}, ended, results))
+    if ended and before.claims and before.first_seed != resolved.first_seed:
+        raise SuiteError(
+            f"{results}: first_seed: {resolved.first_seed}, and its claims are decided by the seeds from "
+            f"{before.first_seed} on; choose another name or folder for other seeds"
+        )
     looks = {*resolved.looks, *before.looks} if ended else {*resolved.looks}
     return replace(resolved, claims=kept(resolved.claims, before.claims, ended, results), looks=sorted(looks))
 
@@ -70,6 +75,11 @@ def refuse_changed(planned: Sequence[Trial], results: Path | Remote, longer: Set
     one, meant = planned[0], {t.folder(folder) for t in longer}
     budget: dict[str, Any] = {"steps": one.steps, "evaluate": {"every": one.every, "episodes": one.episodes}}
     for place, stored in trials_by_folder(folder).items():
+        if stored["status"] != "waiting" and stored["suite"] != one.suite:
+            raise SuiteError(
+                f"{shown(results, place)}: is a trial of suite {stored['suite']!r}, not of {one.suite!r}; results of a "
+                "suite go on under its own name"
+            )
         was = {key: stored[key] for key in budget}
         if place not in meant and stored["status"] != "waiting" and was != budget:
             raise SuiteError(

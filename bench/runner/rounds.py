@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Collection
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from bench.runner.pool import run_trials
 from bench.runner.preparing import Prepared
 from bench.store.places import working
 from bench.store.remote import Remote
+from bench.suite.model import SuiteError
 from bench.trial.status import read_status
 
 Pairings = Collection[tuple[str, str]]
@@ -34,7 +36,7 @@ def run_rounds(
     code, first = 0, found.resolved.first_seed
     asked: Pairings = {(t.task.label, t.label) for t in found.planned}
     untried = {*found.prices}
-    rounds = range(found.own_seeds, found.resolved.looks[-1] + 1)
+    rounds = range(found.own_seeds, max(t.seed for t in found.planned) - first + 2)
     for seeds in rounds:
         planned = [t for t in found.planned if t.seed < first + seeds and (t.task.label, t.label) in asked]
         folder.prepare(planned, found.document, found.resolved, results)
@@ -44,7 +46,13 @@ def run_rounds(
             code = max(code, run_trials(todo, results, effort, found.prices, backend))
         if code == INTERRUPTED:
             return code
-        asked, undecided = judge(working(results))
+        try:
+            asked, undecided = judge(working(results))
+        except SuiteError as error:
+            if not code:
+                raise
+            print(error, file=sys.stderr)  # of trials that failed
+            return code
         if undecided and not asked:
             print(f"With {counted(seeds, 'seed')} undecided, and no more seeds would decide: {', '.join(undecided)}.")
             return code

@@ -125,10 +125,10 @@ def earlier_steps(owner: Mapping[str, Any], own: Mapping[str, Any], budgets: Ite
 
 def as_ended(about: Mapping[str, Any]) -> dict[str, Any]:
     """What `trial.json` said when the trial ended last, also of one that is being given more steps; else as it is."""
-    earlier = about.get(EARLIER_BUDGETS) or [{}]
-    if about["status"] == "done" or "files" not in earlier[-1]:
+    ends = [budget for budget in about.get(EARLIER_BUDGETS) or () if "files" in budget]
+    if about["status"] == "done" or not ends:
         return {**about}
-    return {**about, **earlier[-1], "status": "done"}
+    return {**about, **ends[-1], "status": "done"}
 
 
 def find_trial(named: Path) -> Path:
@@ -322,6 +322,8 @@ def tables(suite_folder: Path, name: str) -> Iterator[pd.DataFrame]:
 def _published_tables(path: Path, wanted: Mapping[Path, Mapping[str, Any]]) -> dict[Path, pd.DataFrame]:
     """Folder -> the rows of its trial in the table of all trials; none where there is no such table."""
     if not path.exists():
+        if any(path.name in about.get("files", ()) for about in wanted.values()):
+            raise StoreError(f"{path}: is missing; bring it back, or publish the suite again")
         return {}
     of = {(a["task"], a["algorithm"], a["seed"]): folder for folder, a in wanted.items()}
     groups = files.read_table(path).groupby(["task", "algorithm", "seed"], sort=False, observed=True)

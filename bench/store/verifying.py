@@ -11,20 +11,24 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from bench.cli.command import first_of
+from bench.cli.command import counted, first_of
 from bench.store import files, resolved
 from bench.store.checksums import Damaged, check_archive
 from bench.store.files import StoreError
 from bench.store.resolved import Resolved
 from bench.store.trials import (
+    AT,
     CHECKPOINTS,
+    EARLIER_BUDGETS,
     FRESH_FACTOR,
+    FRESH_KINDS,
     POLICIES,
     RECORD_COLUMNS,
     TABLES,
     WITHOUT_POLICY,
     joined,
     of_earlier_budgets,
+    published,
     published_teams,
     read_table_of,
     trial_files,
@@ -58,7 +62,7 @@ def findings(folder: Path) -> Iterator[Finding]:
     yield Finding("trials", "", ", ".join(f"{count} {status}" for status, count in sorted(counts.items())))
     yield attempted("files", folder, lambda: check_files(abouts, "delete its folder to run this trial again"))
     if (folder / "trials.parquet").exists():
-        yield attempted("policies", folder, lambda: _policies(folder, abouts))
+        yield attempted("policies", folder, lambda: _policies(folder))
     yield attempted("suite", folder, lambda: _resolved(folder, abouts))
     try:
         tables = {name: _table(folder, name, abouts) for name in TABLES}
@@ -67,7 +71,9 @@ def findings(folder: Path) -> Iterator[Finding]:
         return
     records = tables["records"]
     if records is None:
-        yield Finding("records", "", "none yet")
+        done = sum(about["status"] == "done" for about in abouts.values())
+        wrong = f"{folder}: {counted(done, 'trial')} done, without records" if done else ""
+        yield Finding("records", wrong, "none yet")
         return
     yield attempted("records", folder, lambda: (check_records(records, abouts), f"{len(records):,} episodes"))
     updates = tables["updates"]
@@ -121,11 +127,11 @@ def check_files(abouts: Mapping[Path, Mapping[str, Any]], remedy: str) -> tuple[
     return "", f"those of {count} trials" if count else "of a published suite, which keeps the tables of all trials"
 
 
-def _policies(folder: Path, abouts: Mapping[Path, Mapping[str, Any]]) -> tuple[str, str]:
+def _policies(folder: Path) -> tuple[str, str]:
     """A published suite has a whole team of each task and algorithm of which a trial was published with policies."""
     teams = published_teams(folder)
     with_team = {(about["task"], about["algorithm"]) for about in teams.values()}
-    if lost := with_policies(abouts.values()) - with_team:
+    if lost := with_policies(published(folder).values()) - with_team:
         return f"{folder / POLICIES}: no team of {some(lost)}; bring it back, or publish the suite again", ""
     wrong, note = check_files(teams, "publish the suite again")
     return wrong, note if teams else "none"
@@ -157,7 +163,8 @@ def _resolved(folder: Path, abouts: Mapping[Path, Mapping[str, Any]]) -> tuple[s
     if wrong := changed_suite(folder):
         return wrong, ""
     found = Resolved.read(folder)
-    budgets = {(about["steps"], about["evaluate"]["every"], about["evaluate"]["episodes"]) for about in abouts.values()}
+    begun = [about for about in abouts.values() if about["status"] != "waiting"]
+    budgets = {(about["steps"], about["evaluate"]["every"], about["evaluate"]["episodes"]) for about in begun}
     if len(budgets) > 1:
         return f"{folder}: trials of different budgets (steps, every, episodes): {sorted(budgets)}", ""
     cells = {(about["task"], about["algorithm"], about["seed"]) for about in abouts.values()}
@@ -187,8 +194,10 @@ def check_records(records: pd.DataFrame, abouts: Mapping[Path, Mapping[str, Any]
     """Each trial has the columns, every point of its grid with all episodes, and at its end the fresh ones."""
     if missing := [column for column in RECORD_COLUMNS if column not in records.columns]:
         return f"columns are missing: {', '.join(missing)}"
-    if not np.isfinite(records[["episode_return", "length", "seconds"]].to_numpy(float)).all():
-        return "a return, length or time is not finite"
+    wrong = records[~np.isfinite(records[["episode_return", "length", "seconds"]].to_numpy(float)).all(axis=1)]
+    if len(wrong):
+        task, label, seed = wrong[KEY].iloc[0]
+        return f"{task} {label} seed {seed}: a return, length or time is not finite"
     groups = dict([*records.groupby(KEY, sort=False, observed=True)])
     for about in abouts.values():
         rows = groups.pop((about["task"], about["algorithm"], about["seed"]), records[:0])
@@ -207,7 +216,7 @@ def _records_of(rows: pd.DataFrame, about: Mapping[str, Any]) -> str:
     last = about["steps"] if done else (counts.index.max() if len(counts) else -every)
     if list(counts.index) != list(range(0, last + 1, every)):
         return "points of the evaluation grid are missing"
-    if (grid.groupby("step")["episode"].nunique() != episodes).any():
+    if rows.duplicated(["kind", "step", "episode"]).any():
         return "an episode of an evaluation is there twice"
     end = grid.loc[grid["step"] == last, "episode_return"].mean()
     if done and not math.isclose(end, about["last_evaluation"], rel_tol=1e-9, abs_tol=1e-9):
@@ -220,7 +229,9 @@ def _records_of(rows: pd.DataFrame, about: Mapping[str, Any]) -> str:
         return f"fresh episodes are {fresh}, not {wanted}"
     if done and (set(rows.loc[rows["kind"] == "final", "step"]) - {about["steps"]}):
         return "final episodes of another policy than the last"
-    if (rows[earlier].groupby("kind")["episode"].nunique() != FRESH_FACTOR * episodes).any():
+    budgets = [budget["steps"] for budget in about.get(EARLIER_BUDGETS, []) if "policy.pt" in budget.get("files", ())]
+    ends = {f"{kind}{AT}{steps}" for kind in FRESH_KINDS for steps in budgets}
+    if (rows[earlier].groupby("kind").size() != FRESH_FACTOR * episodes).any() or ends - {*rows["kind"]}:
         return "fresh episodes at the end of an earlier budget are missing"
     seconds = grid.drop_duplicates("step")["seconds"]
     return "" if seconds.is_monotonic_increasing else "the seconds of training fall"

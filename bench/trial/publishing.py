@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from bench.store.trials import (
     read_trial,
     read_trial_in_place,
     trial_files,
+    trials_by_folder,
 )
 from bench.trial.session import OTHER_LAYOUT
 
@@ -45,7 +46,8 @@ def median_teams(suite_folder: Path, records: pd.DataFrame) -> tuple[Teams, list
     """
     folders = {(a["task"], a["algorithm"], a["seed"]): folder for folder, a in _kept(suite_folder).items()}
     teams, lines = {}, []
-    for (task, label), returns in _returns(records).items():
+    done = {(a["task"], a["algorithm"], a["seed"]) for a in trials_by_folder(suite_folder).values() if _has_ended(a)}
+    for (task, label), returns in _returns(records, done).items():
         median, *_ = order = from_the_median(returns)
         if seeds := [seed for seed in order if (task, label, seed) in folders]:
             teams[task, label] = _smaller(folders[task, label, seeds[0]])
@@ -57,14 +59,23 @@ def median_teams(suite_folder: Path, records: pd.DataFrame) -> tuple[Teams, list
     return teams, lines
 
 
-def _returns(records: pd.DataFrame) -> dict[tuple[str, str], dict[int, float]]:
-    """Task and algorithm -> seed -> the mean return of the best policy on its fresh episodes."""
+def _has_ended(about: Mapping[str, Any]) -> bool:
+    """Whether a trial is done, or was before it was given more steps."""
+    return bool(as_ended(about)["status"] == "done")
+
+
+def _returns(records: pd.DataFrame, done: Collection[tuple[str, str, int]]) -> dict[tuple[str, str], dict[int, float]]:
+    """Task and algorithm -> seed -> the mean return of the best policy on its fresh episodes, of trials that are done.
+
+    Others may have such episodes, where they failed or were stopped while they wrote what is last.
+    """
     best = records[records["kind"] == "absolute"]
     keys = ["task", "algorithm", "seed"]
     means = best.groupby(keys, observed=True)["episode_return"].mean().reset_index()
     found: dict[tuple[str, str], dict[int, float]] = {}
     for task, label, seed, value in zip(*(means[key] for key in [*keys, "episode_return"]), strict=True):
-        found.setdefault((task, label), {})[seed] = value
+        if (task, label, seed) in done:
+            found.setdefault((task, label), {})[seed] = value
     return found
 
 
@@ -77,7 +88,8 @@ def from_the_median(returns: Mapping[int, float]) -> list[int]:
 def _kept(suite_folder: Path) -> dict[Path, dict[str, Any]]:
     """The trials that have kept their policies, those of the suite itself after published ones."""
     found = [path.parent for within in (POLICIES, TRIALS) for path in trial_files(suite_folder, "policy.pt", within)]
-    return {folder: read_trial_in_place(folder / "trial.json") for folder in found}
+    abouts = {folder: read_trial_in_place(folder / "trial.json") for folder in found}
+    return {folder: about for folder, about in abouts.items() if _has_ended(about)}
 
 
 def _smaller(folder: Path) -> tuple[bytes, dict[str, Any]]:

@@ -170,6 +170,9 @@ class Session:
             absolute = self._episodes("absolute", count, "fresh")
             for column in ("step", "gradient_updates", "seconds"):  # those of the policy that was played
                 absolute[column] = self.best[column]
+        for played in (final, absolute):
+            if not np.isfinite(mean := float(played["episode_return"].to_numpy().mean())):
+                raise Diverged(f"the fresh episodes of the policy of step {played['step'][0]} gave {mean}", [])
         self.records += [final, absolute]
         buffer = io.BytesIO()
         torch.save({"trial": self.owner, "best": self.best["policy"], "last": last}, buffer)

@@ -42,12 +42,28 @@ def published(suite: Path, step: int = 300) -> None:
     shutil.rmtree(suite / "trials")
 
 
-@pytest.mark.parametrize(("here", "there"), [("running", "stopped"), ("stopped", "running"), ("failed", "stopped")])
+@pytest.mark.parametrize(
+    ("here", "there"), [("running", "stopped"), ("stopped", "running"), ("failed", "stopped"), ("stopped", "failed")]
+)
 def test_of_two_copies_that_have_not_ended_the_further_one_is_taken(tmp_path: Path, here: str, there: str) -> None:
     trial(tmp_path / "here", here, 100)
     folder = trial(tmp_path / "there", there, 200)
     assert [*further(tmp_path / "here", [tmp_path / "there"])] == [folder]
     assert further(tmp_path / "there", [tmp_path / "here"]) == {}
+
+
+def test_a_trial_that_a_run_ended_meanwhile_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = trial(tmp_path / "here", "running", 100)
+    trial(tmp_path / "there", "stopped", 200)
+
+    def later(*folders: Any) -> dict[Path, Path]:
+        taken = further(*folders)
+        trial(tmp_path / "here", "done", 300)
+        return taken
+
+    monkeypatch.setattr(bench_merge, "further", later)
+    assert main([str(tmp_path / "here"), str(tmp_path / "there")]) == 0
+    assert files.read_sealed_json(here / "trial.json")["status"] == "done"
 
 
 @pytest.mark.parametrize("busy", ["here", "there"])

@@ -16,7 +16,7 @@ import time
 from argparse import ArgumentTypeError
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -191,7 +191,7 @@ class _Channel:
         self.box, self.stop = box, threading.Event()
 
     def tell(self, message: Message) -> None:
-        with self.box.open("ab") as file:
+        with suppress(OSError), self.box.open("ab") as file:  # what it tells is not worth a trial
             file.write(pickle.dumps(message))
 
     def is_set(self) -> bool:
@@ -222,7 +222,7 @@ class _Post:
                     while file.tell() < entry.stat().st_size:
                         try:
                             yield pickle.load(file)
-                        except (EOFError, pickle.UnpicklingError):  # half written
+                        except Exception:  # half written, or torn for good, whatever pickle makes of that
                             break
                         self.read[entry.name] = file.tell()
 

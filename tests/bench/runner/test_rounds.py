@@ -54,6 +54,33 @@ def test_the_most_seeds_end_it_and_the_same_command_runs_nothing_again(
     assert {about["attempts"] for about in read_trials(tmp_path / "tiny")} == {1}
 
 
+def test_fewer_seeds_than_before_are_the_most(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(run, "judged", lambda results: (set(), []))
+    assert main(tmp_path, "--until", "decided", "--max-seeds", "4", **THREE) == 0
+    monkeypatch.setattr(run, "judged", lambda results: ({(HOPPER, "happo")}, ["beats"]))
+    assert main(tmp_path, "--until", "decided", "--max-seeds", "2", **THREE) == 0
+    assert capsys.readouterr().out.endswith("Undecided with 2 seeds, the most that --max-seeds allows.\n")
+
+
+def test_where_all_trials_of_a_round_failed_that_is_no_bad_input(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(self: Session) -> None:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(Session, "begin", broken)
+    assert main(tmp_path, "--until", "decided", "--max-seeds", "2", **THREE) == 1
+    assert "no records yet" in capsys.readouterr().err
+
+
+def test_claims_are_not_decided_anew_by_other_seeds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(tmp_path, **THREE) == 0
+    assert main(tmp_path, "--set", "first_seed=5", **THREE) == BAD_INPUT
+    assert "first_seed: 5, and its claims are decided by the seeds from 0 on" in capsys.readouterr().err
+
+
 def test_ctrl_c_ends_all_rounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(self: Session) -> None:
         raise KeyboardInterrupt

@@ -76,6 +76,15 @@ def table(folder: Path, name: str) -> pd.DataFrame:
     return files.read_table(folder / "tiny" / f"{name}.parquet").drop(columns=times[name])
 
 
+def test_a_folder_that_was_renamed_is_not_gone_on_with(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(tmp_path, "--only", "seed=0") == 0
+    (tmp_path / "tiny").rename(tmp_path / "other")
+    before = {path: path.read_bytes() for path in (tmp_path / "other").rglob("*.json")}
+    assert main(tmp_path, "--set", "name=other") == BAD_INPUT
+    assert "is a trial of suite 'tiny', not of 'other'" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in (tmp_path / "other").rglob("*.json")} == before
+
+
 def assert_same_tables(one: Path, other: Path) -> None:
     for name in TABLES:
         pd.testing.assert_frame_equal(table(one, name), table(other, name), check_exact=True)

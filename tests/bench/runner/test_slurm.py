@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import shutil
 import signal
 import sys
@@ -112,6 +113,17 @@ def test_parameters_that_are_lists_are_written_as_one_entry(tmp_path: Path) -> N
     assert slurm._parsed("slurm_partition", "²") == "²"
     with pytest.raises(SuiteError, match=r"slurm_additional_parameters=x: is a mapping, which cannot be written here$"):
         connect("slurm", f"cluster=local,folder={tmp_path},slurm_additional_parameters=x", None)
+
+
+@pytest.mark.parametrize("torn", range(1, 60, 7))
+def test_a_message_that_is_torn_ends_nothing(tmp_path: Path, torn: int) -> None:
+    """As on a full disk, and the task that begins again appends to it."""
+    post = slurm._Post(tmp_path)
+    whole = pickle.dumps({"progress": ["happo seed 0"], "step": 12_345, "said": "something " * 9})
+    post.box(0).write_bytes(whole + whole[:torn] + whole)
+    post.box(1).write_bytes(whole)
+    assert len([*post.take()]) >= 2
+    slurm._Channel(tmp_path / "not there" / "box").tell("lost")
 
 
 def test_a_task_that_was_ended_before_its_work_was_begins_again(

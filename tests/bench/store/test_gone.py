@@ -5,12 +5,14 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from test_run import TWO, main
 
 from bench import publish, verify
 from bench.runner import attempt
+from bench.runner.process import Died
 from bench.store import files
 from bench.store.files import FolderGone
 from bench.store.trials import TABLES
@@ -94,6 +96,24 @@ def test_a_folder_that_is_another_one_is_not_written_into(
     assert main(tmp_path, **TWO) == 1
     assert capsys.readouterr().out.count("is no longer the folder that was there at first") == 2
     assert [path for path in (tmp_path / "tiny").rglob("*") if path.is_file() and not path.name.endswith("lock")] == []
+
+
+def test_a_trial_is_not_tried_again_in_another_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tries = []
+
+    def died(*_: Any, **__: Any) -> None:
+        tries.append(tmp_path / "tiny")
+        (tmp_path / "tiny").rename(tmp_path / f"moved-{len(tries)}")
+        (tmp_path / "tiny").mkdir()
+        raise Died("its process ended with status 9", "")
+
+    monkeypatch.setattr(attempt, "call", died)
+    assert main(tmp_path, "--only", "algorithm=happo", **TWO) == 1
+    assert len(tries) == 1
+    assert "is no longer the folder that was there at first" in capsys.readouterr().out
+    assert not [*(tmp_path / "tiny").rglob("trial.json")]
 
 
 def test_a_place_is_the_same_only_where_the_folder_is(tmp_path: Path) -> None:

@@ -77,6 +77,7 @@ def test_the_records_of_a_trial_that_is_done_are_whole() -> None:
         (without(kind="grid", step=100), "points of the evaluation grid are missing"),
         (without(kind="grid", step=STEPS), "points of the evaluation grid are missing"),
         (changed("episode", 1), "an episode of an evaluation is there twice"),
+        (lambda records: pd.concat([records, records.tail(1)]), "an episode of an evaluation is there twice"),
         (changed("episode_return", 7.0), "the mean return of the last evaluation is 6.5, not 5.5"),
         (without(kind="final", episode=3), "fresh episodes are {'absolute': 20, 'final': 19}, not "),
         (without(kind="absolute"), "fresh episodes are {'final': 20}, not "),
@@ -95,6 +96,9 @@ def test_episodes_at_the_end_of_an_earlier_budget_are_all_there_or_missed() -> N
     assert check_records(pd.concat([grid, fresh]), ABOUTS) == ""
     lost = check_records(pd.concat([grid, fresh[:-1]]), ABOUTS)
     assert lost == "a happo seed 0: fresh episodes at the end of an earlier budget are missing"
+    ended = {Path("trial"): ABOUT | {"earlier_budgets": [{"steps": 100, "files": {"policy.pt": "its checksum"}}]}}
+    assert check_records(pd.concat([grid, fresh]), ended) == ""
+    assert check_records(grid, ended) == lost
 
 
 def test_records_of_trials_that_are_not_there_are_named() -> None:
@@ -123,6 +127,11 @@ def updates(**changes: Any) -> pd.DataFrame:
 )
 def test_what_is_wrong_with_updates_is_said(table: pd.DataFrame, said: str) -> None:
     assert _updates(table, ABOUTS) == said
+
+
+def test_trials_that_wait_have_no_budget_of_their_own(tmp_path: Path) -> None:
+    stub = ABOUT | {"seed": 1, "steps": 300, "status": "waiting"}
+    assert _resolved(tmp_path, {Path("one"): ABOUT, Path("other"): stub})[0] == ""
 
 
 def test_trials_of_different_budgets_are_no_suite(tmp_path: Path) -> None:

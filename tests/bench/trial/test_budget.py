@@ -16,7 +16,7 @@ from bench.publish import publish
 from bench.report import budgets, formats, stats
 from bench.report import load as loading
 from bench.store import files
-from bench.store.trials import TABLES, of_earlier_budgets, read_trials
+from bench.store.trials import TABLES, as_ended, of_earlier_budgets, read_trials
 from bench.store.verifying import findings
 from bench.suite.resolving import load, trials
 from bench.trial import session, status, worker
@@ -255,6 +255,12 @@ def test_a_budget_may_grow_twice(tmp_path: Path, at_once: Path) -> None:
     assert kinds == {"grid": 10} | dict.fromkeys(
         ("final", "absolute", "final@50", "absolute@50", "final@100", "absolute@100"), 20
     )
+
+
+def test_the_team_of_a_trial_that_is_given_steps_again_before_it_ended_is_that_of_its_last_end() -> None:
+    ends = [{"steps": 100, "files": {"policy.pt": "its checksum"}}, {"steps": 200}]
+    ended = as_ended({"status": "stopped", "steps": 300, "earlier_budgets": ends})
+    assert (ended["status"], ended["steps"]) == ("done", 100)
 
 
 def test_a_trial_that_failed_before_a_budget_counts_in_its_row() -> None:

@@ -82,8 +82,16 @@ def updates(count: int, measured_every: int) -> pd.DataFrame:
     return pd.concat([of_agent.assign(improvement=improvement, agent=agent) for agent in ("0", "team")])
 
 
+OWN = {("a task", "happo", 0)}
+
+
+def test_updates_that_were_published_are_not_thinned_again() -> None:
+    once = publish.thinned(updates(2000, 250), OWN)
+    pd.testing.assert_frame_equal(publish.thinned(once, ()), once)
+
+
 def test_of_many_updates_a_hundred_are_published_the_first_five_and_the_last_among_them() -> None:
-    kept = publish.thinned(updates(2000, 250).drop(columns="improvement"))
+    kept = publish.thinned(updates(2000, 250).drop(columns="improvement"), OWN)
     for _, own in kept.groupby("agent"):
         assert 95 <= len(own) <= 100
         assert own["step"].tolist()[:5] == [1, 2, 3, 4, 5]
@@ -92,10 +100,35 @@ def test_of_many_updates_a_hundred_are_published_the_first_five_and_the_last_amo
 
 def test_no_update_around_which_the_return_was_measured_is_left_out() -> None:
     every = updates(2000, 250)
-    kept = publish.thinned(every)
+    kept = publish.thinned(every, OWN)
     measured = every[every["improvement"].notna()].reset_index(drop=True)
     assert len(measured) == 16
     pd.testing.assert_frame_equal(kept[kept["improvement"].notna()].reset_index(drop=True), measured)
+
+
+def test_a_trial_that_ended_while_it_wrote_is_no_published_team(original: Path, tmp_path: Path) -> None:
+    """Its policy and its fresh episodes are there, and `trial.json` never said that it was done."""
+    folder = shutil.copytree(original, tmp_path / "tiny")
+    median = sorted(absolute(folder, "happo").items(), key=lambda item: item[1])[1][0]
+    place = find_trial(folder / "mamujoco/Hopper-3x1:episode_length=25" / "happo" / str(median))
+    about = read_trial(place / "trial.json")
+    del about["files"], about["last_evaluation"]
+    files.write_sealed_json(place / "trial.json", about | {"status": "failed", "error": "OSError"})
+    publish.publish(folder, tmp_path / "published")
+    assert seeds(tmp_path / "published")["happo"] != median
+
+
+def test_a_published_suite_that_went_on_is_whole_until_a_table_is_lost(
+    original: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    publish.publish(original, tmp_path / "tiny", policies=False)
+    suite = original.parent / "tiny.yaml"
+    assert run.main([str(suite), "--results", str(tmp_path), "--set", "seeds=4", "--only", "algorithm=happo"]) == 0
+    assert verify.main([str(tmp_path / "tiny")]) == 0
+    (tmp_path / "tiny" / "updates.parquet").unlink()
+    capsys.readouterr()
+    assert verify.main([str(tmp_path / "tiny")]) == 1
+    assert "updates.parquet: is missing; bring it back" in capsys.readouterr().out
 
 
 def test_only_32_bit_matrices_are_rounded() -> None:

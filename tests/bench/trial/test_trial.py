@@ -611,6 +611,20 @@ def test_an_evaluation_that_is_no_number_fails_the_trial(tmp_path: Path, monkeyp
     assert "evaluation at step 0" in failure(planned(tmp_path)["happo"], tmp_path / "tiny")["error"]
 
 
+def test_a_fresh_episode_that_is_no_number_fails_the_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = session.Session._episodes
+
+    def episodes(self: session.Session, kind: str, count: int, stream: str) -> pd.DataFrame:
+        played = real(self, kind, count, stream)
+        return played.assign(episode_return=np.nan) if kind == "absolute" or count > 2 else played
+
+    monkeypatch.setattr(session.Session, "_episodes", episodes)
+    t = planned(tmp_path)["happo"]
+    assert "the fresh episodes of the policy of step" in failure(t, tmp_path / "tiny")["error"]
+    records = files.read_table(t.folder(tmp_path / "tiny") / "records.parquet")
+    assert {*records["kind"]} == {"grid"}
+
+
 def test_a_failed_trial_that_is_tried_again_ends_as_if_it_had_not_failed(
     tmp_path: Path, finished: dict[str, Path]
 ) -> None:
