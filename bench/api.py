@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from argparse import ArgumentTypeError
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -107,7 +108,8 @@ def _trial(suite: dict[str, Any], algorithm: str, values: dict[str, Any]) -> Tri
     where = Path("train")  # what a suite's errors begin with
     try:
         settings = method(algorithm).configure(values)
-        suite["algorithms"] = {algorithm.rpartition(":")[2]: {"algorithm": algorithm, **values}}
+        label = re.sub(r"[^A-Za-z0-9._+-]|^[^A-Za-z0-9]+", "", algorithm.rpartition(":")[2])
+        suite["algorithms"] = {label: {"algorithm": algorithm, **values}}
         if suite["evaluate"]["every"] is None:
             suite["evaluate"]["every"] = _every(suite["steps"], settings)
         (trial,) = trials(validated(Suite, suite, where), where)

@@ -88,6 +88,11 @@ class Uniform:
         return torch.stack([part.argmax(1) for part in scores.split(space.choices, dim=1)], dim=1).float()
 
 
+def _versions(task: Task) -> dict[str, Any]:
+    """What the numbers of a task depend on."""
+    return {"mujoco": mujoco_version()} if task.robot else task.origin()
+
+
 def random_score(task: Task, episodes: int = EPISODES) -> dict[str, Any]:
     """The entry of a random policy: mean return of uniform actions, its standard error, number of episodes."""
     with closing(registry.make(task, np.random.SeedSequence(SEED).spawn(episodes), auto_reset=False)) as batch:
@@ -173,7 +178,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return status
         found: dict[str, Any] = {}
         for task in chosen:
-            found[task.name] = exact.get(task.name) or {"mujoco": mujoco_version(), "random": random_score(task)}
+            found[task.name] = exact.get(task.name) or {**_versions(task), "random": random_score(task)}
             if own := [t for t in todo if t.task == task]:
                 found[task.name]["reference"] = reference_score(own, folder)
             print(f"{task.name:<36} {json.dumps(found[task.name])}", flush=True)

@@ -152,7 +152,7 @@ def _cost(trial: Trial, env_threads: int, fresh_episodes: bool, link: Link) -> C
     # at most: some episodes end early, and a last policy that is the best one is played once
     episode_steps = evaluations * trial.episodes * length
     learning_steps = max(trial.steps - getattr(trial.settings, "warmup_steps", 0), 0)
-    data = _data_bytes(trial)
+    data = data_bytes(trial)
     updates = trial.steps / (trial.settings.envs * trial.settings.rollout_length) * (team(trial.task).size + 1)
     checkpoint = _replay_bytes(trial) / 2 + CHECKPOINT_BYTES
     measuring = _improvement_episodes(trial) * length
@@ -235,7 +235,7 @@ def _shortened(settings: Settings, length: int) -> Settings:
     return replace(settings, rollout_length=length, **fitting)
 
 
-def _data_bytes(trial: Trial) -> float:
+def data_bytes(trial: Trial) -> float:
     """Memory that grows with the settings: the replay buffer, or a rollout and the activations of its gradient."""
     sizes, settings = team(trial.task), trial.settings
     features = sum(sizes.observation_sizes) + sizes.state_size

@@ -7,8 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from bench.store import files
 from bench.store.places import shared, shown, working
 from bench.store.remote import Remote
@@ -18,6 +16,7 @@ from bench.store.trials import merge, read_trials, trials_by_folder
 from bench.suite.claims import kept
 from bench.suite.model import SuiteError
 from bench.suite.trial import Trial
+from bench.suite.yaml12 import dump
 from bench.trial import status
 from bench.trial.status import read_status
 
@@ -26,7 +25,7 @@ def prepare(planned: Sequence[Trial], document: dict[str, Any], resolved: Resolv
     """Write the suite file, what it was resolved to, and a `trial.json` for each trial that has not started."""
     with shared(results) as folder:
         refuse_changed(planned, results)
-        files.write_text(folder / "suite.yaml", yaml.safe_dump(document, sort_keys=False))
+        files.write_text(folder / "suite.yaml", dump(document))
         replace(continued(resolved, results), suite_file=files.sha256(folder / "suite.yaml")).write(folder)
         for trial in planned:
             status.register(trial, folder)

@@ -38,7 +38,8 @@ def only(chosen: list[Trial], selections: Iterable[str]) -> list[Trial]:
             if value not in present:
                 valid = ", ".join(sorted(present, key=lambda v: (len(v), v)))
                 raise SuiteError(f"--only {selection}: no {key} {value!r} left to choose from; valid: {valid}")
-        chosen = [t for t in chosen if set(of_trial(t)) & set(wanted)]
+        labels = {of_trial(t)[0] for t in chosen}  # one that is a label is no name of others
+        chosen = [t for t in chosen if {of_trial(t)[0], *({*of_trial(t)} - labels)} & {*wanted}]
     return chosen
 
 

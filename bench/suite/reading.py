@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from algorithms.validation import near
 from bench.cli.command import counted
-from bench.suite.model import Claim, DiagnosticsOptions, Evaluate, Included, Suite, SuiteError, Tuning
+from bench.suite.model import Included, Suite, SuiteError
 from bench.suite.shipped import what_there_is
 from bench.suite.yaml12 import parse
 
@@ -54,6 +54,13 @@ def validated(model: type[M], document: dict[str, Any], path: Path, where: str =
         raise SuiteError(f"{path}: {where}{_explain(error, model)}") from None
 
 
+def _nested(annotation: Any) -> type[BaseModel] | None:
+    """The model of the values of a key, which may be that of the values of a mapping."""
+    if get_origin(annotation) is None:
+        return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
+    return next((found for each in get_args(annotation) if (found := _nested(each))), None)
+
+
 def _explain(error: ValidationError, model: type[BaseModel]) -> str:
     """The first error of pydantic as `key: what is wrong; what would be valid`."""
     first = min(error.errors(), key=lambda e: not _is_about_a_key(e["type"], e["loc"]))  # it explains what is missing
@@ -61,13 +68,8 @@ def _explain(error: ValidationError, model: type[BaseModel]) -> str:
     where, what = ".".join(parts), repr(value)
     if parts[-1] == KEY:
         where, what = ".".join(parts[:-2]), f"the key {value!r}"
-    inner: dict[str, type[BaseModel]] = {
-        "evaluate": Evaluate,
-        "tuning": Tuning,
-        "claims": Claim,
-        "diagnostics": DiagnosticsOptions,
-    }
-    model = inner.get(where.partition(".")[0], model) if "." in where else model
+    if (top := where.partition(".")[0]) != where and top in model.model_fields:
+        model = _nested(model.model_fields[top].annotation) or model
     if first["type"] in UNKNOWN:
         if model is Suite and where in STUDY_KEYS:
             return f"{where}: a key of studies, which `python -m bench.tune` runs, not of suites"

@@ -75,7 +75,7 @@ class Trial:
     def measures_exactly(self) -> bool:
         """Whether the return of its joint policy is computed where others play episodes to measure improvement."""
         gamma = getattr(self.settings, "gamma", None)
-        known = gamma is not None and self.task.exact_scores() is not None
+        known = gamma is not None and self.task.family.exact_scores is not None
         return known and (gamma != 1 or self.task.name.startswith(RIDGE))
 
     def config_hash(self) -> str:

@@ -65,6 +65,19 @@ CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 """Characters that no name or value needs: they would steer the terminal, and surrogates cannot be written."""
 
 
+class _Dumper(yaml.SafeDumper):
+    """PyYAML's, with quotes around what would be no string here either."""
+
+
+for _name, (_form, _first, _) in _SCALARS.items():
+    _Dumper.add_implicit_resolver(_TAG + _name, re.compile(f"(?:{_form})$"), [*_first])
+
+
+def dump(value: Any, **style: Any) -> str:
+    """A value as YAML that is the same value here and in version 1.1, keys in their order. `style`: of PyYAML."""
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, **style)
+
+
 class _Loader(yaml.SafeLoader):
     """PyYAML's, stopping as soon as a document is too deep or too long: both cost more than they add."""
 

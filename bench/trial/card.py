@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-import yaml
 
 from bench.store.provenance import commit_in_words
+from bench.suite.yaml12 import dump
 
 OF_POLICY = {"best": "absolute", "last": "final"}
 """Policy -> the kind of records that it played."""
@@ -102,7 +102,7 @@ def text(config: Mapping[str, Any], found: Mapping[str, Returns]) -> str:
         actions=_actions(agents),
         provenance="\n".join(f"| {what} | {_cell(value)} |" for what, value in facts.items()),
     )
-    head = yaml.safe_dump(_head(config, found), sort_keys=False, allow_unicode=True, width=1000)
+    head = dump(_head(config, found), allow_unicode=True, width=1000)
     return f"---\n{head}---\n\n{body}"
 
 

@@ -19,8 +19,6 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
-import yaml
-
 from bench.cli.command import BAD_INPUT, INTERRUPTED, counted, positive
 from bench.cli.display import clock
 from bench.runner import backends
@@ -34,6 +32,7 @@ from bench.store.remote import local_folder
 from bench.suite.model import SuiteError
 from bench.suite.resolving import resolved
 from bench.suite.shipped import find
+from bench.suite.yaml12 import dump
 from bench.tune import results
 from bench.tune.pool import outcomes, reachable
 from bench.tune.preparing import Prepared, prepared
@@ -74,7 +73,7 @@ def _tune(options: Namespace, backend: Backend) -> int:
         folder.mkdir(parents=True, exist_ok=True)
         queue = Queue(plan, folder, found.where)
         said = found.document | plan.study.model_dump(include=SEARCH)
-        files.write_text(folder / "study.yaml", yaml.safe_dump(said, sort_keys=False))
+        files.write_text(folder / "study.yaml", dump(said))
         resolved([t for own in plan.defaults.values() for t in own]).write(folder)
     except OSError as error:
         print(f"{error.filename or options.results}: {error.strerror}", file=sys.stderr)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import shlex
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pandas as pd
-import yaml
 from optuna.trial import FrozenTrial, TrialState
 
 from bench.cli.command import counted
@@ -18,6 +18,7 @@ from bench.store.checksums import with_line
 from bench.store.studies import best, tuning_hash
 from bench.suite.model import Tuning
 from bench.suite.reading import unshared
+from bench.suite.yaml12 import dump
 from bench.tune.queue import Queue
 from bench.tune.storage import OPTUNA_FINISHED
 from bench.tune.study import Plan
@@ -98,13 +99,19 @@ def _best_yaml(plan: Plan, table: pd.DataFrame) -> str:
             hash=tuning_hash(table),
         ).model_dump(exclude_defaults=True)
     head = "# Made by bench.tune. For another suite: python -m bench.run SUITE.yaml --include THIS_FILE\n"
-    body = yaml.safe_dump(unshared(document), sort_keys=False, default_flow_style=None, width=120)
+    if study.per_task:
+        head += "# Without what per_task sets in the study; a suite has its own.\n"
+    body = dump(unshared(document), default_flow_style=None, width=120)
     return with_line(head + body)
 
 
 def _values(plan: Plan, label: str, params: dict[str, Any]) -> dict[str, Any]:
-    """Optuna's values as settings, with lists decoded."""
-    return {name: plan.spaces[label][name].setting(value) for name, value in params.items()}
+    """Optuna's values as settings, with lists decoded; what was not active is as the study has it by default."""
+    default = asdict(plan.defaults[label][0].settings)
+    return {
+        name: parameter.setting(params[name]) if name in params else default[name]
+        for name, parameter in plan.spaces[label].items()
+    }
 
 
 def verdict(table: pd.DataFrame, label: str) -> str:

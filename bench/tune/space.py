@@ -79,6 +79,10 @@ class Int(Float):
         """All values."""
         return range(self.low, self.high + 1)
 
+    def has(self, value: Any) -> bool:
+        """Whether the range contains the value."""
+        return super().has(value) and value == int(value)
+
 
 class Categorical(Parameter):
     """One of several values. Lists, such as hidden sizes, are stored as JSON text: Optuna takes only scalars."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import uuid
 import warnings
 from collections.abc import Iterator
@@ -216,7 +217,8 @@ def _reason(error: BaseException) -> str:
 
 
 def hide_password(url: str) -> str:
-    """The URL with its password masked."""
+    """The URL with its password masked, before the host or in the query."""
+    url = re.sub(r"(?<=[?&]password=)[^&]*", "***", url)
     scheme, _, rest = url.partition("://")
     login, at, host = rest.rpartition("@")
     return f"{scheme}://{login.partition(':')[0]}{':***' if ':' in login else ''}{at}{host}" if at else url

@@ -154,7 +154,8 @@ def _check_search(study: Study, path: Path) -> None:
         for label, change in entries.items():
             if change == SKIP:
                 raise SuiteError(f"{path}: per_task.{key}.{label}: a study has every algorithm on every task")
-            if both := sorted({*change} & (tuned | {*study.space.own.get(label, {})})):
+            settings = change if isinstance(change, dict) else {}  # what is none is refused with its pairing
+            if both := sorted({*settings} & (tuned | {*study.space.own.get(label, {})})):
                 raise SuiteError(f"{path}: per_task.{key}.{label}.{both[0]}: is tuned by this study")
 
 

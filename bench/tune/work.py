@@ -117,7 +117,7 @@ def _one_by_one(plan: Plan, claim: Claim, instances: Sequence[Trial], link: Link
         _advance(t, claim.folder, link, t.steps)
         if plan.study.pruner == "wilcoxon":
             _report(claim.trial, index, normalised(t, evaluations(t, claim.folder)["return"].iloc[-1]))
-            if index + 1 < len(instances) and _prune(claim.trial):
+            if index + 1 < len(instances) and _prune(claim.trial, index):
                 return True
     return False
 
@@ -130,7 +130,7 @@ def _by_grid(plan: Plan, claim: Claim, instances: Sequence[Trial], link: Link) -
             _advance(t, claim.folder, link, step)
         values = {t: normalised(t, evaluations(t, claim.folder)["return"].loc[step]) for t in instances}
         _report(claim.trial, step, mean_of_tasks(values))
-        if step < steps and _prune(claim.trial):
+        if step < steps and _prune(claim.trial, step):
             return True
     return False
 
@@ -154,8 +154,10 @@ def _report(own: optuna.Trial, step: int, value: float) -> None:
         own.report(value, step)
 
 
-def _prune(own: optuna.Trial) -> bool:
-    return own.number > 0 and own.should_prune()
+def _prune(own: optuna.Trial, step: int) -> bool:
+    """Whether a trial is cut at a step: not at one before the last reported, by which alone Optuna goes."""
+    last = own.storage.get_trial(own._trial_id).last_step
+    return own.number > 0 and step == last and own.should_prune()
 
 
 def evaluations(t: Trial, folder: Path) -> pd.DataFrame:

@@ -39,6 +39,7 @@ HOPPER: dict[str, Any] = {"name": "mamujoco/Hopper-3x1", "episode_length": 25}
 SMALL: dict[str, Any] = {"steps": 100, "episodes": 2, "envs": 2, "rollout_length": 25, "hidden_sizes": [16]}
 MINE = METHODS["happo"]
 """A method of one's own, by the name `python:test_api:MINE`."""
+_OTHER = MINE
 
 
 def train(algorithm: str = "happo", task: Any = HOPPER, **changes: Any) -> pd.DataFrame:
@@ -138,6 +139,7 @@ def test_a_grid_settings_and_options_are_those_given(monkeypatch: pytest.MonkeyP
 def test_a_method_of_ones_own_is_labelled_by_its_last_word(monkeypatch: pytest.MonkeyPatch) -> None:
     trial = planned(monkeypatch, "python:test_api:MINE", HOPPER, **SMALL)
     assert (trial.method.name, trial.label) == ("python:test_api:MINE", "MINE")
+    assert planned(monkeypatch, "python:test_api:_OTHER", HOPPER, **SMALL).label == "OTHER"
 
 
 @pytest.mark.parametrize(
@@ -207,7 +209,7 @@ def test_an_interrupted_trial_goes_on(mine: Path, tmp_path: Path, monkeypatch: p
 def test_trials_of_one_folder_are_one_suite_to_the_report(
     mine: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = Path(shutil.copytree(mine, tmp_path / "both"))
+    folder = Path(shutil.copytree(mine, tmp_path / mine.name))
     train("hatrpo", results=folder)
     assert {*bench.read(folder).records["algorithm"]} == {"happo", "hatrpo"}
     assert report([str(folder)]) == 0

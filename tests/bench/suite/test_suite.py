@@ -387,6 +387,12 @@ def test_only_knows_a_label_with_a_list(tmp_path: Path) -> None:
         assert {t.task.label for t in only(found, [f"task={named}"])} == {label}
 
 
+def test_only_takes_a_label_for_that_task_alone(tmp_path: Path) -> None:
+    tasks: list[Any] = ["mamujoco/Hopper-3x1", {"name": "mamujoco/Hopper-3x1", "episode_length": 50}]
+    found = made(tmp_path, tasks=tasks)
+    assert {t.task.label for t in only(found, ["task=mamujoco/Hopper-3x1"])} == {"mamujoco/Hopper-3x1"}
+
+
 def test_an_end_that_several_tasks_have_names_none_of_them(tmp_path: Path) -> None:
     found = made(tmp_path, tasks=["mamujoco/Walker2d-2x3", "mamujoco/HalfCheetah-2x3"])
     with pytest.raises(SuiteError, match="no task '2x3' left to choose from; valid: mamujoco/Walker2d-2x3, mamujoco/H"):

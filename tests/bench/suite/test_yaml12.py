@@ -7,7 +7,29 @@ from typing import Any
 import pytest
 import yaml
 
-from bench.suite.yaml12 import parse
+from bench.suite.yaml12 import dump, parse
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "123456789e12",
+        "1234567e8901",
+        "081234567890",
+        "1e5",
+        "0x10",
+        "yes",
+        "no",
+        "null",
+        "~",
+        ".5",
+        "2026-01-01",
+        "1_000",
+    ],
+)
+def test_what_is_dumped_is_read_as_it_was_here_and_elsewhere(text: str) -> None:
+    value = {text: [text, 1, 0.5, 1e-5, None, True, {"hash": text}]}
+    assert parse(dump(value)) == yaml.safe_load(dump(value)) == value
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,7 @@ from bench.store.verifying_study import findings_of_study
 from bench.suite import model, resolving
 from bench.suite.model import SuiteError
 from bench.suite.trial import Trial
+from bench.tasks import registry
 from bench.trial import collect, session, status, worker
 from bench.trial.collect import play
 from bench.trial.link import Link
@@ -110,6 +111,44 @@ def whole(tiny_study: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 # Scores
+
+
+def test_what_is_wrong_in_a_part_of_the_file_is_answered_with_the_keys_of_that_part(tmp_path: Path) -> None:
+    assert refusal(tmp_path, space={"shred": {}}).endswith(
+        "space.shred: unknown key; did you mean shared?; valid: shared, own"
+    )
+    assert "per_task" in refusal(tmp_path, per_task={"mamujoco/Hopper-3x1": {"happo": None}})
+
+
+def test_a_fraction_is_in_no_range_of_whole_numbers() -> None:
+    whole = space.Int(kind="int", low=1, high=20)
+    assert [whole.has(value) for value in (1, 20, 2.0, 2.5, 21, True)] == [True, True, True, False, False, False]
+
+
+def test_memory_is_that_of_the_largest_settings_in_the_space(tmp_path: Path) -> None:
+    (trial,) = study.load(write_study(tmp_path, **ONE))[0].defaults["happo"]
+    choices: dict[str, list[Any]] = {"hidden_sizes": [[8], [64, 64]], "envs": [2, 4]}
+    found = preparing._largest(trial, {k: space.Categorical(kind="categorical", choices=c) for k, c in choices.items()})
+    assert {**dataclasses.asdict(trial.settings), "envs": 4, "hidden_sizes": [64, 64]} == dataclasses.asdict(
+        found.settings
+    )
+
+
+def test_what_was_not_active_in_the_best_trial_is_kept_at_its_default(tmp_path: Path) -> None:
+    """Else a suite's own default would take its place."""
+    row = {"algorithm": "happo", "number": 0, "state": "complete", "value": 1.0, "params": '{"actor_minibatches": 1}'}
+    best = yaml.safe_load(results._best_yaml(plan_of(tmp_path), pd.DataFrame([row])))["algorithms"]["happo"]
+    assert (best["actor_minibatches"], best["clip"]) == (1, 0.2)
+
+
+def test_a_trial_is_cut_only_at_the_step_that_was_reported_last() -> None:
+    """After an interruption earlier steps are gone through again, and Optuna would cut for the value of the last."""
+    searched = optuna.create_study(pruner=optuna.pruners.ThresholdPruner(upper=1.0))
+    searched.tell(searched.ask(), 0.0)
+    own = searched.ask()
+    for step, value in ((1, 0.0), (2, 9.0)):
+        own.report(value, step)
+    assert [work._prune(own, step) for step in (1, 2)] == [False, True]
 
 
 def test_a_normalised_return_is_0_at_random_and_1_at_the_reference() -> None:
@@ -635,6 +674,7 @@ def test_the_plan_says_what_is_done_and_the_time_for_the_rest(
 def test_a_password_is_not_shown() -> None:
     assert storage.hide_password("postgresql://me:secret@host/db") == "postgresql://me:***@host/db"
     assert storage.hide_password("sqlite:///x.db") == "sqlite:///x.db"
+    assert storage.hide_password("mysql://h/db?user=u&password=secret&x=1") == "mysql://h/db?user=u&password=***&x=1"
 
 
 # Points
@@ -1314,6 +1354,12 @@ def test_unless_told_only_tasks_without_numbers_are_measured(
     monkeypatch.setattr(reference.registry, "names", lambda: ["games/a", "games/b", "games/c"])
     monkeypatch.setattr(reference.scores, "score", known.get)
     assert {*reference.without_numbers(random_only)} == left
+
+
+def test_reference_scores_name_the_versions_that_they_depend_on() -> None:
+    own, zoo = ({*reference._versions(registry.task(name, {}))} for name in ("mamujoco/Hopper-3x1", "games/driving"))
+    assert own == {"mujoco"}
+    assert "mujoco" not in zoo
 
 
 def test_where_no_task_lacks_numbers_that_is_said(
