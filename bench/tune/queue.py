@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import uuid
 import zlib
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -126,20 +127,23 @@ class Queue:
         )
 
     def _claim(self, label: str, number: int, left: FrozenTrial | None, lock: FileLock) -> Claim:
-        """Begin an enqueued tuning trial, or go on with one whose process died."""
-        study = self.study(label)
-        trial = optuna.Trial(study, left._trial_id) if left else study.ask()
-        assert trial.number == number
-        values = ask(trial, self.plan.spaces[label])
-        if reason := self.plan.refusal(label, values):
-            raise SuiteError(
-                f"{self.where}: its trial {number} of {label} cannot be trained, nor was it drawn by this "
-                f"study: {reason}; bring back a copy of the storage"
-            )
-        folder = self.trial_folder(label, number)
-        for t in self.plan.instances(label, values):
-            _move_away_another(t, t.folder(folder))
-        return Claim(label, trial, values, folder, lock)
+        """Begin an enqueued tuning trial, or go on with one whose process died; release the lock where that fails."""
+        with ExitStack() as unless_claimed:
+            unless_claimed.callback(lock.release)
+            study = self.study(label)
+            trial = optuna.Trial(study, left._trial_id) if left else study.ask()
+            assert trial.number == number
+            values = ask(trial, self.plan.spaces[label])
+            if reason := self.plan.refusal(label, values):
+                raise SuiteError(
+                    f"{self.where}: its trial {number} of {label} cannot be trained, nor was it drawn by this "
+                    f"study: {reason}; bring back a copy of the storage"
+                )
+            folder = self.trial_folder(label, number)
+            for t in self.plan.instances(label, values):
+                _move_away_another(t, t.folder(folder))
+            unless_claimed.pop_all()
+            return Claim(label, trial, values, folder, lock)
 
     def _acquire(self, label: str, number: int) -> FileLock | None:
         """Acquire the lock of a tuning trial; None if another process holds it."""

@@ -702,6 +702,21 @@ def drawn(plan: study.Plan, folder: Path, failing: bool = False) -> list[dict[st
     return [t.params for t in made.trials("happo")]
 
 
+def test_a_claim_that_fails_holds_no_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the trials after it would go first, while the error is looked at, and be judged by others than in turn."""
+
+    def broken(*_: Any) -> None:
+        raise RuntimeError("the storage is gone")
+
+    made = queue.Queue(plan_of(tmp_path), tmp_path, str(tmp_path / "journal.log"))
+    with monkeypatch.context() as patch:
+        patch.setattr(queue, "ask", broken)
+        with pytest.raises(RuntimeError) as kept:
+            made.claim(since=1.0)
+    assert (claim := made.claim(since=1.0)), kept
+    assert claim.trial.number == 0
+
+
 def test_a_study_killed_at_any_line_of_its_journal_draws_the_same_points(tmp_path: Path) -> None:
     plan = plan_of(tmp_path)
     whole = tmp_path / "whole"
