@@ -59,9 +59,9 @@ class Attempt:
         reached `cut off`.
         """
         trial, memory = priced
+        if moved := self._moved():
+            return Outcome(trial, "failed", moved)
         try:
-            if self.began:
-                refuse_other_folder(working(self.results), self.began)
             if not self._is_free(trial, channel):
                 return Outcome(trial, "busy")
         except StoreGone as gone:
@@ -72,14 +72,12 @@ class Attempt:
         arguments = (trial, self.results, self.effort.env_threads, None)
         for left in reversed(range(self.effort.retries + 1)):
             try:
-                if self.began:
-                    refuse_other_folder(working(self.results), self.began)
                 return call(
                     worker.run, *arguments, limits=limits, say=channel.tell, progress=channel.tell, stop=channel
                 )
-            except FolderGone as gone:
-                return Outcome(trial, "failed", str(gone))
             except Died as died:
+                if moved := self._moved():
+                    return Outcome(trial, "failed", moved)
                 error = str(died)
                 if left:
                     channel.tell(f" again  {trial.name}  {error}")
@@ -87,6 +85,15 @@ class Attempt:
                 return Outcome(trial, "running")
         give_up(trial, self.results, error)
         return Outcome(trial, "failed", error)
+
+    def _moved(self) -> str:
+        """Why nothing may be written where the run began; empty where the folder is still the same one."""
+        try:
+            if self.began:
+                refuse_other_folder(working(self.results), self.began)
+        except FolderGone as gone:
+            return str(gone)
+        return ""
 
     def _is_free(self, trial: Trial, channel: Channel) -> bool:
         """Whether nobody is at work on a trial. A process whose worker was lost lets go within seconds."""

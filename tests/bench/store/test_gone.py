@@ -98,8 +98,9 @@ def test_a_folder_that_is_another_one_is_not_written_into(
     assert [path for path in (tmp_path / "tiny").rglob("*") if path.is_file() and not path.name.endswith("lock")] == []
 
 
-def test_a_trial_is_not_tried_again_in_another_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("retries", [0, 1])
+def test_a_trial_that_died_is_neither_tried_again_nor_noted_in_another_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], retries: int
 ) -> None:
     tries = []
 
@@ -110,7 +111,7 @@ def test_a_trial_is_not_tried_again_in_another_folder(
         raise Died("its process ended with status 9", "")
 
     monkeypatch.setattr(attempt, "call", died)
-    assert main(tmp_path, "--only", "algorithm=happo", **TWO) == 1
+    assert main(tmp_path, "--only", "algorithm=happo", "--retries", str(retries), **TWO) == 1
     assert len(tries) == 1
     assert "is no longer the folder that was there at first" in capsys.readouterr().out
     assert not [*(tmp_path / "tiny").rglob("trial.json")]
