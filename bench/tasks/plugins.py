@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib import metadata
 from typing import Any
@@ -75,7 +75,6 @@ def _imported(name: str, module: str, attribute: str, key: str) -> Any:
     return found
 
 
-@cache
 def versions(name: str, group: str) -> dict[str, str]:
     """package -> version of the package that an object comes from; "no version" for a file that is in no package."""
     if name in points(group):
@@ -83,5 +82,10 @@ def versions(name: str, group: str) -> dict[str, str]:
         if point.dist is not None:
             return {point.dist.name: point.dist.version}
     top = name.removeprefix(PREFIX).partition(":")[0].partition(".")[0]
-    packages = metadata.packages_distributions().get(top, [])
-    return {package: metadata.version(package) for package in sorted(packages)} or {top: "no version"}
+    return {package: metadata.version(package) for package in sorted(_packages().get(top, []))} or {top: "no version"}
+
+
+@cache
+def _packages() -> Mapping[str, list[str]]:
+    """Module -> names of the installed packages that have it; reads what all packages say they installed."""
+    return metadata.packages_distributions()

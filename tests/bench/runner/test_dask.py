@@ -81,8 +81,15 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 
 @pytest.fixture(scope="module")
-def workers(cluster: Cluster) -> list[psutil.Popen]:
-    return [cluster.worker() for _ in range(3)]
+def all_workers() -> list[psutil.Popen]:
+    return []
+
+
+@pytest.fixture
+def workers(cluster: Cluster, all_workers: list[psutil.Popen]) -> list[psutil.Popen]:
+    """Two, of which some may have worked for the test before."""
+    all_workers += [cluster.worker() for _ in range(2 - len(all_workers))]
+    return all_workers
 
 
 def training(workers: list[psutil.Popen]) -> list[psutil.Popen]:
@@ -131,7 +138,6 @@ def test_workers_that_are_killed_added_and_stopped_change_no_number(
     run_here(here, seeds=seeds, steps=steps)
     assert_same_records(there, here)
     assert_no_places(there, cluster.address, socket.gethostname(), str(there))
-    workers.append(cluster.worker())
 
 
 def test_a_result_that_is_lost_with_its_worker_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -277,6 +277,13 @@ def test_a_task_of_an_installed_package_goes_by_its_version() -> None:
     assert plugins.versions("python:mpe2.simple_spread_v3:parallel_env", "bench.tasks").keys() == {"mpe2"}
 
 
+def test_the_files_of_all_packages_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which takes half a second."""
+    plugins.versions("python:own_envs:Meeting", "bench.tasks")
+    monkeypatch.setattr(plugins.metadata, "packages_distributions", lambda: pytest.fail("read again"))
+    assert plugins.versions("python:own_envs:Another", "bench.tasks") == {"own_envs": "no version"}
+
+
 def test_a_trial_says_that_it_ran_without_mujoco_and_goes_on_to_the_bit(tmp_path: Path) -> None:
     (whole,) = planned(tmp_path, name="whole")
     (parted,) = planned(tmp_path, name="parted")
