@@ -153,8 +153,8 @@ def policy_change(old: Policy, new: Policy, ratio: Tensor) -> Diagnostics:
     """How far an update moved a policy: KL(old, new) in nats over B samples, and the ratio new(a|o) / old(a|o) [B].
 
     `kl_top_share` is the share of the KL that the 1% of samples with the greatest KL hold, at least one: 0.01 where all
-    are equal, 0 where nothing moved. KL is computed in the precision of the policies: in float32 what is below 1e-7 is
-    rounding.
+    are equal (1 / B where there are fewer than 100), 0 where nothing moved. KL is computed in the precision of the
+    policies: in float32 what is below 1e-7 is rounding.
     """
     kl = old.kl_divergence(new).double()  # type: ignore[arg-type]
     top = kl.topk(max(len(kl) // 100, 1)).values

@@ -4,7 +4,7 @@ ICLR 2022, arXiv 2109.11251): the ground truth that HATRPO and HAPPO approximate
 Letters are the paper's. pi is the joint policy before the update, one tensor [S, A_i] per agent; rho its discounted
 state distribution, V and Q its values, A = Q - V. Agents are updated in an order i_1, ..., i_n; `agents` are the first
 m of them, `updated` the new policies of i_1, ..., i_{m-1}, and `candidate` one that i_m may choose. All tensors are
-float64. Updates leave actions at 0 whose probability is at most NEVER; `compound_advantage` needs positive policies.
+float64. Updates leave actions of probability 0 at 0; `compound_advantage` needs positive policies.
 """
 
 from __future__ import annotations
@@ -183,6 +183,7 @@ def penalty_coefficient(game: Game, pi: JointPolicy) -> float:
 def lower_bound(game: Game, pi: JointPolicy, new: JointPolicy, order: Sequence[int]) -> float:
     """J(pi) + sum_m [L^{i_1:m}(new^{i_1:m-1}, new^{i_m}) - C KLmax(pi^{i_m}, new^{i_m})], which is at most J(new), for
     any order i_1, ..., i_n (Kuba et al. 2022, lemma 2). `new` has agent i's policy at i."""
+    _check_order(order, len(pi))
     C = penalty_coefficient(game, pi)
     bound = expected_return(game, pi)
     for m, i in enumerate(order):
@@ -202,11 +203,17 @@ def sequential_update(game: Game, pi: JointPolicy, order: Sequence[int], delta: 
     order. With `delta` each agent maximises L^{i_1:m} within a mean KL of delta instead, which HATRPO approximates and
     which has no such guarantee. Returns n policies [S, A_i], agent i's at i.
     """
+    _check_order(order, len(pi))
     new = list(pi)
     for m, i in enumerate(order):
         g = expected_advantage(game, pi, order[: m + 1], [new[j] for j in order[:m]])
         new[i] = best_response(game, pi, i, g, delta)
     return new
+
+
+def _check_order(order: Sequence[int], n: int) -> None:
+    if sorted(order) != list(range(n)):
+        raise ValueError(f"order is {[*order]}, which does not name each agent from 0 to {n - 1} once")
 
 
 def simultaneous_update(game: Game, pi: JointPolicy, delta: float | None = None) -> list[Tensor]:

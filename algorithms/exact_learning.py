@@ -30,7 +30,8 @@ class TabularActor(nn.Module):
 
     def forward(self, observation: Tensor) -> MaskedCategorical:
         """[.., S], the state one-hot (all zeros in one-step games: the state 0) -> distribution over [.., 1]"""
-        return MaskedCategorical(self.probability[observation.argmax(-1)].log(), (self.probability.shape[1],))
+        logits = self.probability.log().clamp(min=torch.finfo(torch.float64).min)  # finite, as are entropy and KL then
+        return MaskedCategorical(logits[observation.argmax(-1)], (self.probability.shape[1],))
 
 
 class ExactLearning:
@@ -92,5 +93,5 @@ class ExactLearning:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over what `state_dict` gave."""
-        self.gradient_updates = state["gradient_updates"]
         unpack(self.parts, state)
+        self.gradient_updates = state["gradient_updates"]

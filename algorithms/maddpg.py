@@ -7,7 +7,7 @@ E[Q_i(s, a^1, ..., mu_i(o_i), ..., a^N)]  with the other agents' actions from th
 
 Discrete actions enter critics one-hot. When acting greedily and in y, mu takes the likeliest allowed choice; in the
 actor's objective a straight-through Gumbel-softmax sample takes its place. The action of an agent that has left enters
-as zeros, and its actor learns nothing from such samples.
+as zeros, and its actor learns nothing from such samples (of a batch without others Adam's momentum alone moves it).
 """
 
 from __future__ import annotations
@@ -97,6 +97,7 @@ class MADDPG:
 
         Returns the diagnostics of the last gradient step, and nothing where none was taken.
         """
+        rollout.check(self.team)
         c = self.settings
         before = max(self.steps, c.warmup_steps)
         self.steps += rollout.reward.numel()
@@ -185,8 +186,8 @@ class MADDPG:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over what `state_dict` gave."""
-        self.gradient_updates, self.steps = state["gradient_updates"], state["steps"]
         unpack(self.parts, state)
+        self.gradient_updates, self.steps = state["gradient_updates"], state["steps"]
 
 
 def decode(output: Tensor, space: Space, mask: Tensor | None) -> Tensor:

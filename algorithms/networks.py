@@ -57,7 +57,7 @@ class RunningNormaliser(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Before the first update x itself, clipped; after it a constant feature is mapped to 0, but for rounding: in
-        float32 a large one to a constant of size 1 at most."""
+        float32 a large one to a number of about 1 at most."""
         return ((x - self.mean) * torch.rsqrt(self.var + 1e-8)).clamp(-self.clip, self.clip)
 
     def inverse(self, x: Tensor) -> Tensor:

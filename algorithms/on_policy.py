@@ -128,7 +128,14 @@ class OnPolicy:
 
     @torch.no_grad()
     def policies(self, observations: Sequence[Tensor], masks: Sequence[Tensor | None] | None = None) -> list[Policy]:
-        """N x [E, O_i], masks N x [E, L_i] -> the distribution of each agent's action, of E samples."""
+        """N x [E, O_i], masks N x [E, L_i] -> the distribution of each agent's action, of E samples.
+
+        Raises ValueError for observations of other shapes.
+        """
+        found = [x.shape for x in observations]
+        shapes = [(len(observations[0]), size) for size in self.team.observation_sizes]
+        if found != shapes:
+            raise ValueError(f"observations are {[[*shape] for shape in found]}, not {[[*shape] for shape in shapes]}")
         if self._batched is None:
             self._batched = fast.BatchedActors(self.actor_of)
         outputs = self._batched([self._with_id(x, i) for i, x in enumerate(observations)])
@@ -138,6 +145,7 @@ class OnPolicy:
     def update(self, rollout: Rollout) -> list[Diagnostics]:
         """One iteration: advantages by the present critics, then the actors' steps, then the critics' fit, then the
         normalisers of observations (that of returns is updated just before its critic's fit)."""
+        rollout.check(self.team)
         self._policy_changed()
         self._decay_learning_rates()
         data = self._critic_data(rollout)
@@ -167,7 +175,7 @@ class OnPolicy:
         rows: list[Diagnostics] = []
         factor = torch.ones_like(rollout.reward)  # [T, E]
         for position in range(len(waiting)):
-            k = waiting.pop(self._next(rollout, waiting, factor, advantages))
+            k = waiting.pop(self._next(rollout, waiting, factor, advantages))  # the first, unless the order is greedy
             group = self.groups[k]
             M = self._weighted(factor, advantages, group)
             ratio, row = self._step(rollout, k, M, self._step_settings(rows))
@@ -313,8 +321,8 @@ class OnPolicy:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over what `state_dict` gave."""
-        self.gradient_updates, self.steps = state["gradient_updates"], state["steps"]
         unpack(self.parts, state)
+        self.gradient_updates, self.steps = state["gradient_updates"], state["steps"]
 
 
 def value_loss(c: OnPolicySettings, V: Tensor, G: Tensor, V_old: Tensor) -> Tensor:

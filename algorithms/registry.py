@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
@@ -52,8 +52,14 @@ class Method:
         return result
 
     def build(self, team: Team, settings: Settings, seeds: Mapping[str, int]) -> Learner:
-        """A new learner for `team`; `seeds` holds one seed for each of `algorithms.PURPOSES`."""
-        check(team, settings)
+        """A new learner for `team`; `seeds` holds one seed for each of `algorithms.PURPOSES`.
+
+        Raises SettingError for settings of another method, values out of bounds, and what does not suit the team.
+        """
+        if type(settings) is not self.settings:
+            found = type(settings).__name__
+            raise SettingError("settings", f"{self.name} takes {self.settings.__name__}, not {found}; see `configure`")
+        check(team, self.configure(asdict(settings)))
         return self.make(team, settings, seeds)
 
 
@@ -98,7 +104,7 @@ def build(name: str, team: Team, config: Settings, seeds: Mapping[str, int]) -> 
 
 
 def _row(name: str) -> Method:
-    if name not in KNOWN:
+    if not isinstance(name, str) or name not in KNOWN:
         raise SettingError("algorithm", f"unknown algorithm {name!r}; valid: {', '.join(KNOWN)}")
     return KNOWN[name]
 

@@ -149,7 +149,12 @@ class ReplayBuffer:
         return {"added": self.added, "buffers": held, **ends}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over what `state_dict` gave."""
+        """Take over what `state_dict` gave; raises ValueError for the state of a buffer of another size."""
+        held = [x[: state["added"] + (x is self.features)].shape for x in self._buffers()]
+        if [x.shape for x in state["buffers"]] != held:
+            raise ValueError(
+                f"the state is not that of a replay buffer of {self.rows} rows of {self.envs} environments"
+            )
         self.added, self.end_times, self.end_features = state["added"], state["end_times"], state["end_features"]
         for buffer, saved in zip(self._buffers(), state["buffers"], strict=True):
             buffer[: len(saved)] = saved

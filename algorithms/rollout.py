@@ -102,6 +102,16 @@ class Team:
         """N, the number of agents."""
         return len(self.observation_sizes)
 
+    def __post_init__(self) -> None:
+        """Raises ValueError for a team without agents, lists of different lengths, and choices among nothing."""
+        N = self.size
+        for name, counts in (("action_spaces", {N}), ("has_mask", {0, N})):
+            if (count := len(getattr(self, name))) not in counts or not N:
+                raise ValueError(f"a team with {N} observation_sizes and {count} {name}")
+        for space in self.action_spaces:
+            if isinstance(space, Discrete) and min(space.choices, default=0) < 1:
+                raise ValueError(f"an action without a choice: {space}")
+
 
 @dataclass
 class Rollout:
@@ -134,6 +144,24 @@ class Rollout:
     zeros. None: everyone always was."""
     end_active: Tensor | None = None
     """[K, N]: who is still there at the true successors, nobody after termination."""
+
+    def check(self, team: Team) -> None:
+        """Raise ValueError unless shapes are those of the team, and `ends` has a row for each end of an episode."""
+        (T, E), K = self.reward.shape, int((self.terminated | self.truncated).sum())
+        sizes, S = team.observation_sizes, team.state_size
+        shapes: dict[str, Any] = {
+            "observations": [[T + 1, E, size] for size in sizes],
+            "state": [T + 1, E, S],
+            "actions": [[T, E, space.size] for space in team.action_spaces],
+            "ends": [K, 2],
+            "end_observations": [[K, size] for size in sizes],
+            "end_state": [K, S],
+        }
+        for name, shape in shapes.items():
+            x = getattr(self, name)
+            found = [[*each.shape] for each in x] if isinstance(x, list) else [*x.shape]
+            if found != shape:
+                raise ValueError(f"{name} of the rollout: {found}, not {shape}")
 
     def successors(self, x: Tensor, x_end: Tensor) -> Tensor:
         """The row after each step: `x[t + 1]`, or `x_end` where the episode ended.  [T + 1, E, ...] -> [T, E, ...]"""
@@ -193,12 +221,12 @@ class Learner(Protocol):
         ...
 
     def state_dict(self) -> dict[str, Any]:
-        """All that is needed to go on as if never interrupted, generators included. Valid until the next update, which
-        changes its tensors: copy it to keep it."""
+        """All that is needed to go on as if never interrupted, generators included. Copy it to keep it: the next
+        update, or load, changes its tensors."""
         ...
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over a state given by `state_dict`."""
+        """Take over a state given by `state_dict`. Raises ValueError where it lacks a part, as another method's may."""
         ...
 
 
@@ -222,7 +250,9 @@ def check_finite(rows: list[Diagnostics], networks: Iterable[nn.Module]) -> None
 
 
 def generators(seeds: Mapping[str, int]) -> dict[str, torch.Generator]:
-    """One generator per purpose from one seed per purpose."""
+    """One generator per purpose from one seed per purpose; raises ValueError where one lacks."""
+    if not isinstance(seeds, Mapping) or any(purpose not in seeds for purpose in PURPOSES):
+        raise ValueError(f"seeds are {seeds!r}, which must map each of {', '.join(PURPOSES)} to a whole number")
     return {purpose: torch.Generator().manual_seed(seeds[purpose]) for purpose in PURPOSES}
 
 
@@ -246,7 +276,9 @@ def pack(parts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def unpack(parts: Mapping[str, Any], saved: Mapping[str, Any]) -> None:
-    """Give every part the state that `pack` took from it."""
+    """Give every part the state that `pack` took from it; raises ValueError before the first if one lacks."""
+    if missing := [name for name in parts if name not in saved]:
+        raise ValueError(f"the state is that of another learner: it lacks {', '.join(missing)}")
     for name, part in parts.items():
         if isinstance(part, torch.Generator):
             part.set_state(saved[name])

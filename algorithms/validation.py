@@ -17,7 +17,7 @@ LARGEST = 3.4e38
 
 @dataclass(frozen=True)
 class Bounds:
-    """The interval a number must lie in; `open_low` leaves the lower end out. None is beyond `LARGEST`."""
+    """The interval a number must lie in; `open_low` leaves the lower end out. No number may exceed `LARGEST`."""
 
     low: float
     high: float = math.inf
@@ -76,6 +76,8 @@ def checked(cls: type, mapping: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in mapping.items():
         if key not in known:
             raise SettingError(str(key), f"unknown setting {key!r}{near(key, known)}; valid: {', '.join(known)}")
+        if not is_checked(hints[key]):
+            raise SettingError(key, f"its type {hints[key]} is none that is checked, as algorithms.config.Positive is")
         values[key] = _typed(key, value, hints[key])
     return values
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import ast
 import inspect
 import math
-from dataclasses import FrozenInstanceError, asdict, dataclass, fields
+from dataclasses import FrozenInstanceError, asdict, dataclass, fields, replace
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import pytest
+import torch
 from helpers import EVERY, ON_POLICY, build, equal_team, finite, rollout, seeds, team
 
 import algorithms
@@ -322,5 +323,40 @@ def test_every_agent_has_networks_of_its_own_sizes() -> None:
 def test_a_learner_wants_one_seed_for_every_purpose() -> None:
     for missing in PURPOSES:
         some = {purpose: seed for purpose, seed in seeds().items() if purpose != missing}
-        with pytest.raises(KeyError):
+        with pytest.raises(ValueError, match="must map each of initialisation, exploration, order, minibatches"):
             algorithms.build("happo", team(), settings("happo", {}), some)
+
+
+@pytest.mark.parametrize("whose", ["actors", "critics"])
+@pytest.mark.parametrize("name", ["mappo", "maddpg"])
+def test_no_gradient_is_longer_than_its_setting(name: str, whose: str) -> None:
+    learner = build(name, team(), max_grad_norm=1e-3)
+    learner.update(rollout(team()))
+    for network in getattr(learner, whose):
+        assert torch.cat([p.grad.flatten() for p in network.parameters()]).norm() <= 1.001e-3
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "key"),
+    [
+        ("happo", TrustRegionSettings(), "settings"),
+        ("hatrpo", ClipSettings(), "settings"),
+        ("maddpg", {}, "settings"),
+        ("mappo", ClipSettings(actor_epochs=0), "actor_epochs"),
+        ("mappo", ClipSettings(factor_bound=0.5), "factor_bound"),
+        (["happo"], ClipSettings(), "algorithm"),
+    ],
+)
+def test_settings_of_another_method_or_that_were_never_checked_are_refused(name: Any, given: Any, key: str) -> None:
+    with pytest.raises(SettingError) as refused:
+        algorithms.build(name, team(), given, seeds())
+    assert refused.value.key == key
+
+
+def test_a_setting_whose_type_cannot_be_checked_is_refused() -> None:
+    @dataclass(frozen=True)
+    class Loose(ClipSettings):
+        speed: float = 1.0
+
+    with pytest.raises(SettingError, match=r"none that is checked, as algorithms\.config\.Positive is"):
+        replace(METHODS["happo"], settings=Loose).configure({"speed": 2.0})

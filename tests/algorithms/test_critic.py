@@ -11,6 +11,7 @@ from helpers import ON_POLICY, acted, build, equal_team, parameters, rollout, sa
 from torch import Tensor, nn
 
 from algorithms import METHODS, Rollout
+from algorithms.advantages import explained_variance
 from algorithms.config import OnPolicySettings
 from algorithms.on_policy import OnPolicy, value_loss
 
@@ -243,3 +244,11 @@ def test_both_settings_are_off_unless_asked_for() -> None:
         settings = METHODS[name].settings()
         assert isinstance(settings, OnPolicySettings)
         assert (settings.value_clip, settings.lr_decay_steps) == (0.0, 0)
+
+
+def test_the_explained_variance_is_that_of_the_values_before_the_fit() -> None:
+    """With gamma 0 the returns are the rewards."""
+    learner, data = build("mappo", team(), gamma=0.0), rollout(team())
+    with torch.no_grad():
+        expected = explained_variance(learner.critics[0].value(data.state[:-1]), data.reward)
+    assert learner.update(data)[-1]["explained_variance"] == pytest.approx(expected, rel=1e-4)

@@ -35,6 +35,7 @@ from algorithms.exact import (
     multi_agent_advantage,
     multi_agent_values,
     penalty_coefficient,
+    sequential_update,
     state_distribution,
     state_values,
     surrogate,
@@ -260,3 +261,12 @@ def test_a_game_refuses_what_is_no_game() -> None:
     ):
         with pytest.raises(ValueError, match=said):
             Game(*wrong)
+
+
+def test_an_order_is_of_all_agents_once_each() -> None:
+    game, pi = matrix_game([0.0, 1.0], gamma=0.5), [policy(0.5, 0.5)]
+    for order in ([], [0, 0], [-1], [1]):
+        with pytest.raises(ValueError, match="does not name each agent from 0 to 0 once"):
+            lower_bound(game, pi, pi, order)
+        with pytest.raises(ValueError, match="does not name each agent from 0 to 0 once"):
+            sequential_update(game, pi, order)

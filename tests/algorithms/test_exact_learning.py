@@ -97,3 +97,12 @@ def test_a_team_whose_game_is_not_known_is_refused() -> None:
     with pytest.raises(SettingError, match="whose model is known") as caught:
         check(team(), algorithms.settings("exact", {}))
     assert caught.value.key == "algorithm"
+
+
+def test_distributions_of_actions_that_are_never_taken_are_finite() -> None:
+    one = learner(model())
+    one.actors[0].probability = torch.tensor([[1.0, 0.0]] * S).double()
+    distribution = one.policies([torch.eye(S)] * 2)[0]
+    assert distribution.entropy().tolist() == [0.0] * S
+    assert distribution.kl_divergence(distribution).tolist() == [0.0] * S
+    assert distribution.mode.flatten().tolist() == [0.0] * S

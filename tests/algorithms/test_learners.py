@@ -7,7 +7,21 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import EVERY, acted, build, finite, parameters, record_turns, rollout, same, saved_and_loaded, seeds, team
+from helpers import (
+    EVERY,
+    ON_POLICY,
+    acted,
+    build,
+    equal_team,
+    finite,
+    parameters,
+    record_turns,
+    rollout,
+    same,
+    saved_and_loaded,
+    seeds,
+    team,
+)
 from torch import Tensor
 
 from algorithms import Diverged
@@ -210,3 +224,44 @@ def test_an_actor_that_diverges_stops_the_update_before_the_next_agent_moves() -
     with pytest.raises(Diverged) as caught:
         learner.update(rollout(members))
     assert len(turns) == len(caught.value.rows) == 1
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_a_rollout_of_another_team_or_without_its_ends_is_refused_before_anything_moves(name: str) -> None:
+    """Without them the value at a time limit would be that of the next episode's first state."""
+    members = team()
+    learner = build(name, members)
+    before = parameters(learner)
+    without = rollout(members)
+    without.ends, without.end_state = without.ends[:-1], without.end_state[:-1]
+    wide = rollout(members)
+    wide.actions = [x.expand(*x.shape[:2], 2 * x.shape[2]) if x.shape[2] == 1 else x for x in wide.actions]
+    for data, wrong in (
+        (without, "ends of the rollout: "),
+        (wide, "actions of the rollout: "),
+        (rollout(equal_team()), "observations of the rollout: "),
+    ):
+        with pytest.raises(ValueError, match=wrong):
+            learner.update(data)
+    assert same(parameters(learner), before)
+
+
+@pytest.mark.parametrize("name", ON_POLICY)
+def test_observations_of_other_shapes_are_refused(name: str) -> None:
+    """All actors act as one batch, in which they would be padded or broadcast."""
+    learner = build(name, team((3, 4), (1, 1)))
+    three, four = torch.zeros(2, 3), torch.zeros(2, 4)
+    for wrong in ([four, three], [three, four[:, :2]], [three[:1], four], [three], [three[0], four[0]]):
+        with pytest.raises(ValueError, match=r"^observations are \[.*\], not \[\[\d, 3\], \[\d, 4\]\]$"):
+            learner.act(wrong, True)
+    assert len(learner.act([three, four], True)) == 2
+
+
+def test_the_state_of_another_learner_is_refused_before_anything_is_loaded() -> None:
+    hatrpo, happo = build("hatrpo", team()), build("happo", team(), seed=seeds(initialisation=5))
+    hatrpo.update(rollout(team()))
+    before = parameters(happo)
+    with pytest.raises(ValueError, match="it lacks actor optimiser 0, actor optimiser 1"):
+        happo.load_state_dict(hatrpo.state_dict())
+    assert same(parameters(happo), before)
+    assert happo.gradient_updates == 0

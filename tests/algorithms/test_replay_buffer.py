@@ -9,7 +9,7 @@ import pytest
 import torch
 from helpers import generator, rollout, same, saved_and_loaded, team
 
-from algorithms import Rollout, Team
+from algorithms import Discrete, Rollout, Team
 from algorithms.replay_buffer import ReplayBuffer, transition_bytes
 
 ALONE = team((1,), (1,), state=1)
@@ -182,3 +182,24 @@ def test_a_rollout_of_another_number_of_environments_is_refused() -> None:
     replay = ReplayBuffer(members, 30, 3)
     with pytest.raises(ValueError, match="a rollout of 1 environments for a replay buffer of 3"):
         replay.add(rollout(members, E=1))
+
+
+def test_more_than_256_choices_are_stored_as_they_are() -> None:
+    members = team((1,), (Discrete((300,)),), state=1)
+    data = rollout(members)
+    data.actions[0].fill_(299.0)
+    buffer = ReplayBuffer(members, 90, 3)
+    buffer.add(data)
+    assert set(buffer.sample(20, 1, 0.9, generator()).actions[0].flatten().tolist()) == {299.0}
+
+
+@pytest.mark.parametrize("rows", [4, 20])
+def test_the_state_of_a_ring_of_another_size_is_refused(rows: int) -> None:
+    """Rows of a smaller ring would be at other times, and rows that were never written would be drawn."""
+    members = team()
+    one, other = ReplayBuffer(members, 9 * 3, 3), ReplayBuffer(members, rows * 3, 3)
+    for seed in range(2):
+        one.add(rollout(members, seed))
+    with pytest.raises(ValueError, match=f"not that of a replay buffer of {rows} rows of 3 environments"):
+        other.load_state_dict(one.state_dict())
+    assert other.added == 0

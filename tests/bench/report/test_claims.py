@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from test_report import write_trial
 
-from bench.report import answer, claims, stats
+from bench.report import answer, claims, monotonic, stats
 from bench.report.__main__ import main
 from bench.report.load import SuiteResults, load
 from bench.store.resolved import Algorithm, Claim, Resolved
@@ -486,3 +486,43 @@ def test_a_suite_without_claims_says_so(tmp_path: Path, capsys: pytest.CaptureFi
     write(folder, {"happo": 1.5}, claims={})
     assert main([str(folder), "--claims"]) == 0
     assert capsys.readouterr().out == "demo: states no claims\n"
+
+
+def test_the_seeds_asked_for_decide_at_the_last_look(tmp_path: Path) -> None:
+    claim = Claim("It does.", "outperforms", ["happo"], ["mappo"], [CHEETAH], "final", 0.1)
+    write(tmp_path, {"happo": 1.0, "mappo": 1.0}, claim, looks=[5, 10])
+    for seed, level in enumerate((1.3, 1.1, 0.9, 1.2, 0.95)):
+        write_trial(tmp_path, "happo", seed, task=CHEETAH, final=reference(CHEETAH, level))
+    (pair,) = only(load(tmp_path)).comparisons
+    e, (first, last) = pair.evidence, stats.levels([5, 10], 0.05)
+    assert first != last
+    assert 5 < pair.seeds_needed == stats.seeds_needed(e.effect, e.low, e.high, 5, 0.1, last)
+
+
+def test_algorithms_of_all_claims_about_updates_share_the_error_rate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim = Claim("Updates improve.", "improves_monotonically", ["happo", "mappo"], [], [CHEETAH], "final", 0.1)
+    suite = write(tmp_path, {"happo": 1.0, "mappo": 1.0}, claim)
+    asked, decide = [], monotonic.decide
+
+    def asking(updates: Any, levels: Any, enough: Any, comparisons: int) -> Any:
+        asked.append(comparisons)
+        return decide(updates, levels, enough, comparisons)
+
+    monkeypatch.setattr(monotonic, "decide", asking)
+    only(replace(suite, updates=measured_updates({CHEETAH: 1.0})))
+    assert asked == [2, 2]
+
+
+def test_the_share_of_updates_is_that_of_the_seeds_at_which_the_verdict_fell(tmp_path: Path) -> None:
+    claim = Claim("Updates improve.", "improves_monotonically", ["happo"], [], [CHEETAH], "final", 0.1)
+    suite = write(tmp_path, {"happo": 1.0}, claim, seeds=6, looks=[5, 6])
+    (one,) = only(replace(suite, updates=measured_updates({CHEETAH: 0.0}, seeds=6))).comparisons
+    assert (one.decision.seeds, one.evidence.seeds) == (5, 5)
+
+
+def test_one_task_on_which_returns_are_sampled_makes_no_claim_exact(tmp_path: Path) -> None:
+    claim = Claim("Updates improve.", "improves_monotonically", ["happo"], [], [CHEETAH, HOPPER], "final", 0.1)
+    suite = write(tmp_path, {"happo": 1.0}, claim)
+    assert only(replace(suite, updates=measured_updates({CHEETAH: 0.0, HOPPER: 1.0}))).verdict == "undecided"

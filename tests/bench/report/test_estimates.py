@@ -150,3 +150,8 @@ def test_equal_algorithms_share_a_rank_and_only_common_tasks_count() -> None:
     table = stats.rank_stability(finals(x={"a": [1.0], "b": [5.0]}, y={"a": [1.0]}))
     assert list(table["rank"]) == [1, 1]
     assert set(table["tasks"]) == {1}
+
+
+def test_an_algorithm_that_lacks_seeds_is_not_complete() -> None:
+    table = finals(happo={"a": [0.0, 4.0], "b": [8.0, 20.0]})
+    assert stats.aggregates(table.assign(planned=3))["complete"].tolist() == [False]

@@ -114,3 +114,10 @@ def test_the_simulated_bca_is_that_of_scipy() -> None:
     expected = scipy_stats.bootstrap((values,), np.mean, n_resamples=20000, method="BCa", rng=random)
     found = coverage.bca(coverage.mean_of, values[None])
     np.testing.assert_allclose(found[:, 0], expected.confidence_interval, rtol=0.06)
+
+
+def test_the_stretch_over_tasks_is_that_of_the_fewest_seeds() -> None:
+    x = np.array([3.0, 8.0, 1.0, 5.0, 9.0])
+    alone = stratified([x], lambda runs: runs.mean(axis=-1))
+    beside = stratified([x, np.zeros(20)], lambda runs: runs[..., :5].mean(axis=-1))
+    np.testing.assert_allclose(beside, alone)

@@ -721,3 +721,19 @@ def test_of_a_suite_that_is_published_in_part_all_that_is_planned_counts(tmp_pat
     few, incomplete = page.warnings(suite, states)[:2]
     assert few.startswith("Few seeds: only 1 seed ")
     assert incomplete.startswith("Incomplete: 8 of 9 trials are not done")
+
+
+def test_seconds_of_a_trial_are_those_of_trials_that_are_done(tmp_path: Path) -> None:
+    write_trial(tmp_path, seed=0)
+    write_trial(tmp_path, seed=1, returns=(0.0, 10.0), final=None, absolute=None, status="running")
+    states = states_of(tmp_path)
+    (row,) = stats.returns_table(files.read_table(tmp_path / "records.parquet"), states).to_dict("records")
+    assert (row["seconds"], row["steps_per_second"]) == (4.0, 50.0)
+
+
+def test_trials_that_failed_without_anything_to_count_as_are_counted(tmp_path: Path) -> None:
+    write_trial(tmp_path, seed=0, final=None, absolute=None, status="failed", error="Diverged")
+    states = states_of(tmp_path)
+    records = files.read_table(tmp_path / "records.parquet")
+    (row,) = stats.returns_table(records, states, lambda task: None).to_dict("records")
+    assert (row["seeds"], row["failed"]) == (1, 1)

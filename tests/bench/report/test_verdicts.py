@@ -304,3 +304,8 @@ def test_seeds_are_saved_where_the_difference_is_large() -> None:
     found = [once(SEQUENTIAL[2], seed) for seed in range(20)]
     assert np.mean([one["seeds used"] for one in found]) < 8
     assert sum(one["false difference"] for one in found) <= 4
+
+
+def test_the_spread_of_one_task_is_known_with_a_degree_of_freedom_less_than_seeds() -> None:
+    """At the level of five comparisons the interval is 4.604 / 2.776 = 1.66 times as wide, with 5 degrees 1.57."""
+    assert decided(*[evidence(0.0, 0.9, half=0.062)] * 5) == [UNDECIDED] * 5

@@ -139,3 +139,7 @@ def test_trials_of_different_budgets_are_no_suite(tmp_path: Path) -> None:
     found, _ = _resolved(tmp_path, {Path("one"): ABOUT, Path("other"): longer})
     budgets = "[(200, 100, 2), (300, 100, 2)]"
     assert found == f"{tmp_path}: trials of different budgets (steps, every, episodes): {budgets}"
+
+
+def test_a_last_evaluation_that_is_a_little_off_is_named() -> None:
+    assert "mean return of the last evaluation" in check_records(changed("episode_return", 5.001)(whole()), ABOUTS)

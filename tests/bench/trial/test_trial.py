@@ -21,6 +21,7 @@ from algorithms.on_policy import OnPolicy
 from bench.envs import fingerprint
 from bench.envs.mujoco import MujocoBatch
 from bench.store import files
+from bench.store.checksums import check_archive
 from bench.store.trials import RECORD_COLUMNS, read_trial
 from bench.suite.resolving import load, trials
 from bench.suite.restored import restored
@@ -796,3 +797,29 @@ def test_updates_before_an_evaluation_that_is_not_finite_are_kept(
     folder = t.folder(tmp_path / "tiny")
     assert set(records(folder)["step"]) == {0}
     assert updates(folder)["step"].max() == t.every
+
+
+def test_of_equal_evaluations_the_first_is_the_best(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(collect, "play", lambda *given: replace(played := play(*given), returns=played.returns * 0 + 1))
+    rows = records(finish(planned(tmp_path, steps=200)["happo"], tmp_path / "tiny"))
+    assert set(rows.loc[rows["kind"] == "absolute", "step"]) == {0}
+
+
+def test_a_damaged_checkpoint_does_not_take_the_place_of_the_whole_one(tmp_path: Path) -> None:
+    t = planned(tmp_path)["happo"]
+    folder = interrupt(t, tmp_path / "tiny", session.Session, "train", 5)
+    flip(folder / "checkpoint.pt", 10_000)
+    running = session.Session(t, folder)
+    running.train_until(200)
+    running.close()
+    for name in session.CHECKPOINTS:
+        check_archive(folder / name)
+
+
+def test_seeds_are_those_of_the_published_results() -> None:
+    own, environments = setup.seeds(0)
+    purposes = [4334430513956379144, 2440950710608614359, 8226343694796210948, 6619194650426729951]
+    assert [*own.values()] == purposes
+    assert int(environments.generate_state(1)[0]) == 1216546553
+    streams = [setup.evaluation_seeds(name, 1)[0] for name in ("suite", "fresh", "study")]
+    assert [int(one.generate_state(1)[0]) for one in streams] == [85631862, 1171450763, 58053880]

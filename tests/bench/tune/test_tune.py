@@ -1502,3 +1502,57 @@ def always_busy(*arguments: Any, link: Link) -> Any:
     """`work` that finds another process at work on its trials."""
     worker.run = lambda t, *_, **__: worker.Outcome(t, "busy")
     return whole_work(*arguments, link=link)  # type: ignore[misc]
+
+
+def test_the_sampler_looks_where_returns_are_high(tmp_path: Path) -> None:
+    """The returns of `drawn` fall with the step size."""
+    plan = study.load(write_study(tmp_path, **ONE, trials=25, space={"shared": {"critic_lr": RATE}}))[0]
+    rates = [point["critic_lr"] for point in drawn(plan, tmp_path)]
+    assert np.median(rates[15:]) < np.median(rates[1:5]) / 2
+
+
+def test_importances_are_for_the_return_also_with_two_objectives(tmp_path: Path) -> None:
+    ranges = {"shared": {"critic_lr": RATE}, "own": {"happo": {"clip": {"kind": "float", "low": 0.05, "high": 0.3}}}}
+    plan = study.load(
+        write_study(tmp_path, **ONE, trials=20, space=ranges, objectives=["return", "seconds"], sampler="random")
+    )[0]
+    made = queue.Queue(plan, tmp_path, str(tmp_path / "journal.log"))
+    while claim := made.claim(since=1.0):
+        claim.trial.study.tell(claim.trial, [claim.values["clip"], claim.values["critic_lr"]])
+        claim.lock.release()
+    share = results.importances(plan, made).set_index("parameter")["importance"]
+    assert share["clip"] > 0.7
+
+
+@pytest.mark.parametrize("kind", ["float", "int"])
+def test_a_range_on_a_logarithmic_scale_is_drawn_from_on_it(kind: str) -> None:
+    asked = optuna.create_study(sampler=optuna.samplers.RandomSampler(0))
+    mine = parameters(x={"kind": kind, "low": 1, "high": 10_000, "log": True})
+    assert np.median([space.ask(asked.ask(), mine)["x"] for _ in range(50)]) < 1000
+
+
+def test_the_median_cuts_nothing_in_the_first_quarter_nor_among_the_first_four(tmp_path: Path) -> None:
+    path = write_study(tmp_path, **ONE, pruner="median", steps=400, trials=9, sampler="random")
+    one = queue.Queue(study.load(path)[0], tmp_path, str(tmp_path / "journal.log")).study("happo")
+
+    def cut(after: int, step: int) -> bool:
+        fresh = optuna.create_study(direction="maximize", pruner=one.pruner)
+        for _ in range(after):
+            trial = fresh.ask()
+            for at in range(50, 401, 50):
+                trial.report(1.0, at)
+            fresh.tell(trial, 1.0)
+        trial = fresh.ask()
+        for at in range(50, step + 1, 50):
+            trial.report(0.0, at)
+        return trial.should_prune()
+
+    assert [cut(3, 400), cut(4, 50), cut(4, 400)] == [False, False, True]
+
+
+@pytest.mark.parametrize(
+    "change", [{"pruner": "median"}, {"sampler": "random"}, {"sampler_seed": 1}, {"objectives": ["return", "seconds"]}]
+)
+def test_whatever_the_search_depends_on_changes_the_meaning_of_a_study(tmp_path: Path, change: dict[str, Any]) -> None:
+    one, other = (study.load(write_study(tmp_path, **ONE, **given))[0].hash for given in ({}, change))
+    assert one != other
