@@ -54,6 +54,14 @@ def one_job_runs_in_this_process() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True, scope="session")
+def disks_are_not_waited_for() -> Iterator[None]:
+    """Files survive a kill without it, and no test cuts the power."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda file: None)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
 def processes_have_what_tests_import() -> None:
     """What tests hand to processes of their own stands in test files, whose imports take a second and a half."""
     process._context.set_forkserver_preload([*process.PRELOADED, "bench.report.__main__", "bench.tune.__main__"])
