@@ -75,6 +75,7 @@ def _imported(name: str, module: str, attribute: str, key: str) -> Any:
     return found
 
 
+@cache
 def versions(name: str, group: str) -> dict[str, str]:
     """package -> version of the package that an object comes from; "no version" for a file that is in no package."""
     if name in points(group):
