@@ -16,7 +16,8 @@ ARGS ?=
 
 VENV := .venv
 PY := $(VENV)/bin/python
-PIP := $(PY) -m pip --disable-pip-version-check -q
+# Most of what is installed is never imported, and Python compiles what is: compiling all of it takes as long as installing it.
+INSTALL := $(PY) -m pip --disable-pip-version-check -q install --no-compile
 TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
 
 # A stamp is touched only after its installation succeeded, so a broken one is tried again.
@@ -66,16 +67,16 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@echo "Installing torch $(TORCH) and the project into $(VENV): takes some minutes the first time, and pip is quiet meanwhile."
 	@if [ -z "$(TORCH_INDEX)" ] && [ "$$(uname -s)" = Linux ]; then \
 	  echo "(No GPU? TORCH_INDEX=https://download.pytorch.org/whl/cpu saves a CUDA download of several GB.)"; fi
-	@$(PIP) install -c constraints.txt $(if $(TORCH_INDEX),--no-deps --index-url "$(TORCH_INDEX)") "torch==$(TORCH)"
-	@$(PIP) install -c constraints.txt -e .
+	@$(INSTALL) -c constraints.txt $(if $(TORCH_INDEX),--no-deps --index-url "$(TORCH_INDEX)") "torch==$(TORCH)"
+	@$(INSTALL) -c constraints.txt -e .
 	@touch $@
 
 $(INSTALLED_DEV): $(INSTALLED)
 	@echo "Installing the development tools into $(VENV)."
-	@$(PIP) install -c constraints.txt -e '.[dev]'
+	@$(INSTALL) -c constraints.txt -e '.[dev]'
 	@touch $@
 
 $(INSTALLED_DOCS): $(INSTALLED)
 	@echo "Installing the documentation tools into $(VENV)."
-	@$(PIP) install -c constraints.txt -e '.[docs]'
+	@$(INSTALL) -c constraints.txt -e '.[docs]'
 	@touch $@

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from matplotlib.figure import Figure
 
 from bench.report import plots
 from bench.runner import attempt, preparing, process, threads
@@ -64,7 +63,7 @@ def disks_are_not_waited_for() -> Iterator[None]:
 @pytest.fixture(autouse=True, scope="session")
 def processes_have_what_tests_import() -> None:
     """What tests hand to processes of their own stands in test files, whose imports take a second and a half."""
-    process._context.set_forkserver_preload([*process.PRELOADED, "bench.report.__main__", "bench.tune.__main__"])
+    process._context.set_forkserver_preload(["bench.report.__main__", "bench.tune.__main__", process.PRELOADED])
 
 
 @pytest.fixture(scope="module")
@@ -98,15 +97,13 @@ def all_figure_files() -> None:
 
 @pytest.fixture(autouse=True)
 def figure_files_hold_a_word(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They take more than half the time of a report: without `all_figure_files` only the figures of the page are
-    rendered, and those of files laid out."""
-    saved = plots._saved
-
-    def in_page_or_word(figure: Figure, kind: str, settings: dict[Any, Any] | None = None) -> bytes:
-        return saved(figure, kind, settings) if settings else kind.encode()
-
+    """They take most of the time of a report: without `all_figure_files` only the figures of the page are rendered."""
     if "all_figure_files" not in request.fixturenames:
-        monkeypatch.setattr(plots, "_saved", in_page_or_word)
+        monkeypatch.setattr(
+            plots,
+            "all_formats",
+            lambda name, figure: {f"{name}.{kind}": kind.encode() for kind in ("svg", "png", "pdf")},
+        )
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import signal
@@ -92,8 +93,10 @@ class Parser(ArgumentParser):
 def begin() -> None:
     """Before the imports that take seconds: until `main` begins, Ctrl-C ends the process with one line.
 
-    An exception amid imports would show their traceback, and some of them take it for a failure of their own.
+    An exception amid imports would show their traceback, and some of them take it for a failure of their own. What is
+    imported stays for good, so no garbage is looked for in it, now or at the end: that takes longer than some commands.
     """
+    gc.disable()
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else the caller wants it ignored
         signal.signal(signal.SIGINT, _quit)
 
@@ -110,6 +113,9 @@ def entry(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int]:
     def guarded(arguments: Sequence[str] | None = None) -> int:
         if signal.getsignal(signal.SIGINT) is _quit:
             signal.signal(signal.SIGINT, signal.default_int_handler)
+        if not gc.isenabled():
+            gc.freeze()
+            gc.enable()
         if isinstance(sys.stdout, io.TextIOWrapper):  # a folder's name need not be text, nor a terminal show all text
             sys.stdout.reconfigure(errors="backslashreplace")
         try:

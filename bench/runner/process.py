@@ -33,9 +33,8 @@ TRIM = "MALLOC_TRIM_THRESHOLD_"
 """Dask sets it for its workers: glibc then returns the memory of every update, and trials take 2 to 5 times as long."""
 _METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 _context: Any = multiprocessing.get_context(_METHOD)
-PRELOADED = ("bench.trial.worker", "torch._dynamo")
-"""torch imports its compiler when the first optimiser is made, though nothing is compiled: a second per process."""
-_context.set_forkserver_preload(list(PRELOADED))
+PRELOADED = "bench.runner.preloaded"
+_context.set_forkserver_preload([PRELOADED])
 
 
 class Died(Exception):

@@ -135,8 +135,14 @@ PARTICLES = [(f"simple_{name}", own) for name in ("spread_v3", "reference_v3", "
 VARIANTS = [*((method, False) for method in algorithms.METHODS), ("ippo", True), ("mappo", True), ("matrpo", True)]
 
 
-@pytest.mark.parametrize(("method", "shared"), VARIANTS)
-@pytest.mark.parametrize(("name", "continuous"), [*PARTICLES, ("multiwalker_v9", None)])
+@pytest.mark.parametrize(
+    ("name", "continuous", "method", "shared"),
+    [
+        pytest.param(*task, *variant, marks=[pytest.mark.long] if (i + j) % 3 else [])
+        for i, task in enumerate([*PARTICLES, ("multiwalker_v9", None)])
+        for j, variant in enumerate(VARIANTS)
+    ],
+)
 def test_every_method_updates_on_every_task_of_pettingzoos(
     name: str, continuous: int | None, method: str, shared: bool
 ) -> None:

@@ -138,7 +138,8 @@ def killed_at_statement(number: int) -> Iterator[None]:
         event.remove(Engine, "before_cursor_execute", execute)
 
 
-@pytest.mark.parametrize("first", [12, *(pytest.param(n, marks=pytest.mark.long) for n in (7, 9))])
+@pytest.mark.long
+@pytest.mark.parametrize("first", [7, 9, 12])
 def test_a_study_killed_at_its_database_again_and_again_gives_the_same_results(
     tmp_path: Path, small: Path, first: int
 ) -> None:
