@@ -7,6 +7,7 @@ import io
 import os
 import signal
 import sys
+import threading
 from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -90,12 +91,17 @@ class Parser(ArgumentParser):
         self.exit(refused(f"{self.prog}: {message}; --help shows what is valid"))
 
 
+_importing = threading.Event()
+"""Between `begin` and `main`."""
+
+
 def begin() -> None:
     """Before the imports that take seconds: until `main` begins, Ctrl-C ends the process with one line.
 
     An exception amid imports would show their traceback, and some of them take it for a failure of their own. What is
     imported stays for good, so no garbage is looked for in it, now or at the end: that takes longer than some commands.
     """
+    _importing.set()
     gc.disable()
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else the caller wants it ignored
         signal.signal(signal.SIGINT, _quit)
@@ -113,7 +119,8 @@ def entry(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int]:
     def guarded(arguments: Sequence[str] | None = None) -> int:
         if signal.getsignal(signal.SIGINT) is _quit:
             signal.signal(signal.SIGINT, signal.default_int_handler)
-        if not gc.isenabled():
+        if _importing.is_set():
+            _importing.clear()
             gc.freeze()
             gc.enable()
         if isinstance(sys.stdout, io.TextIOWrapper):  # a folder's name need not be text, nor a terminal show all text

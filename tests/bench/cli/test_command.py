@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import io
 import os
 import signal
@@ -40,6 +41,8 @@ def interruptible() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+        gc.unfreeze()
+        gc.enable()
 
 
 def unread() -> TextIO:
@@ -99,6 +102,23 @@ def test_a_command_that_begins_raises_keyboard_interrupt_again() -> None:
         assert signal.getsignal(signal.SIGINT) is not signal.default_int_handler
         saying()()
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_command_looks_for_no_garbage_in_what_it_imports() -> None:
+    with interruptible():
+        before = gc.get_freeze_count()
+        command.begin()
+        assert not gc.isenabled()
+        saying()()
+        assert gc.isenabled()
+        assert gc.get_freeze_count() > before + 100_000
+
+
+def test_a_caller_who_wants_no_garbage_collection_has_none() -> None:
+    with interruptible():
+        gc.disable()
+        saying()()
+        assert not gc.isenabled()
 
 
 def test_ctrl_c_stays_ignored_where_the_caller_wants_that() -> None:

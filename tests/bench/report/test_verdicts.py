@@ -284,7 +284,7 @@ def test_of_comparisons_without_a_difference_one_in_twenty_suites_decides_any(
     comparisons: int, looks: list[int]
 ) -> None:
     """Uncorrected it would be more than half of them: 1 - 0.95^15, and about as many for 3 at six looks."""
-    repetitions, wrong = 300, 0
+    repetitions, wrong = 120, 0
     random = np.random.default_rng(0)
     for _ in range(repetitions):
         sums = random.normal(size=(comparisons, looks[-1])).cumsum(axis=1)
@@ -293,7 +293,7 @@ def test_of_comparisons_without_a_difference_one_in_twenty_suites_decides_any(
         found = {(j, n): evidence(z[j, n - 1], p[j, n - 1], 9.0, n) for j in range(comparisons) for n in looks}
         decisions = stats.decide(lambda *jn, found=found: found[jn], [0.1] * comparisons, looks)
         wrong += any(decision.verdict != UNDECIDED for decision in decisions)
-    assert 0.02 < wrong / repetitions < 0.08
+    assert 0.01 < wrong / repetitions < 0.1
 
 
 def test_differences_are_found() -> None:

@@ -33,7 +33,7 @@ SUITE: dict[str, Any] = {
         **dict.fromkeys(("ippo", "mappo", "happo", "hatrpo")),
         "maddpg": {"warmup_steps": 0, "batch_size": 16, "buffer_size": 200},
     },
-    "defaults": {"envs": 2, "rollout_length": 10, "hidden_sizes": [8]},
+    "defaults": {"envs": 2, "rollout_length": 10, "hidden_sizes": [8], "actor_epochs": 1, "critic_epochs": 1},
 }
 TIMES = ("seconds", "steps_per_second")
 

@@ -239,6 +239,7 @@ def test_a_run_that_loses_its_store_says_so_once_and_goes_on_when_it_is_back(
     assert sorted(read(f"{place}/tiny").trials["attempts"]) == [1, 2]
 
 
+@pytest.mark.long
 def test_a_run_whose_bucket_vanishes_stops_and_no_trial_has_failed(suite: Path, s3: S3, tmp_path: Path) -> None:
     place, said = "s3://vanishes/marl", tmp_path / "said"
     client: Any = boto3.client("s3")

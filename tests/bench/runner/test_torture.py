@@ -128,7 +128,8 @@ def untimed(folder: Path, name: str) -> pd.DataFrame:
     return frame.drop(columns=[column for column in TIMES if column in frame])
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(40, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("kills", [4, 40])
 def test_no_kill_changes_a_number(tmp_path: Path, kills: int) -> None:
     calm, folder = tmp_path / "calm", tmp_path / "torture"
     for place in (calm, folder):
