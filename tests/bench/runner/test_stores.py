@@ -209,6 +209,7 @@ def test_a_run_that_was_killed_goes_on_on_another_machine(
         assert [name for name, content in found.items() if secret.encode() in content] == []
 
 
+@pytest.mark.long
 def test_a_run_that_loses_its_store_says_so_once_and_goes_on_when_it_is_back(
     suite: Path, local: pd.DataFrame, s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

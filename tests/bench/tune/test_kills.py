@@ -101,7 +101,8 @@ def kills(folder: Path, *arguments: str, at: Callable[[int], AbstractContextMana
     pytest.fail("it does not get on")
 
 
-@pytest.mark.parametrize("each", [5, pytest.param(4, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("each", [4, 5])
 def test_a_study_killed_at_its_journal_again_and_again_gives_the_same_results(
     tmp_path: Path, small: Path, each: int
 ) -> None:

@@ -910,7 +910,8 @@ def wait_for(condition: Any, process: subprocess.Popen[str]) -> None:
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize("storage", ["journal", pytest.param("sqlite", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("storage", ["journal", "sqlite"])
 def test_two_processes_of_which_one_is_killed_keep_the_budget_exactly(tmp_path: Path, storage: str) -> None:
     """The first five points of a study do not depend on what has ended, so two processes draw those of one."""
     changes = ONE | {"trials": 2, "steps": 800}
