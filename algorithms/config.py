@@ -43,7 +43,7 @@ class OnPolicySettings:
     critic_epochs: Count = 5
     """Epochs: passes of the critic over a rollout; published: 5 to 15."""
     critic_minibatches: Minibatches = 1
-    """Minibatches of each epoch of the critic, one gradient step each, at most one per sample; published: 1, 2."""
+    """Minibatches of each epoch of the critic, one gradient step each, at most one per sample; published: 1 or 2."""
     value_clip: NonNegative = 0.0
     """Epsilon of `on_policy.value_loss`, in standard deviations of returns; 0: off. Published: 0.05 to 0.2."""
     lr_decay_steps: Steps = 0
