@@ -141,6 +141,7 @@ def test_workers_that_are_killed_added_and_stopped_change_no_number(
     assert_no_places(there, cluster.address, socket.gethostname(), str(there))
 
 
+@pytest.mark.long
 def test_a_result_that_is_lost_with_its_worker_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The worker had ended the work, and went before the command had fetched what became of it."""
     own = Cluster(tmp_path)

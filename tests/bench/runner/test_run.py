@@ -422,9 +422,8 @@ def members(group: int) -> list[str]:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc for processes that were left behind")
-@pytest.mark.parametrize(
-    "to_all", [True, pytest.param(False, marks=pytest.mark.long)], ids=["as-from-a-terminal", "to-the-parent-alone"]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("to_all", [True, False], ids=["as-from-a-terminal", "to-the-parent-alone"])
 def test_ctrl_c_ends_the_command_and_all_its_workers_and_the_same_command_finishes(
     tmp_path: Path, to_all: bool
 ) -> None:

@@ -36,19 +36,6 @@ def task_processes(folder: Path) -> list[psutil.Process]:
     ]
 
 
-def test_a_task_that_times_out_is_started_again_and_changes_no_number(tmp_path: Path) -> None:
-    there, here = tmp_path / "there", tmp_path / "here"
-    changes: dict[str, Any] = {"algorithms": {"happo": None}}
-    run = start(there, "--on", "slurm", "--address", f"cluster=local,folder={tmp_path / 'submitit'}", **changes)
-    wait_until(lambda: trial_files(there / "tiny", "checkpoint.pt"), run)
-    (timed_out,) = task_processes(tmp_path)
-    timed_out.send_signal(signal.SIGUSR2)  # as Slurm warns of a timeout; submitit starts it again
-    finish(run, seconds=300)
-    assert [about["attempts"] for about in read_trials(there / "tiny")] == [2]
-    run_here(here, **changes)
-    assert_same_records(there, here)
-
-
 @pytest.mark.long
 def test_tasks_that_time_out_and_are_killed_change_no_number(tmp_path: Path) -> None:
     there, here = tmp_path / "there", tmp_path / "here"

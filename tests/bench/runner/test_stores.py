@@ -190,6 +190,7 @@ def test_the_failure_that_a_store_has_names_no_folder_of_the_machine(
     assert str(ROOT) not in about["traceback"]
 
 
+@pytest.mark.long
 def test_a_run_that_was_killed_goes_on_on_another_machine(
     suite: Path, local: pd.DataFrame, s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -295,6 +296,7 @@ def test_what_is_deleted_in_the_store_meanwhile_is_said_and_run_again(
     pd.testing.assert_frame_equal(records(f"{place}/tiny"), local)
 
 
+@pytest.mark.long
 def test_two_runs_at_once_share_the_trials(
     suite: Path,
     local: pd.DataFrame,

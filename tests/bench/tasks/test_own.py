@@ -493,6 +493,7 @@ def test_the_environment_of_the_examples_keeps_its_word(examples: Path) -> None:
     assert [line for line in said[1:] if not line.startswith(("ok", "speed"))] == []
 
 
+@pytest.mark.long
 def test_the_suite_of_the_examples_runs_in_workers_that_find_its_modules(examples: Path) -> None:
     few = ("--set", "steps=400", "--set", "evaluate.every=200", "--set", "evaluate.episodes=1")
     command(examples, "bench.run", "own.yaml", "--jobs", "2", *few)

@@ -111,7 +111,8 @@ def test_a_study_killed_at_its_journal_again_and_again_gives_the_same_results(
     assert_equal_results(tmp_path, small)
 
 
-@pytest.mark.parametrize("first", [6, *(pytest.param(n, marks=pytest.mark.long) for n in range(8, 30, 5))])
+@pytest.mark.long
+@pytest.mark.parametrize("first", [6, *range(8, 30, 5)])
 def test_a_study_killed_at_any_file_that_it_writes_gives_the_same_results(
     tmp_path: Path, small: Path, first: int
 ) -> None:

@@ -360,7 +360,8 @@ def test_a_read_only_database_is_refused_in_one_line(tmp_path: Path, capsys: pyt
     assert "attempt to write a readonly database" in one_line(capsys)
 
 
-@pytest.mark.parametrize("left", [pytest.param(-10, marks=pytest.mark.long), 1])
+@pytest.mark.long
+@pytest.mark.parametrize("left", [-10, 1])
 def test_a_full_disk_under_a_database_is_one_line_and_the_study_goes_on_later(
     tmp_path: Path, done: Path, left: int, capsys: pytest.CaptureFixture[str]
 ) -> None:

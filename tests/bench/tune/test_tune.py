@@ -1041,7 +1041,7 @@ def test_a_study_cut_by_the_median_is_the_same_when_interrupted_between_grid_poi
     pd.testing.assert_frame_equal(table(tmp_path / "a"), table(tmp_path / "b"), check_exact=True)
 
 
-@pytest.mark.parametrize("pruner", ["median", "wilcoxon"])
+@pytest.mark.parametrize("pruner", ["median", pytest.param("wilcoxon", marks=pytest.mark.long)])
 def test_a_pruner_cuts_what_is_worse_and_never_the_defaults(tmp_path: Path, pruner: str) -> None:
     """Returns are made up: the higher the critic's step size above the default, the worse."""
 
