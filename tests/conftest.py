@@ -21,11 +21,6 @@ from bench.trial.link import Link
 from bench.tune import pool as tuning_pool
 
 
-def pytest_xdist_auto_num_workers() -> int:
-    """One more than there are cores: many tests wait, for a process, a browser or a deadline."""
-    return (os.cpu_count() or 1) + 1
-
-
 @pytest.fixture(scope="module")
 def sigterm_as_before() -> Iterator[None]:
     """main() says what SIGTERM and SIGHUP do; other tests should not meet it."""
