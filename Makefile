@@ -63,7 +63,8 @@ $(INSTALLED): pyproject.toml constraints.txt
 	  "$(PYTHON)" -c 'import venv, ensurepip' 2>/dev/null || { \
 	    echo "'$(PYTHON)' cannot make virtual environments. On Debian or Ubuntu: sudo apt install python3-venv" >&2; exit 1; }; \
 	  echo "Making $(VENV) with $$("$(PYTHON)" -V)"; \
-	  "$(PYTHON)" -m venv --clear $(VENV); }
+	  "$(PYTHON)" -m venv --clear $(VENV); \
+	  $(INSTALL) --upgrade pip || echo "Going on with the pip that came with Python, which takes longer."; }
 	@echo "Installing torch $(TORCH) and the project into $(VENV): takes some minutes the first time, and pip is quiet meanwhile."
 	@if [ -z "$(TORCH_INDEX)" ] && [ "$$(uname -s)" = Linux ]; then \
 	  echo "(No GPU? TORCH_INDEX=https://download.pytorch.org/whl/cpu saves a CUDA download of several GB.)"; fi
